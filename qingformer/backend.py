@@ -1,0 +1,310 @@
+"""The one file that knows which array library Keras runs on: gradients, compilation, seeds, checkpointing, device.
+
+Everything else in the package is written with `keras.ops`. Each public function below has the same meaning on JAX,
+PyTorch and TensorFlow; the libraries are imported only when their branch is taken.
+"""
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+import keras
+
+Array = Any  # a backend tensor; the three libraries share no base class
+Function = Callable[..., Any]
+
+_COMPILED = "__qingformer_compiled__"
+_nesting = threading.local()  # torch only: how many value_and_grad calls we are inside of
+
+
+def name() -> str:
+    """The library Keras computes with: "jax", "torch" or "tensorflow"."""
+    return keras.backend.backend()
+
+
+def device_kind() -> str:
+    """Where tensors live by default: "cpu", "gpu" or "tpu".
+
+    Example: `device_kind()` is `"cpu"` on a laptop without an accelerator.
+    """
+    if name() == "jax":
+        import jax
+
+        kind = jax.default_backend()
+    elif name() == "torch":
+        kind = "cpu" if keras.ops.zeros(()).device.type == "cpu" else "gpu"
+    else:
+        import tensorflow as tf
+
+        kind = next((k.lower() for k in ("TPU", "GPU") if tf.config.list_logical_devices(k)), "cpu")
+    return kind if kind in ("cpu", "tpu") else "gpu"
+
+
+# --- gradients --------------------------------------------------------------------------------------------------------
+
+
+def value_and_grad(function: Function, has_aux: bool = False) -> Function:
+    """Turn `function(values, *args) -> loss` into `(values, *args) -> (loss, gradients)`.
+
+    `values` is any nest of float arrays; `gradients` has its structure, shapes and dtypes, with zeros where the loss
+    does not depend on a leaf. `loss` is a float scalar. With `has_aux`, `function` returns `(loss, aux)` and the result
+    is `((loss, aux), gradients)`. Further arguments may be anything. Calls nest: a function that itself uses
+    `value_and_grad` may be differentiated again.
+
+    Example:
+        >>> loss, gradients = value_and_grad(lambda w: keras.ops.sum(w[0] ** 2))([keras.ops.ones(3)])
+    """
+    make = {"jax": _jax_value_and_grad, "torch": _torch_value_and_grad, "tensorflow": _tensorflow_value_and_grad}
+    return make[name()](function, has_aux)
+
+
+def without_gradients() -> AbstractContextManager[Any]:
+    """A context in which variables may be assigned in place (`torch.no_grad`; elsewhere nothing is needed)."""
+    if name() == "torch":
+        import torch
+
+        return torch.no_grad()
+    return nullcontext()
+
+
+def _jax_value_and_grad(function: Function, has_aux: bool) -> Function:
+    import jax
+
+    return jax.value_and_grad(function, has_aux=has_aux)
+
+
+def _torch_value_and_grad(function: Function, has_aux: bool) -> Function:
+    import torch
+
+    def track(leaf: Array, nested: bool) -> Array:
+        leaf = keras.ops.convert_to_tensor(leaf)
+        # An alias, so that other uses of the same tensor stay constants; inside an outer call it keeps the outer graph.
+        if nested and leaf.requires_grad:
+            return leaf.view_as(leaf)
+        return leaf.detach().requires_grad_()
+
+    def wrapped(values: Any, *args: Any, **kwargs: Any) -> Any:
+        nested = getattr(_nesting, "depth", 0) > 0
+        _nesting.depth = getattr(_nesting, "depth", 0) + 1
+        try:
+            with torch.enable_grad():
+                tracked = keras.tree.map_structure(lambda leaf: track(leaf, nested), values)
+                result = function(tracked, *args, **kwargs)
+        finally:
+            _nesting.depth -= 1
+        loss = result[0] if has_aux else result
+        leaves = keras.tree.flatten(tracked)
+        if loss.requires_grad:
+            found = torch.autograd.grad(loss, leaves, create_graph=nested, allow_unused=True)
+        else:
+            found = [None] * len(leaves)
+        gradients = [torch.zeros_like(leaf) if g is None else g for leaf, g in zip(leaves, found)]
+        if not nested:
+            result = keras.tree.map_structure(lambda x: x.detach() if torch.is_tensor(x) else x, result)
+        return result, keras.tree.pack_sequence_as(values, gradients)
+
+    return wrapped
+
+
+def _tensorflow_value_and_grad(function: Function, has_aux: bool) -> Function:
+    import tensorflow as tf
+
+    def wrapped(values: Any, *args: Any, **kwargs: Any) -> Any:
+        # The identity is an alias: other uses of the same tensor stay constants.
+        tracked = keras.tree.map_structure(lambda leaf: tf.identity(keras.ops.convert_to_tensor(leaf)), values)
+        leaves = keras.tree.flatten(tracked)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(leaves)
+            result = function(tracked, *args, **kwargs)
+        loss = result[0] if has_aux else result
+        found = tape.gradient(loss, leaves, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        # An embedding lookup gives a sparse gradient; callers get one kind of array.
+        gradients = [tf.convert_to_tensor(g) for g in found]
+        return result, keras.tree.pack_sequence_as(values, gradients)
+
+    return wrapped
+
+
+# --- compilation ------------------------------------------------------------------------------------------------------
+
+
+def compile(function: Function, static_argument_names: tuple[str, ...] = ()) -> Function:
+    """Compile a pure function of arrays once: `jax.jit`, `tf.function`, and the function itself on torch.
+
+    The result is remembered on the function, so compiling the same function again costs nothing. Arguments named in
+    `static_argument_names` are Python values: a new value compiles anew (TensorFlow treats all Python values so).
+
+    Example:
+        >>> double = compile(lambda x: 2 * x)
+    """
+    if name() == "torch":
+        return function
+    remembered = getattr(function, _COMPILED, {})
+    if static_argument_names not in remembered:
+        if name() == "jax":
+            import jax
+
+            compiled = jax.jit(function, static_argnames=static_argument_names or None)
+        else:
+            import tensorflow as tf
+
+            compiled = tf.function(function, reduce_retracing=True, autograph=False)
+        remembered = {**remembered, static_argument_names: compiled}
+        with suppress(AttributeError):  # bound methods hold no attributes; jax has its own cache for those
+            setattr(function, _COMPILED, remembered)
+    return remembered[static_argument_names]
+
+
+def enable_compilation_cache(directory: str | os.PathLike[str] | None = None) -> Path | None:
+    """Keep compiled XLA programs on disk, so that the next process starts fast; returns the folder used.
+
+    For programs such as the command line, not for libraries: it is a setting of the whole process. Only JAX has such a
+    cache; on torch and TensorFlow nothing happens and the result is None. The default folder is the user's cache
+    folder (`~/.cache/qingformer/xla`, or what the platform uses instead).
+    """
+    if name() != "jax":
+        return None
+    import jax
+
+    path = Path(directory) if directory is not None else _user_cache() / "qingformer" / "xla"
+    path.mkdir(parents=True, exist_ok=True)
+    jax.config.update("jax_compilation_cache_dir", str(path))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+    return path
+
+
+def _user_cache() -> Path:
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
+# --- random seeds and gradient checkpointing --------------------------------------------------------------------------
+
+
+def fresh_seed(generator: keras.random.SeedGenerator) -> Array:
+    """Draw the next seed of `generator` as an array `(2,)`, to be handed to a pure function (see `FixedSeed`)."""
+    return generator.next()
+
+
+class FixedSeed(keras.random.SeedGenerator):
+    """A seed that is an array: what `keras.random.*(seed=...)` takes inside a pure or recomputed function.
+
+    Keras accepts seed arrays on JAX only. This wraps one for all three: every draw gives the same numbers, nothing is
+    counted up, so running the function twice (as `checkpointed` does) drops the same units.
+
+    Example:
+        >>> seed = fresh_seed(keras.random.SeedGenerator(0))
+        >>> keras.random.dropout(keras.ops.ones(4), 0.5, seed=FixedSeed(seed)).shape
+    """
+
+    def __init__(self, seed: Array) -> None:  # the parent would create a variable, which a traced function must not
+        self.seed = seed
+        self._initial_seed = 0  # on torch, dropout ignores generators that were made without a seed
+
+    def next(self, ordered: bool = True) -> Array:
+        """The seed itself, every time."""
+        return self.seed
+
+
+def repeated_randomness() -> AbstractContextManager[Any]:
+    """A context after which the process draws the random numbers of the block once more.
+
+    On torch, `Dropout` layers made without a seed draw from the generator of the process, which is no variable of the
+    model; everywhere else the seeds are state of the model and nothing needs to be done.
+    """
+    if name() == "torch":
+        import torch
+
+        return torch.random.fork_rng()
+    return nullcontext()
+
+
+def random_state() -> dict[str, Array]:
+    """The generators of the process that drive layers without being variables: `{"cpu": (n,) uint8, ...}` on torch.
+
+    Empty on JAX and TensorFlow, where every seed is a variable. `set_random_state` puts it back.
+    """
+    if name() != "torch":
+        return {}
+    import torch
+
+    state = {"cpu": torch.get_rng_state().numpy()}
+    if torch.cuda.is_available():
+        state |= {f"cuda_{i}": s.numpy() for i, s in enumerate(torch.cuda.get_rng_state_all())}
+    return state
+
+
+def set_random_state(state: dict[str, Array]) -> None:
+    """Put back what `random_state` returned; devices that are not there are passed over."""
+    if name() != "torch":
+        return
+    import torch
+
+    for device, values in state.items():
+        tensor = torch.tensor(values, dtype=torch.uint8)
+        if device == "cpu":
+            torch.set_rng_state(tensor)
+        elif torch.cuda.is_available() and int(device.removeprefix("cuda_")) < torch.cuda.device_count():
+            torch.cuda.set_rng_state(tensor, int(device.removeprefix("cuda_")))
+
+
+def checkpointed(function: Function, *arrays: Array) -> Any:
+    """Call `function(*arrays)` and recompute it in the backward pass instead of keeping its intermediate results.
+
+    `function` must not change any state: seeds are drawn outside and passed among `arrays` (`fresh_seed`, `FixedSeed`).
+    Gradients flow to `arrays` and to the weights that `function` uses. On TensorFlow inside a `StatelessScope` weights
+    are plain tensors, to which recomputation gives no gradient; there the function is called as it is.
+
+    Example:
+        >>> checkpointed(lambda x, seed: keras.random.dropout(x, 0.1, seed=FixedSeed(seed)), x, fresh_seed(generator))
+    """
+    if name() == "tensorflow" and keras.src.backend.in_stateless_scope():
+        return function(*arrays)
+    return keras.remat(function)(*arrays)
+
+
+# --- choices that depend on the library -------------------------------------------------------------------------------
+
+
+def keep_mask(seed: Array, shape: tuple[int, ...], rate: float, site: int = 0) -> Array:
+    """A bool array of `shape` that is False with probability `rate`, a pure function of `seed` (2,) and `site`.
+
+    On JAX the bits are a hash of the element's index: unlike the default generator's, they cost a dozen integer
+    operations that the compiler fuses into the multiplication they serve, and nothing is stored for the backward pass.
+
+    Example:
+        >>> keep_mask(fresh_seed(keras.random.SeedGenerator(0)), (2, 3), 0.1).shape
+    """
+    if name() != "jax":
+        moved = FixedSeed(seed + keras.ops.convert_to_tensor([site * 7919, 0], dtype=seed.dtype))
+        return keras.random.uniform(shape, seed=moved) >= rate
+    import jax.numpy as jnp
+    from jax import lax
+
+    def scramble(x: Array) -> Array:  # the 32-bit finaliser of MurmurHash3: every input bit reaches every output bit
+        x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
+        x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
+        return x ^ (x >> 16)
+
+    key = scramble(scramble(seed[0] + jnp.uint32(site * 0x9E3779B9 % 2**32)) ^ seed[1])
+    # One key a row, so that an index below 2^32 is enough for any size.
+    rows = scramble(lax.broadcasted_iota(jnp.uint32, (*shape[:-1], 1), max(len(shape) - 2, 0)) + key)
+    for axis in range(len(shape) - 2):
+        rows = scramble(rows ^ lax.broadcasted_iota(jnp.uint32, (*shape[:-1], 1), axis))
+    bits = scramble(rows + lax.broadcasted_iota(jnp.uint32, shape, len(shape) - 1))
+    return bits >= jnp.uint32(round(rate * 2**32))
+
+
+def prefers_fused_attention() -> bool:
+    """Whether the library's attention kernel beats explicit matrix products: on torch, and on accelerators.
+
+    On CPUs XLA has no such kernel, and its generic form is several times slower than the explicit products.
+    """
+    return name() == "torch" or device_kind() != "cpu"
