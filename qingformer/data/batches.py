@@ -1,0 +1,186 @@
+"""Length-bucketed batches of full, static shape, in an order that can be resumed anywhere."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from qingformer.data.packed import PackedFeatures
+from qingformer.data.plan import Plan, bucket_of, make_plan
+from qingformer.errors import DataError
+
+Inputs = dict[str, np.ndarray]
+
+
+class PaddedBatches(keras.utils.PyDataset):
+    """Batches for `Model.fit`, `evaluate` and `predict`, padded to few lengths so that nothing recompiles.
+
+    Item i is `(inputs, labels, sample_weights)`, or `(inputs,)` without labels. `inputs` holds `token_ids`,
+    `segment_ids` and `padding_mask` (1 = keep), each (batch_size, T) int32 with T one of `buckets`; `sample_weights` is
+    (batch_size,) float32. An example goes to the narrowest bucket that holds it; longer ones are cut to the widest
+    bucket and counted in `truncated`. The last batch of a bucket is padded to full size with rows of weight 0.
+    The order of batches is a pure function of `(seed, epoch)`; without `shuffle` it is the same in every epoch.
+
+    Args:
+        features: objects with `token_ids` and `segment_ids`, or pairs of the two (see `PackedFeatures`).
+        labels: (n, ...) array, or None for prediction.
+        sample_weights: (n,) array, or None for 1.0 each.
+        start: `(epoch, batch)` to begin with. The first epoch then has `batch` items less.
+
+    Exact resume with Keras: `fit` reads the number of batches once, and may look at one batch before the first epoch.
+    So finish a half-done epoch e in a `fit` of its own (`initial_epoch=e, epochs=e + 1`), go on with a second `fit`,
+    and call `start_at(epoch, batch)` from a callback's `on_epoch_begin`, which comes after any such look.
+
+    Raises `DataError` for no examples, or labels or weights that are not one for each example.
+
+    >>> batches = PaddedBatches([([2, 7, 3], [0, 0, 0])] * 5, np.arange(5), batch_size=4, buckets=(8,), shuffle=False)
+    >>> inputs, labels, weights = batches[1]
+    >>> inputs["token_ids"].shape, weights.tolist()
+    ((4, 8), [1.0, 0.0, 0.0, 0.0])
+    """
+
+    def __init__(
+        self,
+        features: Iterable[Any],
+        labels: Any = None,
+        sample_weights: Any = None,
+        *,
+        batch_size: int = 32,
+        buckets: Sequence[int] = (16, 32, 64, 128, 256, 512),
+        shuffle: bool = True,
+        seed: int = 0,
+        pad_token_id: int = 0,
+        start: tuple[int, int] = (0, 0),
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.buckets = tuple(sorted({int(length) for length in buckets}))
+        if batch_size < 1 or not self.buckets or self.buckets[0] < 2:
+            raise DataError(f"batch_size={batch_size}, buckets={tuple(buckets)}: the batch size must be 1 or more, and "
+                            "there must be at least one bucket, none shorter than 2 tokens")
+        self.batch_size, self.shuffle, self.seed, self.pad_token_id = batch_size, shuffle, seed, pad_token_id
+        self._features = PackedFeatures(features, max_length=self.buckets[-1])
+        self.truncated = self._features.truncated
+        self._labels = None if labels is None else _column("labels", _as_labels(labels), self.num_examples)
+        weights = np.ones(self.num_examples) if sample_weights is None else np.asarray(sample_weights)
+        self._weights = _column("sample_weights", weights.astype(np.float32), self.num_examples)
+        self._bucket = bucket_of(self._features.lengths, self.buckets)
+        self._plan: tuple[int, Plan] | None = None
+        self.start_at(*start)
+
+    @property
+    def num_examples(self) -> int:
+        """Number of examples, n."""
+        return len(self._features)
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Number of batches of a whole epoch; the same for every epoch."""
+        return len(self._plan_of(self.epoch).rows)
+
+    @property
+    def padding_fraction(self) -> float:
+        """Share of all positions of an epoch that hold no token, between 0 and 1."""
+        positions = self._plan_of(self.epoch).lengths.sum() * self.batch_size
+        return float(1 - self._features.offsets[-1] / positions)
+
+    def start_at(self, epoch: int, batch: int = 0) -> None:
+        """Make item 0 the batch number `batch` of epoch number `epoch`; raises `DataError` where there is none."""
+        self.epoch, self._first, self._finished, self._begun = int(epoch), int(batch), False, False
+        if epoch < 0 or not 0 <= batch < self.batches_per_epoch:
+            raise DataError(f"start=({epoch}, {batch}): an epoch has batches 0 to {self.batches_per_epoch - 1}")
+
+    def order(self, epoch: int | None = None) -> np.ndarray:
+        """Example numbers of a whole epoch, (batches_per_epoch, batch_size) int64, -1 for rows of padding."""
+        return self._plan_of(self.epoch if epoch is None else epoch).rows.copy()
+
+    def restore_order(self, outputs: Any, epoch: int = 0) -> np.ndarray:
+        """Put `predict`'s (batches_per_epoch * batch_size, ...) outputs in input order, (n, ...), padding dropped.
+
+        >>> features = [([2] * n, [0] * n) for n in (9, 3, 12)]
+        >>> batches = PaddedBatches(features, batch_size=2, buckets=(4, 16), shuffle=False)
+        >>> widths = np.concatenate([inputs["padding_mask"].sum(1) for inputs, in batches])
+        >>> batches.restore_order(widths).tolist()
+        [9, 3, 12]
+        """
+        outputs, rows = np.asarray(outputs), self.order(epoch).reshape(-1)
+        if len(outputs) != len(rows):
+            raise DataError(f"{len(outputs)} outputs for {len(rows)} rows: pass what predict gave for one whole epoch")
+        restored = np.empty((self.num_examples, *outputs.shape[1:]), outputs.dtype)
+        restored[rows[rows >= 0]] = outputs[rows >= 0]
+        return restored
+
+    def __len__(self) -> int:
+        return self.batches_per_epoch - self._first
+
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
+        if index == 1 and self._probed_by_tensorflow():
+            index = self._other_width()
+        return self._item(index)
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        for index in range(len(self)):
+            yield self._item(index)
+
+    def on_epoch_begin(self) -> None:
+        """Called by Keras before the first batch of an epoch."""
+        self._begun = True
+        if self.workers <= 1:  # with more workers the batches of this epoch may already be on their way
+            self._finished = False
+
+    def on_epoch_end(self) -> None:
+        """Go to the next epoch if the last batch of this one has been read (Keras also calls this before the first)."""
+        if self._finished:
+            self.start_at(self.epoch + 1)
+            self._begun = True
+
+    def _item(self, index: int) -> tuple[Any, ...]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"batch {index} of {len(self)}")
+        plan = self._plan_of(self.epoch)
+        rows, length = plan.rows[self._first + index], int(plan.lengths[self._first + index])
+        self._finished = self._finished or index == len(self) - 1
+        inputs: Inputs = self._features.gather(rows, length, self.pad_token_id)
+        if self._labels is None:
+            return (inputs,)
+        filled = rows >= 0
+        labels = self._labels[rows]
+        labels[~filled] = 0
+        return inputs, labels, np.where(filled, self._weights[rows], 0).astype(np.float32)
+
+    def _plan_of(self, epoch: int) -> Plan:
+        epoch = epoch if self.shuffle else 0
+        cached = self._plan
+        if cached is None or cached[0] != epoch:
+            key = (self.seed, epoch) if self.shuffle else None
+            cached = (epoch, make_plan(self._bucket, self.buckets, self.batch_size, key))
+            self._plan = cached  # one assignment: worker threads see the old pair or the new one
+        return cached[1]
+
+    def _probed_by_tensorflow(self) -> bool:
+        """Whether Keras on TensorFlow is looking at items 0 and 1 to learn which dimensions vary.
+
+        A whole epoch begins with two widths (see `make_plan`), the rest of one may not, and a width the signature does
+        not allow would stop training.
+        """
+        return self._first > 0 and not self._begun and keras.backend.backend() == "tensorflow"
+
+    def _other_width(self) -> int:
+        lengths = self._plan_of(self.epoch).lengths[self._first :]
+        other = np.flatnonzero(lengths != lengths[0])
+        return int(other[0]) if len(other) else 1
+
+
+def _as_labels(labels: Any) -> np.ndarray:
+    array = np.asarray(labels)
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"labels of type {array.dtype}: turn names into numbers first")
+    return array.astype(np.float32 if array.dtype.kind == "f" else np.int32)
+
+
+def _column(name: str, values: np.ndarray, count: int) -> np.ndarray:
+    if values.ndim == 0 or len(values) != count:
+        found = "a single value" if values.ndim == 0 else f"{len(values)}"
+        raise DataError(f"{name}: {found} for {count} examples; there must be one for each")
+    return values

@@ -1,0 +1,118 @@
+"""Lines of a text file, decoded one by one: plain or compressed, from disk or from standard input."""
+
+import bz2
+import codecs
+import gzip
+import io
+import lzma
+import os
+import sys
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from qingformer.errors import DataError
+
+_OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
+_MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+_WIDE = ("utf16", "utf32")
+_STANDARD_INPUT = "-"
+
+
+def bare_suffix(path: str | os.PathLike[str]) -> str:
+    """The suffix that tells the format, without that of the compression: ".jsonl" for "train.jsonl.gz".
+
+    >>> bare_suffix("train.JSONL.gz")
+    '.jsonl'
+    """
+    name = Path(path)
+    return Path(name.stem if name.suffix.lower() in _OPENERS else name.name).suffix.lower()
+
+
+def check_file(path: str | os.PathLike[str]) -> None:
+    """Raise `DataError` unless `path` is a file that can be opened (or "-", standard input)."""
+    if str(path) == _STANDARD_INPUT:
+        return
+    if not Path(path).exists():
+        raise DataError(f"{path}: no such file; check the path (it is looked for from {Path.cwd()})")
+    if Path(path).is_dir():
+        raise DataError(f"{path}: is a folder; name the data file in it")
+
+
+@contextmanager
+def open_lines(path: str | os.PathLike[str], encoding: str = "utf-8") -> Iterator[Iterator[tuple[int, str]]]:
+    """Yield an iterator of `(line number from 1, text with its line end)`; only one line is in memory at a time.
+
+    A byte-order mark is dropped. Raises `DataError` naming file and line for a missing, damaged or truncated file and
+    for bytes that are not of the encoding.
+    """
+    check_file(path)
+    try:
+        wide = codecs.lookup(encoding).name.replace("-", "").startswith(_WIDE)
+    except LookupError:
+        raise DataError(f"encoding={encoding!r}: no such encoding; try utf-8, gb18030, big5 or utf-16") from None
+    try:
+        with _binary(path) as stream:
+            yield _wide_lines(stream, path, encoding) if wide else _lines(stream, path, encoding)
+    except OSError as problem:
+        raise DataError(f"{path}: cannot be read: {problem.strerror or problem}") from None
+
+
+def _binary(path: str | os.PathLike[str]) -> AbstractContextManager[BinaryIO]:
+    if str(path) == _STANDARD_INPUT:
+        return nullcontext(sys.stdin.buffer)
+    stream: BinaryIO = _OPENERS.get(Path(path).suffix.lower(), open)(path, "rb")
+    return stream
+
+
+def _raw_lines(stream: BinaryIO, path: str | os.PathLike[str]) -> Iterator[bytes]:
+    """The lines of `stream`; what a damaged compressed file raises becomes one error."""
+    number = 0
+    try:
+        for number, line in enumerate(stream, 1):  # noqa: B007
+            yield line
+    except EOFError:
+        raise _cut_off(path, number) from None
+    except (gzip.BadGzipFile, lzma.LZMAError, zlib.error, OSError) as problem:
+        raise DataError(f"{path}, after line {number}: damaged, or not compressed as its suffix says ({problem}); "
+                        "copy it again or correct the suffix") from None
+
+
+def _cut_off(path: str | os.PathLike[str], line: int) -> DataError:
+    return DataError(f"{path}, after line {line}: the compressed file ends too early; copy or download it again")
+
+
+def _lines(stream: BinaryIO, path: str | os.PathLike[str], encoding: str) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(_raw_lines(stream, path), 1):
+        if number == 1:
+            if line[:2] in _MARKS:
+                raise DataError(f"{path}, line 1: begins with a UTF-16 mark; "
+                                f'pass encoding="{_MARKS[line[:2]]}" or save it as UTF-8')
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        try:
+            yield number, line.decode(encoding)
+        except UnicodeDecodeError as problem:
+            raise _wrong_byte(path, number, problem, encoding) from None
+
+
+def _wrong_byte(path: str | os.PathLike[str], line: int, problem: UnicodeDecodeError, encoding: str) -> DataError:
+    other = "gb18030" if encoding.lower().replace("-", "") == "utf8" else "utf-8"
+    byte = problem.object[problem.start]
+    return DataError(f"{path}, line {line}, byte {problem.start + 1}: 0x{byte:02x} is not {encoding}; if the whole file "
+                     f'is in another encoding pass it (encoding="{other}"), if only this line is, correct it')
+
+
+def _wide_lines(stream: BinaryIO, path: str | os.PathLike[str], encoding: str) -> Iterator[tuple[int, str]]:
+    """Lines of an encoding whose line end is more than one byte."""
+    text, number = io.TextIOWrapper(stream, encoding, newline="\n"), 0
+    try:
+        for number, line in enumerate(text, 1):
+            yield number, line.removeprefix("\ufeff")
+    except UnicodeError:
+        raise DataError(f"{path}, after line {number}: not {encoding}; pass the encoding the file is in") from None
+    except EOFError:
+        raise _cut_off(path, number) from None
+    finally:
+        text.detach()
