@@ -1,0 +1,22 @@
+"""The bricks of which models are made; each is a `keras.layers.Layer` over stock Keras layers."""
+
+from qingformer.layers.attention import MultiHeadAttention
+from qingformer.layers.block import TransformerBlock
+from qingformer.layers.dropout import Dropout
+from qingformer.layers.feed_forward import FeedForward
+from qingformer.layers.mask import AttentionMask
+from qingformer.layers.normalization import ConditionalLayerNormalization
+from qingformer.layers.output import OutputBias, TokenPooling
+from qingformer.layers.positions import PositionEmbedding
+
+__all__ = [
+    "AttentionMask",
+    "ConditionalLayerNormalization",
+    "Dropout",
+    "FeedForward",
+    "MultiHeadAttention",
+    "OutputBias",
+    "PositionEmbedding",
+    "TokenPooling",
+    "TransformerBlock",
+]

@@ -1,0 +1,125 @@
+"""The heads with which models are pre-trained and generate: masked and causal language model, next sentence."""
+
+from typing import Any
+
+import keras
+
+from qingformer import layers
+from qingformer.errors import ConfigError
+from qingformer.models.backbone import Backbone, Maker
+from qingformer.models.config import BackboneConfig
+from qingformer.models.pretrained import PretrainedModel
+
+
+class HeadModel(PretrainedModel):
+    """A backbone with a head, as one functional model: same inputs, layers and variable paths as the backbone's."""
+
+    default_application = "encoder"
+    needs_pooler = False
+
+    def __init__(
+        self,
+        config: BackboneConfig | dict[str, Any] | Backbone,
+        initializer: Any = None,
+        dtype: Any = None,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        backbone = config
+        if not isinstance(config, Backbone):
+            config = BackboneConfig.from_dict(config) if isinstance(config, dict) else config
+            if config.application == "encoder":
+                config = config.replace(application=self.default_application)
+            backbone = Backbone(config, initializer=initializer, dtype=dtype)
+        if self.needs_pooler and not backbone.config.pooler:
+            raise ConfigError(f"{type(self).__name__} needs the pooler, which this model does not have")
+        make = Maker(backbone.config, initializer, dtype or backbone.dtype_policy)
+        outputs = self.head(make, backbone)
+        super().__init__(backbone.input, outputs, name=name, **kwargs)
+        self.backbone = backbone
+        self.config = backbone.config
+        if dtype is not None:
+            self.dtype_policy = dtype
+
+    def head(self, make: Maker, backbone: Backbone) -> Any:
+        """The outputs, made from `backbone.output`."""
+        raise TypeError(f"{type(self).__name__} has no head of its own; use one of its subclasses")
+
+
+def mlm_logits(make: Maker, backbone: Backbone) -> Any:
+    """Dense, activation, norm, the transposed token table, bias: (B, T, H) to (B, T, V) float32."""
+    config = make.config
+    x = backbone.output["sequence_output"]
+    x = make.dense(config.width_of_embeddings, "mlm_dense", config.hidden_act)(x)
+    x = make.norm("mlm_norm")(x, *make.condition(backbone.input))
+    x = backbone.token_embedding(x, reverse=True)
+    return layers.OutputBias(name="mlm_bias", dtype="float32")(x)
+
+
+def next_sentence_logits(make: Maker, backbone: Backbone) -> Any:
+    """Dense on the pooled vector: (B, H) to (B, 2) float32; index 0 says that the second sentence follows."""
+    make = Maker(make.config, make.initializer(), "float32")
+    return make.dense(2, "next_sentence")(backbone.output["pooled_output"])
+
+
+@keras.saving.register_keras_serializable("qingformer")
+class MaskedLM(HeadModel):
+    """The masked language model: logits (B, T, V) float32 over the vocabulary at every position.
+
+    logits = norm(act(h W + b)) E^T + c, E the token table. Inputs as `Backbone`. Source: Devlin et al. 2018,
+    arXiv 1810.04805.
+
+    Example: `MaskedLM.from_pretrained("chinese_L-12_H-768_A-12")({"token_ids": ids})`
+    """
+
+    def head(self, make: Maker, backbone: Backbone) -> Any:
+        """The logits over the vocabulary."""
+        return mlm_logits(make, backbone)
+
+
+@keras.saving.register_keras_serializable("qingformer")
+class CausalLM(MaskedLM):
+    """The same head over a model that sees only what came before: logits (B, T, V) float32 of the next token.
+
+    The application is "lm" (causal) unless "unilm" (source seen whole, target causal, by segment ids) is asked for.
+    Source: Dong et al. 2019, arXiv 1905.03197.
+
+    Example: `CausalLM.from_pretrained("chinese_L-12_H-768_A-12", application="unilm")`
+    """
+
+    default_application = "lm"
+
+
+@keras.saving.register_keras_serializable("qingformer")
+class NextSentencePrediction(HeadModel):
+    """Whether the second sentence follows the first: logits (B, 2) float32, index 0 = it does.
+
+    Source: Devlin et al. 2018, arXiv 1810.04805, section 3.1.
+
+    Example: `NextSentencePrediction.from_pretrained("chinese_L-12_H-768_A-12")({"token_ids": ids, "segment_ids": s})`
+    """
+
+    needs_pooler = True
+
+    def head(self, make: Maker, backbone: Backbone) -> Any:
+        """The two logits."""
+        return next_sentence_logits(make, backbone)
+
+
+@keras.saving.register_keras_serializable("qingformer")
+class PreTraining(HeadModel):
+    """Both heads of BERT's pre-training: `mlm_logits` (B, T, V) and `next_sentence_logits` (B, 2), float32.
+
+    Source: Devlin et al. 2018, arXiv 1810.04805.
+
+    Example: `PreTraining(BackboneConfig(vocab_size=100))`
+    """
+
+    needs_pooler = True
+
+    def head(self, make: Maker, backbone: Backbone) -> Any:
+        """Both sets of logits by name."""
+        return {
+            "mlm_logits": mlm_logits(make, backbone),
+            "next_sentence_logits": next_sentence_logits(make, backbone),
+        }

@@ -1,0 +1,137 @@
+"""From a source to a model's weights: find the files, settle the configuration, read through the weight map."""
+
+import dataclasses
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from qingformer.checkpoints import locate, open_checkpoint
+from qingformer.checkpoints.weight_map import Loader, LoadingReport, Row, WeightMap
+from qingformer.errors import CheckpointError, ConfigError
+from qingformer.files import read_json
+from qingformer.models.config import BackboneConfig, check_known
+from qingformer.models.registry import family_class, family_of
+from qingformer.models.surgery import Stretch, VocabularySurgery
+
+HEADS = (r"^(mlm_(dense|norm|bias)|next_sentence|pooler)/",)
+NEW_CONDITION = (r"/condition_(hidden|gamma|beta)/kernel$",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What the caller of `from_pretrained` asked for."""
+
+    application: str = "encoder"
+    application_given: bool = False
+    family: str | None = None
+    surgery: VocabularySurgery = dataclasses.field(default_factory=VocabularySurgery)
+    autoresize: bool = False
+    strict: bool = True
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A source made ready: the weights file, its layout, the stored and the wanted configuration."""
+
+    source: str
+    weights: Path
+    layout: str
+    stored_config: BackboneConfig
+    config: BackboneConfig
+    request: Request
+
+
+def plan(source: str | os.PathLike[str], revision: str | None, request: Request) -> Plan:
+    """Find the files of `source` and settle the configuration of the model to be built."""
+    check_known(request.changes, "options")
+    files = locate(source, revision)
+    if files.config is None:
+        raise ConfigError(f"{source}: no config.json or bert_config.json beside the weights; add it")
+    if files.weights is None:
+        raise CheckpointError(f"{source}: no weights there (model.safetensors, pytorch_model.bin or *.ckpt.index)")
+    values = read_json(files.config, ConfigError)
+    if not isinstance(values, dict):
+        raise ConfigError(f"{files.config}: expected a JSON object with the model's configuration")
+    family = request.family or family_of(values, str(files.config))
+    stored = BackboneConfig.from_dict(values, str(files.config), family=family)
+    config = stored.replace(**request.changes)
+    with open_checkpoint(files.weights) as checkpoint:
+        config = without_absent_pooler(config, files.layout, checkpoint.names(), "pooler" in request.changes)
+    application = request.application if request.application_given else default_application(stored, request)
+    vocab_size = request.surgery.new_size(config.vocab_size)
+    config = config.replace(application=application, vocab_size=vocab_size)
+    return Plan(str(source), Path(files.weights), files.layout, stored, config, request)
+
+
+def default_application(stored: BackboneConfig, request: Request) -> str:
+    """What was saved, unless that is an encoder and the class asks for more."""
+    return stored.application if stored.application != "encoder" else request.application
+
+
+def without_absent_pooler(config: BackboneConfig, layout: str, names: list[str], asked: bool) -> BackboneConfig:
+    """Files of masked language models often have no pooler: then the model has none either, unless it was asked for."""
+    if asked or not config.pooler or not names:
+        return config
+    weight_map = map_for(config, layout, [])
+    row = next((row for row in weight_map.rows if row.ours == "pooler/kernel"), None)
+    name = "pooler/kernel" if layout == "qingformer" or row is None else row.name(layout)
+    spellings = weight_map.candidates(name, layout) if name else []
+    return config if any(spelling in names for spelling in spellings) else config.replace(pooler=False)
+
+
+def map_for(config: BackboneConfig, layout: str, paths: list[str]) -> WeightMap:
+    """The weight map of a layout; our own files store every variable under its path."""
+    if layout == "qingformer":
+        return WeightMap(tuple(Row(path, path, path) for path in paths))
+    return family_class(config.family).weight_map(config)
+
+
+def load(model: Any, plan: Plan) -> LoadingReport:
+    """Read the weights of `plan` into `model`; see `PretrainedModel.from_pretrained`."""
+    variables = model.named_variables()
+    request = plan.request
+    stretch = Stretch(plan.config.hidden_act, plan.stored_config.intermediate_size, plan.config.intermediate_size)
+    loader = Loader(
+        weight_map=map_for(plan.config, plan.layout, list(variables)),
+        layout=plan.layout,
+        change=request.surgery,
+        resize=stretch if request.autoresize else None,
+        may_be_missing=NEW_CONDITION,
+        allow_left_over=left_over_patterns(plan),
+        strict=request.strict,
+    )
+    with open_checkpoint(plan.weights) as checkpoint:
+        shapes = {path: tuple(variable.shape) for path, variable in variables.items()}
+        arrays, report = loader.load(checkpoint, shapes, plan.source)
+        for path, array in arrays:
+            variables[path].assign(array)
+    start_anew([variables[path] for path in report.missing], plan.config)
+    return report
+
+
+def left_over_patterns(plan: Plan) -> tuple[str, ...]:
+    """Stored names that may stay unread: heads in our own files, and layers beyond the number that was asked for."""
+    patterns = HEADS if plan.layout == "qingformer" else ()
+    if plan.request.changes.get("num_hidden_layers", plan.stored_config.num_hidden_layers) < (
+        plan.stored_config.num_hidden_layers
+    ):
+        patterns += tuple(
+            rf"(^|[/._])(layer[/._]|block_){index}([/._]|$)"
+            for index in range(plan.config.num_hidden_layers, plan.stored_config.num_hidden_layers)
+        )
+    if not plan.config.type_vocab_size or plan.config.shared_segment_embeddings:
+        patterns += (r"token_type_embeddings", r"^segment_embedding/")
+    return patterns
+
+
+def start_anew(variables: list[keras.Variable], config: BackboneConfig) -> None:
+    """Give missing matrices their random start: the model was built with zeros, since most are overwritten."""
+    initializer = keras.initializers.TruncatedNormal(stddev=config.initializer_range)
+    for variable in variables:
+        if re.search(r"(kernel|embeddings)$", variable.path) and "/condition_" not in variable.path:
+            variable.assign(initializer(variable.shape, dtype=variable.dtype))

@@ -1,0 +1,152 @@
+"""What every model has in common: it loads from and saves to the checkpoint formats, and knows its configuration."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import keras
+import numpy as np
+from keras import ops
+
+from qingformer.checkpoints.weight_map import LoadingReport, WeightMap
+from qingformer.errors import ConfigError
+from qingformer.models import adapters, loading, saving
+from qingformer.models.config import BackboneConfig
+from qingformer.models.registry import family_class
+from qingformer.models.surgery import CompoundToken, VocabularySurgery
+from qingformer.ops.masking import padding_mask_from_ids
+
+Self = TypeVar("Self", bound="PretrainedModel")
+
+
+class PretrainedModel(keras.Model):
+    """Base of backbones and of backbones with heads: a functional model with a configuration and a weight map."""
+
+    family: ClassVar[str] = ""
+    huggingface_class: ClassVar[str] = ""
+    default_application: ClassVar[str] = "encoder"
+    config: BackboneConfig
+    loading_report: LoadingReport | None = None
+
+    @staticmethod
+    def weight_map(config: BackboneConfig) -> WeightMap:
+        """The table of all variables the family has; a family file gives it."""
+        return family_class(config.family).weight_map(config)
+
+    @classmethod
+    def from_pretrained(
+        cls: type[Self],
+        source: str | os.PathLike[str],
+        *,
+        family: str | None = None,
+        application: str | None = None,
+        revision: str | None = None,
+        strict: bool = True,
+        dtype: Any = None,
+        keep_tokens: Sequence[int] | None = None,
+        compound_tokens: Sequence[CompoundToken] = (),
+        autoresize: bool = False,
+        gradient_checkpointing: bool = False,
+        **changes: Any,
+    ) -> Self:
+        """Load a model from a directory, a `.ckpt` prefix, a weights file or "hf://org/name".
+
+        `application` is "encoder", "lm" or "unilm"; `keep_tokens` and `compound_tokens` change the vocabulary (see
+        `VocabularySurgery`), `autoresize` stretches weights of another size, `changes` replace values of the
+        configuration. Strict: missing, unknown or wrongly shaped weights are errors; with `strict=False` missing ones
+        start anew. What happened is in `model.loading_report`. Errors: `CheckpointError`, `ConfigError`.
+
+        Example: `Backbone.from_pretrained("chinese_L-12_H-768_A-12", application="unilm")`
+        """
+        request = loading.Request(
+            application=application or cls.default_application,
+            application_given=application is not None,
+            family=family,
+            surgery=VocabularySurgery(keep_tokens, compound_tokens),
+            autoresize=autoresize,
+            strict=strict,
+            changes=changes,
+        )
+        plan = loading.plan(source, revision, request)
+        model = cls(plan.config, initializer="zeros", dtype=dtype)
+        model.loading_report = loading.load(model, plan)
+        if gradient_checkpointing:
+            model.enable_gradient_checkpointing()
+        return model
+
+    def save_pretrained(
+        self, directory: str | os.PathLike[str], format: str = "qingformer", tokenizer: Any = None
+    ) -> Path:
+        """Write configuration, weights and, if a tokenizer is given, its vocabulary; returns the directory.
+
+        `format` is "qingformer" (config.json, model.safetensors), "huggingface" (the same names, as `transformers`
+        reads them) or "tensorflow" (bert_config.json, bert_model.ckpt.*). The directory is whole or as it was before.
+        Errors: `CheckpointError` for a variable that the format cannot hold.
+
+        Example: `backbone.save_pretrained("my-bert", format="huggingface")`
+        """
+        return saving.save(self, directory, format, tokenizer)
+
+    def named_variables(self) -> dict[str, keras.Variable]:
+        """The weights by path: what checkpoints hold, without the states of random generators and adapters."""
+        return adapters.named_variables(self)
+
+    def weight_arrays(self) -> dict[str, np.ndarray]:
+        """The weights as arrays by path, low-rank adapters merged in."""
+        return adapters.weight_arrays(self)
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Compute the blocks' activations again in the backward pass instead of storing them; compile afterwards."""
+        for layer in self._flatten_layers():
+            if hasattr(layer, "checkpointing"):
+                layer.checkpointing = True
+
+    def enable_lora(self, rank: int, targets: Sequence[str] = ("query", "value")) -> list[str]:
+        """Freeze the model and train low-rank updates of the dense layers named `targets`; returns their paths.
+
+        W = W_0 + A B with A (in, rank), B (rank, out), B zero at first. Source: Hu et al. 2021, arXiv 2106.09685.
+        Errors: `ConfigError` lists the dense layers if a target is none of them.
+        """
+        return adapters.enable_lora(self, rank, targets)
+
+    def freeze(self, pattern: str = "") -> list[str]:
+        """Make the layers whose path matches the regular expression untrainable; returns their paths.
+
+        Errors: `ConfigError` lists the layers if none matches. Compile afterwards.
+
+        Example: `backbone.freeze(r"embedding|block_[0-5]$")`
+        """
+        return adapters.freeze(self, pattern)
+
+    def complete_inputs(self, inputs: Any) -> Any:
+        """Fill in what a direct call may leave out: zeros for segment ids, the mask of what is not padding."""
+        if not isinstance(inputs, dict) or "token_ids" not in inputs:
+            return inputs
+        wanted = self._inputs_struct
+        inputs = {name: ops.convert_to_tensor(value) for name, value in inputs.items() if value is not None}
+        token_ids = inputs["token_ids"]
+        if "padding_mask" in wanted and "padding_mask" not in inputs:
+            inputs["padding_mask"] = padding_mask_from_ids(token_ids, self.config.pad_token_id)
+        if "segment_ids" in wanted and "segment_ids" not in inputs:
+            inputs["segment_ids"] = ops.zeros_like(token_ids, dtype="int32")
+        unknown = [name for name in inputs if name not in wanted]
+        if unknown:
+            raise ConfigError(f"input {', '.join(unknown)} is none of this model's: {', '.join(wanted)}")
+        return inputs
+
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        return super().__call__(self.complete_inputs(inputs), *args, **kwargs)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "config": self.config.to_dict(),
+            "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
+            "name": self.name,
+            "trainable": self.trainable,
+        }
+
+    @classmethod
+    def from_config(cls: type[Self], config: dict[str, Any], custom_objects: Any = None) -> Self:
+        config = {**config, "dtype": keras.saving.deserialize_keras_object(config["dtype"])}
+        return cls(**config)

@@ -1,0 +1,1 @@
+"""Pure functions over `keras.ops`: no state, no variables."""
