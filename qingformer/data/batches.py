@@ -1,5 +1,6 @@
 """Length-bucketed batches of full, static shape, in an order that can be resumed anywhere."""
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -28,9 +29,10 @@ class PaddedBatches(keras.utils.PyDataset):
         sample_weights: (n,) array, or None for 1.0 each.
         start: `(epoch, batch)` to begin with. The first epoch then has `batch` items less.
 
-    Exact resume with Keras: `fit` reads the number of batches once, and may look at one batch before the first epoch.
-    So finish a half-done epoch e in a `fit` of its own (`initial_epoch=e, epochs=e + 1`), go on with a second `fit`,
-    and call `start_at(epoch, batch)` from a callback's `on_epoch_begin`, which comes after any such look.
+    With Keras pass `shuffle=False` to `fit`: otherwise it draws an order of its own, which nobody can resume (a warning
+    says so). Exact resume: `fit` reads the number of batches once, and may look at a batch before the first epoch. So
+    finish a half-done epoch e in a `fit` of its own (`initial_epoch=e, epochs=e + 1`), go on with a second `fit`, and
+    call `start_at(epoch, batch)` from a callback's `on_epoch_begin`, which comes after any such look.
 
     Raises `DataError` for no examples, or labels or weights that are not one for each example.
 
@@ -52,9 +54,8 @@ class PaddedBatches(keras.utils.PyDataset):
         seed: int = 0,
         pad_token_id: int = 0,
         start: tuple[int, int] = (0, 0),
-        **options: Any,
     ) -> None:
-        super().__init__(**options)
+        super().__init__(workers=1)  # with more, Keras gives batches of one epoch in the next
         self.buckets = tuple(sorted({int(length) for length in buckets}))
         if batch_size < 1 or not self.buckets or self.buckets[0] < 2:
             raise DataError(f"batch_size={batch_size}, buckets={tuple(buckets)}: the batch size must be 1 or more, and "
@@ -67,6 +68,7 @@ class PaddedBatches(keras.utils.PyDataset):
         self._weights = _column("sample_weights", weights.astype(np.float32), self.num_examples)
         self._bucket = bucket_of(self._features.lengths, self.buckets)
         self._plan: tuple[int, Plan] | None = None
+        self._last = -1
         self.start_at(*start)
 
     @property
@@ -87,7 +89,8 @@ class PaddedBatches(keras.utils.PyDataset):
 
     def start_at(self, epoch: int, batch: int = 0) -> None:
         """Make item 0 the batch number `batch` of epoch number `epoch`; raises `DataError` where there is none."""
-        self.epoch, self._first, self._finished, self._begun = int(epoch), int(batch), False, False
+        self.epoch, self._first, self._begun = int(epoch), int(batch), False
+        self._read: set[int] = set()
         if epoch < 0 or not 0 <= batch < self.batches_per_epoch:
             raise DataError(f"start=({epoch}, {batch}): an epoch has batches 0 to {self.batches_per_epoch - 1}")
 
@@ -117,6 +120,10 @@ class PaddedBatches(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> tuple[Any, ...]:
         if index == 1 and self._probed_by_tensorflow():
             index = self._other_width()
+        if self._begun and self.shuffle and index not in (0, self._last + 1):
+            warnings.warn("Keras reads the batches in an order of its own; pass shuffle=False to fit, or this run "
+                          "cannot be resumed exactly", stacklevel=2)
+        self._last = index
         return self._item(index)
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
@@ -126,21 +133,19 @@ class PaddedBatches(keras.utils.PyDataset):
     def on_epoch_begin(self) -> None:
         """Called by Keras before the first batch of an epoch."""
         self._begun = True
-        if self.workers <= 1:  # with more workers the batches of this epoch may already be on their way
-            self._finished = False
 
     def on_epoch_end(self) -> None:
-        """Go to the next epoch if the last batch of this one has been read (Keras also calls this before the first)."""
-        if self._finished:
+        """Go to the next epoch if all batches of this one have been read (Keras also calls this before the first)."""
+        self._begun = False
+        if len(self._read) == len(self):
             self.start_at(self.epoch + 1)
-            self._begun = True
 
     def _item(self, index: int) -> tuple[Any, ...]:
         if not 0 <= index < len(self):
             raise IndexError(f"batch {index} of {len(self)}")
         plan = self._plan_of(self.epoch)
         rows, length = plan.rows[self._first + index], int(plan.lengths[self._first + index])
-        self._finished = self._finished or index == len(self) - 1
+        self._read.add(index)
         inputs: Inputs = self._features.gather(rows, length, self.pad_token_id)
         if self._labels is None:
             return (inputs,)

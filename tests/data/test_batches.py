@@ -93,7 +93,7 @@ def test_order_depends_on_seed_and_epoch_only():
 def test_the_order_is_the_same_on_every_machine():
     """Numbers noted once: a change means that nobody's runs can be resumed or repeated any more."""
     batches = make_batches([3, 9, 4, 12, 2, 3, 15, 4], batch_size=2, buckets=(4, 16), seed=1)
-    assert batches.order(2).tolist() == EXPECTED_ORDER
+    assert batches.order(2).tolist() == [[1, 7], [2, 0], [3, 6], [5, 4]]
 
 
 
@@ -204,16 +204,21 @@ class Spy(PaddedBatches):
         return super()._item(index)
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-def test_fit_reads_every_epoch_in_its_own_order(workers):
+def test_fit_reads_every_epoch_in_its_own_order():
     lengths = list(np.random.default_rng(3).integers(2, 40, 50))
-    batches = Spy(make_features(lengths), np.ones(50), batch_size=4, buckets=(8, 16, 40), workers=workers)
-    make_model().fit(batches, epochs=3, verbose=0)
+    batches = Spy(make_features(lengths), np.ones(50), batch_size=4, buckets=(8, 16, 40))
+    make_model().fit(batches, epochs=3, verbose=0, shuffle=False)
     count = batches.batches_per_epoch
     for epoch in range(3):
         read = [batch for seen_epoch, batch in batches.seen if seen_epoch == epoch]
-        assert set(read) == set(range(count))
+        assert read[-count:] == list(range(count))  # before the first epoch Keras may look at a batch or two
     assert batches.epoch == 3
+
+
+def test_a_warning_when_keras_shuffles_the_batches_itself():
+    batches = make_batches([3] * 60, batch_size=4, buckets=(4,))
+    with pytest.warns(UserWarning, match="pass shuffle=False to fit"):
+        make_model().fit(batches, epochs=1, verbose=0)
 
 
 class StartAt(keras.callbacks.Callback):
@@ -232,20 +237,20 @@ def test_fit_stopped_and_resumed_gives_the_same_weights(left):
     straight = make_model()
     start = straight.get_weights()
     batches = make_batches(lengths, **options)
-    straight.fit(batches, epochs=2, verbose=0)
+    straight.fit(batches, epochs=2, verbose=0, shuffle=False)
 
     first = make_model()
     first.set_weights(start)
     half = make_batches(lengths, **options)
     stop = len(half) - left
-    first.fit(half, epochs=1, steps_per_epoch=stop, verbose=0)
+    first.fit(half, epochs=1, steps_per_epoch=stop, verbose=0, shuffle=False)
 
     second = make_model()
     second.set_weights(first.get_weights())
     rest = make_batches(lengths, **options, start=(0, stop))
-    second.fit(rest, epochs=1, verbose=0, callbacks=[StartAt(rest, 0, stop)])
+    second.fit(rest, epochs=1, verbose=0, shuffle=False, callbacks=[StartAt(rest, 0, stop)])
     assert rest.epoch == 1
-    second.fit(rest, initial_epoch=1, epochs=2, verbose=0)
+    second.fit(rest, initial_epoch=1, epochs=2, verbose=0, shuffle=False)
     for expected, given_weights in zip(straight.get_weights(), second.get_weights()):
         assert np.array_equal(expected, given_weights)
 
