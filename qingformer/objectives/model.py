@@ -1,0 +1,82 @@
+"""The model that trains with transformed objectives."""
+
+from collections.abc import Iterable
+from typing import Any, Self
+
+import keras
+
+from qingformer.errors import ConfigError
+from qingformer.objectives.objective import ModelObjective, Objective, Transform, apply_transforms
+from qingformer.objectives.steps import train_step
+
+
+@keras.saving.register_keras_serializable("qingformer")
+class TrainableModel(keras.Model):
+    """A functional `keras.Model` whose `compile` takes `transforms`: training tricks from objective to objective.
+
+    Everything else is Keras: `fit`, callbacks, metrics, sample and class weights, mixed precision, clipping and
+    gradient accumulation of the optimizer, `.keras` files. Without transforms the step is Keras' own.
+
+    Example:
+        >>> inputs = keras.Input((8,), dtype="int32")
+        >>> x = keras.layers.Embedding(100, 16, name="token_embedding")(inputs)
+        >>> outputs = keras.layers.Dense(2)(keras.layers.GlobalAveragePooling1D()(x))
+        >>> model = TrainableModel(inputs, outputs)
+        >>> loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        >>> model.compile("adam", loss, transforms=[FGM(0.5)])
+    """
+
+    @classmethod
+    def from_model(cls, model: keras.Model, inputs: Any = None, name: str | None = None) -> Self:
+        """Wrap any model; the layers and weights are shared, not copied.
+
+        `inputs` (a nest of `keras.Input`) is needed only for a subclassed model that was not made functionally.
+
+        Raises:
+            ConfigError: the model is not functional and no `inputs` are given.
+        """
+        if inputs is not None:
+            return cls(inputs, model(inputs), name=name or model.name)
+        try:
+            if isinstance(model, keras.Sequential):  # knows its tensors, but not as `input` and `output`
+                return cls(model.inputs[0], model.outputs[0], name=name or model.name)
+            return cls(model.input, model.output, name=name or model.name)
+        except (AttributeError, TypeError, ValueError):
+            raise ConfigError(
+                f"model {model.name!r} is not functional: pass inputs=keras.Input(...) of the shapes that it takes"
+            ) from None
+
+    def compile(self, *args: Any, transforms: Iterable[Transform] = (), **kwargs: Any) -> None:
+        """`keras.Model.compile`, and `transforms`, applied in the order given (the first one innermost).
+
+        Raises:
+            ConfigError: a transform does not fit this model.
+        """
+        super().compile(*args, **kwargs)
+        self._transforms = tuple(transforms)
+        self.objective()  # a transform that does not fit is reported here, not in the middle of the first step
+
+    def objective(self) -> Objective:
+        """What a training step minimises: the compiled losses, transformed."""
+        return apply_transforms(ModelObjective(self), self._transforms)
+
+    def train_step(self, *arguments: Any) -> Any:
+        """One step in the form of the backend: `(state, data)` on JAX, `(data)` elsewhere."""
+        if not self._transforms:
+            return super().train_step(*arguments)
+        return train_step(self, self.objective(), *arguments)
+
+    def get_compile_config(self) -> dict[str, Any]:
+        """Keras' compile settings and the transforms."""
+        config = super().get_compile_config()
+        if config and self._transforms:
+            config["transforms"] = [keras.saving.serialize_keras_object(t) for t in self._transforms]
+        return config
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compile as the saved model was, its transforms included."""
+        config = dict(config)
+        transforms = [keras.saving.deserialize_keras_object(t) for t in config.pop("transforms", [])]
+        self.compile(**keras.saving.deserialize_keras_object(config), transforms=transforms)
+        if self.optimizer is not None and self.built:
+            self.optimizer.build(self.trainable_variables)

@@ -1,0 +1,59 @@
+"""One training step with a transformed objective, in the three forms that Keras' backends ask for.
+
+The order of things is that of Keras' own steps (`train_step` of its JAX, torch and TensorFlow trainers); what differs
+is only where the gradients come from. Attributes with an underscore are Keras'; there is no public way to the loss tracker.
+"""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from qingformer import backend
+from qingformer.objectives.objective import Aux, Batch, Objective, State
+
+
+def train_step(model: keras.Model, objective: Objective, *arguments: Any) -> Any:
+    """Do what `keras.Model.train_step` does on this backend, with the gradients of `objective`."""
+    if backend.name() == "jax":
+        return _stateless_step(model, objective, *arguments)
+    return _stateful_step(model, objective, *arguments)
+
+
+def _stateless_step(model: keras.Model, objective: Objective, values: tuple[Any, ...], data: Any) -> tuple[Any, Any]:
+    trainable, non_trainable, optimizer_variables, metrics = values
+    batch = Batch(*keras.utils.unpack_x_y_sample_weight(data))
+    with keras.StatelessScope(list(zip(model.optimizer.variables, optimizer_variables))):
+        scale = model.optimizer.scale_loss(ops.ones(()))
+    state = State(non_trainable, metrics, scale)
+    (_, aux), gradients = objective.value_and_grad(trainable, state, batch)
+    trainable, optimizer_variables = model.optimizer.stateless_apply(optimizer_variables, gradients, trainable)
+    logs, metrics = model._update_metrics_variables(
+        aux.state.metrics, aux.loss, batch.x, batch.y, aux.predictions, batch.sample_weight
+    )
+    return logs, (trainable, aux.state.non_trainable, optimizer_variables, metrics)
+
+
+def _stateful_step(model: keras.Model, objective: Objective, data: Any) -> Any:
+    batch = Batch(*keras.utils.unpack_x_y_sample_weight(data))
+    variables = list(model.trainable_variables)
+    state = State(
+        [v.value for v in model.non_trainable_variables],
+        [v.value for v in model.metrics_variables],
+        model.optimizer.scale_loss(ops.ones(())),
+    )
+    (_, aux), gradients = objective.value_and_grad([v.value for v in variables], state, batch)
+    with backend.without_gradients():
+        _assign_state(model, aux)
+        model.optimizer.apply(gradients, variables)
+        size = ops.shape(next(leaf for leaf in keras.tree.flatten(batch.x) if leaf is not None))[0]
+        model._loss_tracker.update_state(aux.loss, sample_weight=size)
+        return model.compute_metrics(batch.x, batch.y, aux.predictions, sample_weight=batch.sample_weight)
+
+
+def _assign_state(model: keras.Model, aux: Aux) -> None:
+    values = list(zip(model.non_trainable_variables, aux.state.non_trainable))
+    values += zip(model.metrics_variables, aux.state.metrics)
+    for variable, value in values:
+        if value is not variable.value:
+            variable.assign(value)
