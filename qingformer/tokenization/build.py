@@ -1,0 +1,145 @@
+"""From files and options to a Rust tokenizer with named special tokens."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from tokenizers import AddedToken, models, normalizers
+from tokenizers import Tokenizer as RustTokenizer
+
+from qingformer.errors import TokenizerError
+from qingformer.tokenization.sources import Source, read_model
+from qingformer.tokenization.special_tokens import BERT_SPECIAL_TOKENS, check_names, resolve_special_tokens
+from qingformer.tokenization.vocabulary import read_vocabulary
+from qingformer.tokenization.wordpiece import add_special, build_wordpiece, frame
+from qingformer.tokenization.words import WordSplitter
+
+CUSTOM_WORDS = "custom"  # what a saved tokenizer says of a word splitter that is a function of the user
+_CASED_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user chooses over what the files say; None takes the files' word, or else BERT's default."""
+
+    lowercase: bool | None = None
+    strip_accents: bool | None = None
+    tokenize_chinese_chars: bool | None = None
+    max_word_length: int | None = None
+    special_tokens: Mapping[str, str | None] = field(default_factory=dict)
+    pre_tokenize: str | WordSplitter | None = None
+    split_special_tokens: bool | None = None
+
+
+class Parts(NamedTuple):
+    """What a Tokenizer is made of."""
+
+    rust: RustTokenizer
+    special_tokens: dict[str, str]
+    pre_tokenize: str | WordSplitter | None
+    split_special_tokens: bool
+
+
+def build(source: Source, options: Options) -> Parts:
+    """Read the files of `source` and apply `options`; raises TokenizerError for whatever does not fit."""
+    if source.model is not None:
+        rust, special_tokens = _from_model(source, options)
+    else:
+        assert source.vocabulary is not None
+        vocabulary = read_vocabulary(source.vocabulary)
+        rust, special_tokens = from_tokens(vocabulary, options, source.where, source.settings)
+        rust.add_tokens([AddedToken(token, normalized=False) for token in source.added_tokens])
+    split = options.split_special_tokens
+    if split is None:
+        split = bool(source.settings.get("split_special_tokens", False))
+    return Parts(rust, special_tokens, _words(source, options), split)
+
+
+def from_tokens(
+    vocabulary: Sequence[str], options: Options, where: str, settings: Mapping[str, Any] | None = None
+) -> tuple[RustTokenizer, dict[str, str]]:
+    """The Rust tokenizer of a WordPiece vocabulary, and its special tokens by name."""
+    settings = settings or {}
+    chosen = {**settings.get("special_tokens", {}), **check_names(options.special_tokens)}
+    if chosen.get("mask_token") not in vocabulary and "mask_token" not in options.special_tokens:
+        chosen.pop("mask_token", None)  # the files of GPT models name a [MASK] that their vocabulary does not have
+    special_tokens = resolve_special_tokens(vocabulary, chosen, where)
+    lowercase = _first(options.lowercase, settings.get("do_lower_case"), not _looks_cased(vocabulary))
+    rust = build_wordpiece(
+        vocabulary,
+        special_tokens,
+        lowercase=lowercase,
+        strip_accents=_first(options.strip_accents, settings.get("strip_accents")),
+        tokenize_chinese_chars=_first(options.tokenize_chinese_chars, settings.get("tokenize_chinese_chars"), True),
+        max_word_length=_first(options.max_word_length, 100),
+    )
+    return rust, special_tokens
+
+
+def _looks_cased(vocabulary: Sequence[str]) -> bool:
+    """Whether lower-casing would make many tokens unreachable: over 5% have capitals (uncased BERTs 0%, cased 29%)."""
+    capitals = sum(token != token.lower() for token in vocabulary if not token.startswith("["))
+    return capitals > _CASED_SHARE * len(vocabulary)
+
+
+def _from_model(source: Source, options: Options) -> tuple[RustTokenizer, dict[str, str]]:
+    assert source.model is not None
+    rust = read_model(source.model)
+    if rust.get_vocab_size() == 0:
+        raise TokenizerError(f"{source.model}: the vocabulary is empty")
+    vocabulary = rust.get_vocab()
+    _adjust_normalizer(rust, source, options)
+    if options.max_word_length is not None:
+        _wordpiece_model(rust, "max_word_length", source.where).max_input_chars_per_word = options.max_word_length
+    defaults: dict[str, str | None] = {n: token for n, token in BERT_SPECIAL_TOKENS.items() if token in vocabulary}
+    if isinstance(rust.model, models.WordPiece):
+        defaults["unk_token"] = rust.model.unk_token
+    stored = {name: token for name, token in source.settings.get("special_tokens", {}).items() if token in vocabulary}
+    chosen = check_names(options.special_tokens)
+    for name, token in chosen.items():
+        if token is not None and token not in vocabulary:
+            raise TokenizerError(f"{source.where}: special token {name}={token!r} is not in the vocabulary; add it "
+                                 f"to the vocabulary or choose one of its tokens")
+    named = {**defaults, **stored, **chosen}
+    special_tokens = {name: token for name, token in named.items() if token is not None}
+    add_special(rust, special_tokens.values())
+    if "unk_token" in chosen:
+        _wordpiece_model(rust, "unk_token", source.where).unk_token = special_tokens["unk_token"]
+    if chosen.keys() & {"cls_token", "sep_token"}:
+        rust.post_processor = frame(special_tokens, vocabulary)
+    return rust, special_tokens
+
+
+def _wordpiece_model(rust: RustTokenizer, option: str, where: str) -> models.WordPiece:
+    if not isinstance(rust.model, models.WordPiece):
+        kind = type(rust.model).__name__
+        raise TokenizerError(f"{where}: the option {option} needs a WordPiece model, this is {kind}")
+    return rust.model
+
+
+def _adjust_normalizer(rust: RustTokenizer, source: Source, options: Options) -> None:
+    """Let the settings beside the file, then the options, overrule BERT's normaliser in it."""
+    names = {"lowercase": "do_lower_case", "strip_accents": "strip_accents",
+             "tokenize_chinese_chars": "tokenize_chinese_chars"}
+    attributes = {"tokenize_chinese_chars": "handle_chinese_chars"}
+    bert = isinstance(rust.normalizer, normalizers.BertNormalizer)
+    for option, setting in names.items():
+        chosen = getattr(options, option)
+        if chosen is not None and not bert:
+            raise TokenizerError(f"{source.where}: the option {option} needs BERT's normaliser, this file has "
+                                 f"{type(rust.normalizer).__name__}")
+        value = _first(chosen, source.settings.get(setting))
+        if value is not None and bert:
+            setattr(rust.normalizer, attributes.get(option, option), value)
+
+
+def _words(source: Source, options: Options) -> str | WordSplitter | None:
+    stored = source.settings.get("qingformer_pre_tokenize")
+    if options.pre_tokenize is None and stored == CUSTOM_WORDS:
+        raise TokenizerError(f"{source.where}: was saved with a word splitter of its own, which is code and not in the "
+                             f"files; pass it again as pre_tokenize=")
+    return options.pre_tokenize if options.pre_tokenize is not None else stored
+
+
+def _first(*values: Any) -> Any:
+    return next((value for value in values if value is not None), None)

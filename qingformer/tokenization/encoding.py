@@ -1,0 +1,76 @@
+"""One encoded text: a view over what the Rust library computed, read out only when asked for."""
+
+from tokenizers import Encoding as RustEncoding
+
+
+class Encoding:
+    """The tokens of one text or text pair; every property is computed when it is read, as a fresh list of length T.
+
+    Offsets count characters (code points) of the original string: `text[start:end]` is what the token was made from,
+    whatever lower-casing, stripping of accents or removal of control characters did in between. In a pair, each token's
+    offsets refer to its own text; `sequence_ids` tells which.
+
+    Example:
+        >>> tokenizer = Tokenizer.from_vocabulary(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "天", "好"])
+        >>> encoding = tokenizer.encode("天 好")
+        >>> encoding.tokens, encoding.offsets
+        (['[CLS]', '天', '好', '[SEP]'], [(0, 0), (0, 1), (2, 3), (0, 0)])
+    """
+
+    __slots__ = ("_rust",)
+
+    def __init__(self, rust: RustEncoding) -> None:
+        self._rust = rust
+
+    @property
+    def token_ids(self) -> list[int]:
+        """The id of each token, (T,)."""
+        ids: list[int] = self._rust.ids
+        return ids
+
+    @property
+    def segment_ids(self) -> list[int]:
+        """0 for the first text and its special tokens, 1 for the second and its end token, (T,)."""
+        ids: list[int] = self._rust.type_ids
+        return ids
+
+    @property
+    def tokens(self) -> list[str]:
+        """The vocabulary entry of each token, (T,); a word without entry is the unknown token."""
+        tokens: list[str] = self._rust.tokens
+        return tokens
+
+    @property
+    def offsets(self) -> list[tuple[int, int]]:
+        """The half-open span of characters of each token in its text, (T,); (0, 0) for added special tokens."""
+        offsets: list[tuple[int, int]] = self._rust.offsets
+        return offsets
+
+    @property
+    def special_tokens_mask(self) -> list[int]:
+        """1 where a special token was added around the text, 0 where the token comes from the text, (T,)."""
+        mask: list[int] = self._rust.special_tokens_mask
+        return mask
+
+    @property
+    def sequence_ids(self) -> list[int | None]:
+        """0 for tokens of the first text, 1 for those of the second, None for added special tokens, (T,)."""
+        ids: list[int | None] = self._rust.sequence_ids
+        return ids
+
+    def char_to_token(self, index: int, sequence: int = 0) -> int | None:
+        """The position of the token that covers a character of text 0 or 1; None if none does (a space, cut off)."""
+        position: int | None = self._rust.char_to_token(index, sequence)
+        return position
+
+    def span_to_tokens(self, start: int, end: int, sequence: int = 0) -> tuple[int, int] | None:
+        """The half-open range of tokens that cover the characters [start, end); None if no token does."""
+        covered = [self.char_to_token(index, sequence) for index in range(start, end)]
+        positions = [position for position in covered if position is not None]
+        return (min(positions), max(positions) + 1) if positions else None
+
+    def __len__(self) -> int:
+        return len(self._rust)
+
+    def __repr__(self) -> str:
+        return f"Encoding(tokens={self.tokens})"

@@ -1,0 +1,75 @@
+"""Writing a tokenizer so that this package and `transformers` read the same one back."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer as RustTokenizer
+from tokenizers import models, normalizers, pre_tokenizers
+
+from qingformer.errors import TokenizerError
+from qingformer.files import atomic_file, write_json
+from qingformer.tokenization.build import CUSTOM_WORDS
+from qingformer.tokenization.sources import CONFIG_FILE, MODEL_FILE, VOCABULARY_FILE
+from qingformer.tokenization.special_tokens import BERT_SPECIAL_TOKENS, STANDARD_NAMES
+from qingformer.tokenization.words import WordSplitter
+
+
+def save(
+    directory: Path,
+    rust: RustTokenizer,
+    vocabulary: Sequence[str],
+    special_tokens: Mapping[str, str],
+    pre_tokenize: str | WordSplitter | None,
+    split_special_tokens: bool,
+) -> None:
+    """Write `tokenizer.json`, `tokenizer_config.json` and, for WordPiece, `vocab.txt`; each whole or not at all."""
+    wordpiece = isinstance(rust.model, models.WordPiece)
+    if wordpiece:
+        for index, token in enumerate(vocabulary):
+            if "\n" in token or "\r" in token:
+                raise TokenizerError(f"token {index} ({token!r}) holds a line break and cannot stand in a file of lines")
+    directory.mkdir(parents=True, exist_ok=True)
+    config = _config(rust, special_tokens)
+    if split_special_tokens:
+        config["split_special_tokens"] = True
+    if pre_tokenize is not None:
+        config["qingformer_pre_tokenize"] = pre_tokenize if isinstance(pre_tokenize, str) else CUSTOM_WORDS
+    if wordpiece:
+        with atomic_file(directory / VOCABULARY_FILE) as path:
+            path.write_text("".join(f"{token}\n" for token in vocabulary), encoding="utf-8", newline="\n")
+    with atomic_file(directory / MODEL_FILE) as path:
+        path.write_text(_state(rust), encoding="utf-8", newline="\n")
+    write_json(directory / CONFIG_FILE, config)
+
+
+def _state(rust: RustTokenizer) -> str:
+    copy = RustTokenizer.from_str(rust.to_str())
+    copy.no_truncation()
+    return json.dumps(json.loads(copy.to_str()), ensure_ascii=False, indent=2) + "\n"
+
+
+def _config(rust: RustTokenizer, special_tokens: Mapping[str, str]) -> dict[str, Any]:
+    config: dict[str, Any] = {"tokenizer_class": "BertTokenizer" if _is_plain_bert(rust, special_tokens) else
+                              "PreTrainedTokenizerFast", "model_max_length": 10**30}
+    if isinstance(rust.normalizer, normalizers.BertNormalizer):
+        config["do_lower_case"] = rust.normalizer.lowercase
+        config["strip_accents"] = rust.normalizer.strip_accents
+        config["tokenize_chinese_chars"] = rust.normalizer.handle_chinese_chars
+    config.update({name: token for name, token in special_tokens.items() if name in STANDARD_NAMES})
+    extra = {name: token for name, token in special_tokens.items() if name not in STANDARD_NAMES}
+    if extra:
+        config["extra_special_tokens"] = extra
+    return config
+
+
+def _is_plain_bert(rust: RustTokenizer, special_tokens: Mapping[str, str]) -> bool:
+    """Whether the class BertTokenizer, which rebuilds everything from the vocabulary, would rebuild just this."""
+    return (
+        isinstance(rust.model, models.WordPiece)
+        and rust.model.max_input_chars_per_word == 100
+        and isinstance(rust.normalizer, normalizers.BertNormalizer)
+        and isinstance(rust.pre_tokenizer, pre_tokenizers.BertPreTokenizer)
+        and set(BERT_SPECIAL_TOKENS) <= set(special_tokens)
+    )

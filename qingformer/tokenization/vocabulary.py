@@ -1,0 +1,126 @@
+"""Vocabularies: reading `vocab.txt`, choosing tokens to keep, rewriting the ids inside a tokenizer."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from qingformer.errors import TokenizerError
+from qingformer.tokenization.characters import is_cjk, is_punctuation
+
+
+def read_vocabulary(path: Path) -> list[str]:
+    """Read a `vocab.txt`: UTF-8, one token per line, id = line number - 1.
+
+    An empty line inside is a token that no text can produce (WoBERT's file has one). Raises TokenizerError, naming file
+    and line, if the file is missing, empty, not UTF-8, has two columns or repeats a token.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise TokenizerError(f"{path}: no such file; expected a vocabulary with one token per line") from None
+    except IsADirectoryError:
+        raise TokenizerError(f"{path}: is a directory; expected a vocabulary with one token per line") from None
+    except PermissionError:
+        raise TokenizerError(f"{path}: may not be read; check the permissions of the file") from None
+    except UnicodeDecodeError as problem:
+        number = path.read_bytes()[: problem.start].count(b"\n") + 1
+        raise TokenizerError(f"{path}, line {number}: not UTF-8; save the file as UTF-8") from None
+    lines = text.split("\n")
+    if not lines[-1]:
+        lines.pop()
+    if not any(lines):
+        raise TokenizerError(f"{path}: the vocabulary is empty; expected one token per line")
+    for row, line in enumerate(lines, 1):
+        if "\t" in line:
+            raise TokenizerError(f"{path}, line {row}: {line!r} has more than one column; expected one token per line")
+    check_tokens(lines, f"{path}, line ", first=1)
+    return lines
+
+
+def check_tokens(tokens: Sequence[str], where: str, first: int = 0) -> None:
+    """Raise TokenizerError if a token is not a string or comes twice; `where` and the number name the place."""
+    if not tokens:
+        raise TokenizerError("the vocabulary is empty; expected a list of tokens")
+    seen: dict[str, int] = {}
+    for number, token in enumerate(tokens, first):
+        if not isinstance(token, str):
+            raise TokenizerError(f"{where}{number}: {token!r} is not a string")
+        if token in seen:
+            raise TokenizerError(f"{where}{number}: the token {token!r} is already at {seen[token]}; "
+                                 f"every token must have one id: remove or rename one of the two")
+        seen[token] = number
+
+
+def is_redundant(token: str) -> bool:
+    """Whether BERT's algorithm can never produce the token: more than one character, with an ideograph or punctuation.
+
+    Such signs are always words of their own, so "##好" and "[unused1]" are never matched in a text.
+    """
+    piece = token.removeprefix("##")
+    return len(token) > 1 and any(is_cjk(character) or is_punctuation(character) for character in piece)
+
+
+def simplified_ids(vocabulary: Sequence[str], first_tokens: Sequence[str]) -> list[int]:
+    """The ids that a simplified vocabulary keeps: `first_tokens` in that order, then all not redundant."""
+    place = {token: index for index, token in enumerate(vocabulary)}
+    for token in first_tokens:
+        if token not in place:
+            raise TokenizerError(f"first_tokens: {token!r} is not in the vocabulary")
+    first = set(first_tokens)
+    rest = [index for index, token in enumerate(vocabulary) if token not in first and not is_redundant(token)]
+    return [place[token] for token in first_tokens] + rest
+
+
+def renumber(state: dict[str, Any], vocabulary: Sequence[str], keep: Sequence[int]) -> dict[str, Any]:
+    """A WordPiece or WordLevel tokenizer's JSON with only the tokens `keep`, whose new ids are their places in it."""
+    if state["model"].get("type") not in ("WordPiece", "WordLevel"):
+        kind = state["model"].get("type")
+        raise TokenizerError(f"tokens can only be chosen in a WordPiece vocabulary, not in {kind}: "
+                             f"its merges or scores depend on all tokens")
+    new_ids = {vocabulary[old]: new for new, old in enumerate(keep)}
+    kept = [entry for entry in state["added_tokens"] if entry["content"] in new_ids]
+    added = [{**entry, "id": new_ids[entry["content"]]} for entry in kept]
+    added.sort(key=lambda entry: entry["id"])
+    processor = _renumber_processor(state.get("post_processor"), new_ids)
+    return {**state, "model": {**state["model"], "vocab": new_ids}, "added_tokens": added, "post_processor": processor}
+
+
+def _renumber_processor(processor: Any, new_ids: Mapping[str, int]) -> Any:
+    if not isinstance(processor, dict):
+        return processor
+    result = dict(processor)
+    if "processors" in processor:
+        result["processors"] = [_renumber_processor(part, new_ids) for part in processor["processors"]]
+    if isinstance(processor.get("special_tokens"), dict):
+        result["special_tokens"] = {
+            name: {**entry, "ids": [_new_id(token, new_ids) for token in entry["tokens"]]}
+            for name, entry in processor["special_tokens"].items()
+        }
+    for end in ("sep", "cls"):
+        if end in processor:
+            token = processor[end][0]
+            result[end] = [token, _new_id(token, new_ids)]
+    return result
+
+
+def _new_id(token: str, new_ids: Mapping[str, int]) -> int:
+    if token not in new_ids:
+        raise TokenizerError(f"keep_tokens: {token!r} is put around every text and must be kept")
+    return new_ids[token]
+
+
+def check_keep(keep: Iterable[int], vocabulary: Sequence[str], needed: Iterable[str]) -> list[int]:
+    """The ids as a list, or a TokenizerError: out of range, repeated, or without a special token that is needed."""
+    ids = [int(index) for index in keep]
+    seen = set()
+    for index in ids:
+        if not 0 <= index < len(vocabulary):
+            raise TokenizerError(f"keep_tokens: id {index} is not in 0..{len(vocabulary) - 1}")
+        if index in seen:
+            raise TokenizerError(f"keep_tokens: id {index} ({vocabulary[index]!r}) comes twice")
+        seen.add(index)
+    kept = {vocabulary[index] for index in ids}
+    for token in needed:
+        if token not in kept:
+            raise TokenizerError(f"keep_tokens: {token!r} stands around every text or for unknown words: keep it")
+    return ids
