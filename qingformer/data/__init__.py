@@ -1,8 +1,9 @@
 """From files to batches: readers that stream, examples, length-bucketed batches, class weights."""
 
 from qingformer.data.batches import PaddedBatches
+from qingformer.data.examples import TextExample, read_classification
 from qingformer.data.packed import PackedFeatures
 from qingformer.data.readers import Row, read_rows
 from qingformer.data.weights import class_weights
 
-__all__ = ["PackedFeatures", "PaddedBatches", "Row", "class_weights", "read_rows"]
+__all__ = ["PackedFeatures", "PaddedBatches", "Row", "TextExample", "class_weights", "read_classification", "read_rows"]

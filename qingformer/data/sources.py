@@ -100,8 +100,8 @@ def _lines(stream: BinaryIO, path: str | os.PathLike[str], encoding: str) -> Ite
 def _wrong_byte(path: str | os.PathLike[str], line: int, problem: UnicodeDecodeError, encoding: str) -> DataError:
     other = "gb18030" if encoding.lower().replace("-", "") == "utf8" else "utf-8"
     byte = problem.object[problem.start]
-    return DataError(f"{path}, line {line}, byte {problem.start + 1}: 0x{byte:02x} is not {encoding}; if the whole file "
-                     f'is in another encoding pass it (encoding="{other}"), if only this line is, correct it')
+    return DataError(f"{path}, line {line}, byte {problem.start + 1}: 0x{byte:02x} is not {encoding}; if the whole "
+                     f'file is in another encoding pass it (encoding="{other}"), if only this line is, correct it')
 
 
 def _wide_lines(stream: BinaryIO, path: str | os.PathLike[str], encoding: str) -> Iterator[tuple[int, str]]:

@@ -188,7 +188,8 @@ def test_storage_is_compact():
 
 def make_model():
     """A line through the first token of every row: all weights depend on what the batches hold."""
-    inputs = {name: keras.Input((None,), dtype="int32", name=name) for name in ("token_ids", "segment_ids", "padding_mask")}
+    names = ("token_ids", "segment_ids", "padding_mask")
+    inputs = {name: keras.Input((None,), dtype="int32", name=name) for name in names}
     columns = [keras.ops.cast(inputs[name], "float32") for name in inputs]
     first = keras.ops.stack([columns[0] * 1e-4, columns[1], columns[2]], axis=-1)[:, :1, :]
     model = keras.Model(inputs, keras.ops.sum(keras.layers.Dense(1)(first), axis=1))
