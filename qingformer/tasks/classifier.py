@@ -1,0 +1,340 @@
+"""Text classification: one text or a pair, one label or several."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from qingformer.data import PaddedBatches
+from qingformer.errors import ConfigError, DataError
+from qingformer.evaluation import (
+    ClassificationReport,
+    MultiLabelReport,
+    evaluate_classification,
+    evaluate_multi_label,
+)
+from qingformer.models import Backbone
+from qingformer.objectives import TrainableModel
+from qingformer.tasks import fitting, storage
+from qingformer.tasks.encoding import Encoded, buckets_up_to, encode
+from qingformer.tasks.examples import Columns, Examples, read_examples
+from qingformer.tasks.head import classifier_model, new_backbone
+from qingformer.tasks.labels import check_labels, discover_labels, label_targets, row_weights
+from qingformer.tasks.prediction import Prediction, Predictor, choose
+from qingformer.tasks.registry import register_task
+from qingformer.tasks.scratch import count_vocabulary, size_named
+from qingformer.tokenization import Tokenizer
+
+
+@register_task("text-classifier")
+class TextClassifier:
+    """A pretrained or new encoder with a linear layer on its sentence vector, trained to name the label of a text.
+
+        logits = W dropout(pooled) + b;   loss = cross-entropy, or a binary one per label with `multi_label`
+
+    Labels are text; what is not given is found in the training data and sorted (numbers by value). Weights, vocabulary
+    and labels travel together: `save(directory)`, `qf.load(directory)`. Source: Devlin et al. 2018 (arXiv 1810.04805).
+
+    Args:
+        backbone: the encoder; its variables are shared, not copied.
+        tokenizer: its vocabulary must have as many tokens as the encoder's table has rows.
+        labels: in the order of the outputs; None to find them in the data when `fit` is called.
+        multi_label: whether a text has any number of labels instead of exactly one.
+        max_length: longest input in tokens, special tokens included; longer texts are cut and counted in `cut`.
+        dropout: rate before the linear layer.
+        seed: of the linear layer's start.
+
+    Raises:
+        ConfigError: sizes that do not fit each other.
+
+    Example:
+        >>> classifier = TextClassifier.from_scratch("tiny", max_length=32)
+        >>> _ = classifier.fit([("好看", "yes"), ("难看", "no")] * 8, epochs=1, batch_size=8, verbose=0)
+        >>> classifier.predict(["好看"])[0].label in ("yes", "no")
+        True
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone | None,
+        tokenizer: Tokenizer | None,
+        labels: Iterable[str] | None = None,
+        *,
+        multi_label: bool = False,
+        max_length: int = 128,
+        dropout: float = 0.1,
+        seed: int = 0,
+        size: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        if (backbone is None or tokenizer is None) and size is None:
+            raise ConfigError("a classifier needs a backbone and a tokenizer; see from_pretrained and from_scratch")
+        self.backbone, self.tokenizer = backbone, tokenizer
+        self.multi_label, self.max_length, self.dropout, self.seed = multi_label, max_length, dropout, seed
+        self.labels: list[str] | None = None if labels is None else check_labels(labels)
+        self.model: TrainableModel | None = None
+        self.cut: dict[str, str] = {}
+        self._size, self._dtype = size, dtype
+        self._predictor: Predictor | None = None
+        if backbone is not None and tokenizer is not None:
+            storage.check_fit(backbone, tokenizer, max_length)
+        self._make_model()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | os.PathLike[str],
+        labels: Iterable[str] | None = None,
+        *,
+        vocabulary: str | os.PathLike[str] | None = None,
+        multi_label: bool = False,
+        max_length: int = 128,
+        dropout: float = 0.1,
+        seed: int = 0,
+        **options: Any,
+    ) -> "TextClassifier":
+        """Start from pretrained weights: a directory, a `.ckpt`, or "hf://org/name"; `options` are the backbone's.
+
+        The vocabulary is the source's own unless `vocabulary` names a file.
+
+        Raises:
+            CheckpointError, TokenizerError, ConfigError: what is missing or does not fit.
+        """
+        tokenizer = Tokenizer.from_pretrained(source if vocabulary is None else vocabulary)
+        backbone = Backbone.from_pretrained(source, **options)
+        storage.check_fit(backbone, tokenizer, max_length, f"{vocabulary or source}")
+        return cls(
+            backbone, tokenizer, labels, multi_label=multi_label, max_length=max_length, dropout=dropout, seed=seed
+        )
+
+    @classmethod
+    def from_scratch(
+        cls,
+        size: str = "tiny",
+        vocabulary: str | os.PathLike[str] | Sequence[str] | Tokenizer | None = None,
+        labels: Iterable[str] | None = None,
+        *,
+        multi_label: bool = False,
+        max_length: int = 128,
+        dropout: float = 0.1,
+        seed: int = 0,
+        dtype: Any = None,
+    ) -> "TextClassifier":
+        """Start from random weights of a size of `SIZES`: "tiny", "small" or "base".
+
+        Without `vocabulary` (a file, a list of tokens or a tokenizer) one is counted from the training text in `fit`.
+
+        Raises:
+            ConfigError: an unknown size.
+            TokenizerError: a vocabulary that cannot be read.
+        """
+        size_named(size)
+        tokenizer = vocabulary if isinstance(vocabulary, Tokenizer | None) else _read_vocabulary(vocabulary)
+        backbone = None
+        if tokenizer is not None:
+            backbone = new_backbone(size, tokenizer, max_length, seed=seed, dtype=dtype)
+        return cls(
+            backbone, tokenizer, labels, multi_label=multi_label, max_length=max_length, dropout=dropout, seed=seed,
+            size=size, dtype=dtype,
+        )  # fmt: skip
+
+    def fit(
+        self,
+        train: Any,
+        validation_data: Any = None,
+        *,
+        columns: Columns | None = None,
+        epochs: int = 3,
+        batch_size: int = 32,
+        optimizer: keras.optimizers.Optimizer | None = None,
+        learning_rate: float | None = None,
+        transforms: Sequence[Any] = (),
+        class_weights: Mapping[str, float] | str | None = None,
+        seed: int = 0,
+        directory: str | os.PathLike[str] | None = None,
+        save_every: int | None = None,
+        resume: bool = False,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        verbose: Any = "auto",
+    ) -> dict[str, list[float]]:
+        """Train, and return the curve: `loss`, `accuracy`, `val_loss`, `val_accuracy` per epoch.
+
+        With validation data the weights of the best epoch are put back at the end (highest `val_accuracy`, with
+        `multi_label` lowest `val_loss`). The same seed and data give the same run.
+
+        Args:
+            train: a path, or a sequence of `(text, label)`, `(text, pair, label)` or dictionaries.
+            validation_data: the same kinds; scored after every epoch.
+            columns: which field of a row is what.
+            epochs, batch_size: passes over the data, texts per step.
+            optimizer: AdamW with warm-up (`default_optimizer`) if None; then `learning_rate` is its peak, by default
+                5e-5 for pretrained weights and that of the size for new ones.
+            transforms: of the objective, such as `[FGM(0.5)]`.
+            class_weights: "balanced", "sqrt", or weights by label.
+            seed: order of the data, dropout.
+            directory: for the curve (`curve.jsonl`), the best model (`model/`) and resume points.
+            save_every: steps between resume points; None for one after each epoch. Needs `directory`.
+            resume: go on from the last resume point in `directory`, exactly as if never stopped.
+            callbacks, verbose: as in Keras.
+
+        Raises:
+            DataError, ConfigError: what is wrong with the data, naming file and line, or with an argument.
+        """
+        examples = self._read(train, columns, "training data")
+        held_out = None if validation_data is None else self._read(validation_data, columns, "validation data")
+        self._prepare(examples)
+        assert self.labels is not None and self.model is not None
+        encoded = self._encode(examples)
+        targets = label_targets(examples, self.labels, multi_label=self.multi_label)
+        weights = row_weights(targets, self.labels, class_weights)
+        batches = self._batches(encoded, targets, weights, batch_size=batch_size, shuffle=True, seed=seed)
+        held_out_batches = None if held_out is None else self._labelled_batches(held_out, batch_size)
+        plan = fitting.Plan(epochs, seed, learning_rate or self._learning_rate(), tuple(transforms), self.multi_label)
+        run = fitting.Run(None if directory is None else Path(directory), save_every, resume)
+        return fitting.fit(
+            self, batches, held_out_batches, plan, run, optimizer=optimizer, callbacks=callbacks, verbose=verbose
+        )
+
+    def evaluate(
+        self,
+        test: Any,
+        *,
+        columns: Columns | None = None,
+        batch_size: int = 32,
+        threshold: float = 0.5,
+        done: Callable[[int], None] | None = None,
+    ) -> ClassificationReport | MultiLabelReport:
+        """Compare predictions with the labels of `test`: accuracy, macro and weighted F1, confusion matrix.
+
+        Raises:
+            DataError: an unlabelled row, or a label that this model does not know, with its file and line.
+        """
+        examples = self._read(test, columns, "test data")
+        labels = self._trained_labels()
+        targets = label_targets(examples, labels, multi_label=self.multi_label)
+        probabilities = self._probabilities(examples, batch_size, done)
+        if self.multi_label:
+            return evaluate_multi_label(targets.astype("int32"), (probabilities >= threshold).astype("int32"))
+        return evaluate_classification(targets, probabilities.argmax(-1), len(labels))
+
+    def predict(
+        self,
+        texts: Any,
+        *,
+        columns: Columns | None = None,
+        return_probabilities: bool = True,
+        batch_size: int = 32,
+        threshold: float = 0.5,
+        done: Callable[[int], None] | None = None,
+    ) -> list[Prediction]:
+        """Name the labels of texts, `(text, pair)` tuples, dictionaries, or the rows of a file.
+
+        Each prediction has `.label`, `.labels`, `.probability` and, with `return_probabilities`, `.probabilities`.
+        `threshold` is the least probability of a label that counts when there may be several.
+
+        Raises:
+            DataError: no text, or something that is not text.
+        """
+        labels = self._trained_labels()
+        if isinstance(texts, Sequence) and not isinstance(texts, str) and len(texts) == 0:
+            return []
+        if isinstance(texts, str) and not os.path.exists(texts):
+            raise DataError(f"predict takes a list of texts or the path of a file; to predict one text write [{texts!r}]")
+        examples = texts if isinstance(texts, Examples) else read_examples(texts, columns, name="texts", labelled=False)
+        return choose(
+            self._probabilities(examples, batch_size, done), labels, multi_label=self.multi_label,
+            threshold=threshold, with_all=return_probabilities,
+        )  # fmt: skip
+
+    def check_labels(self, train: Any, *others: Any, columns: Columns | None = None) -> None:
+        """Find the labels of `train` if none were given, and refuse data with a label that is not among them.
+
+        `fit` does the same for its own data; this reports what is wrong with a test file before hours of training.
+
+        Raises:
+            DataError: names the label, its file and line, and the labels there are.
+        """
+        examples = self._read(train, columns, "training data")
+        self.labels = self.labels or discover_labels(examples)
+        for each in (examples, *(self._read(other, columns, "held-out data") for other in others)):
+            label_targets(each, self.labels, multi_label=self.multi_label)
+
+    def save(self, directory: str | os.PathLike[str]) -> Path:
+        """Write weights, configuration, vocabulary and labels; the directory is whole or as it was before.
+
+        `config.json` and `model.safetensors` are the encoder's, so `Backbone.from_pretrained` reads them too;
+        `head.safetensors` is the linear layer, `task.json` the labels and settings.
+        """
+        return storage.save(self, directory)
+
+    @classmethod
+    def load(cls, directory: str | os.PathLike[str], **options: Any) -> "TextClassifier":
+        """Read what `save` wrote; every weight must be there and fit. `qf.load` finds the class by itself."""
+        return storage.load(cls, Path(directory), **options)
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _prepare(self, examples: Examples) -> None:
+        """Settle what was left open until the data is there: vocabulary, encoder, labels, head."""
+        if self.labels is None:
+            self.labels = discover_labels(examples)
+        if self.tokenizer is None:
+            texts = (part for example in examples for part in (example.text, example.pair) if part)
+            self.tokenizer = Tokenizer.from_vocabulary(count_vocabulary(texts), lowercase=True)
+        if self.backbone is None:
+            assert self._size is not None
+            self.backbone = new_backbone(
+                self._size, self.tokenizer, self.max_length, seed=self.seed, dtype=self._dtype
+            )
+        self._make_model()
+
+    def _make_model(self) -> None:
+        if self.model is None and self.labels is not None and self.backbone is not None:
+            self.model = classifier_model(self.backbone, len(self.labels), self.dropout, self.seed)
+            activation = keras.ops.sigmoid if self.multi_label else keras.ops.softmax
+            self._predictor = Predictor(self.model, activation)
+
+    def _learning_rate(self) -> float:
+        return 5e-5 if self._size is None else size_named(self._size).learning_rate
+
+    def _trained_labels(self) -> list[str]:
+        if self.labels is None or self._predictor is None:
+            raise ConfigError("this classifier has neither labels nor weights for them yet; call fit, or give labels")
+        return self.labels
+
+    def _read(self, source: Any, columns: Columns | None, name: str) -> Examples:
+        if isinstance(source, Examples):
+            return source
+        return read_examples(source, columns, name=name, multi_label=self.multi_label)
+
+    def _encode(self, examples: Examples) -> Encoded:
+        assert self.tokenizer is not None
+        encoded = encode(self.tokenizer, examples, self.max_length)
+        if encoded.cut is not None:
+            self.cut[examples.name] = encoded.cut
+        return encoded
+
+    def _batches(self, encoded: Encoded, targets: Any = None, weights: Any = None, **options: Any) -> PaddedBatches:
+        assert self.tokenizer is not None
+        return PaddedBatches(
+            encoded.features, targets, weights, buckets=buckets_up_to(self.max_length),
+            pad_token_id=self.tokenizer.pad_token_id, **options,
+        )  # fmt: skip
+
+    def _labelled_batches(self, examples: Examples, batch_size: int) -> PaddedBatches:
+        assert self.labels is not None
+        targets = label_targets(examples, self.labels, multi_label=self.multi_label)
+        return self._batches(self._encode(examples), targets, batch_size=batch_size, shuffle=False)
+
+    def _probabilities(self, examples: Examples, batch_size: int, done: Callable[[int], None] | None) -> Any:
+        assert self._predictor is not None
+        size = min(batch_size, 1 << (len(examples) - 1).bit_length())
+        return self._predictor(self._batches(self._encode(examples), batch_size=size, shuffle=False), done)
+
+
+def _read_vocabulary(vocabulary: str | os.PathLike[str] | Sequence[str]) -> Tokenizer:
+    if isinstance(vocabulary, str | os.PathLike):
+        return Tokenizer.from_pretrained(vocabulary)
+    return Tokenizer.from_vocabulary(list(vocabulary), lowercase=True)

@@ -1,0 +1,47 @@
+"""Examples to token ids, and what had to be cut on the way."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from qingformer.tasks.examples import Examples
+from qingformer.tokenization import Tokenizer
+
+_BUCKETS = (16, 32, 64, 128, 256, 512, 1024, 2048)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Encodings in the order of the examples; `cut` is a sentence about texts that were too long, or None."""
+
+    features: list[Any]
+    cut: str | None
+
+
+def encode(tokenizer: Tokenizer, examples: Examples, max_length: int) -> Encoded:
+    """Encode all examples to at most `max_length` tokens; of a pair the longer text is cut first.
+
+    Example: `encode(tokenizer, examples, 128).features[0].token_ids`
+    """
+    texts = [example.text for example in examples]
+    pairs = [example.pair or "" for example in examples] if any(example.pair for example in examples) else None
+    features = list(tokenizer.encode_batch(texts, pairs, max_length=max_length))
+    full = [row for row, feature in enumerate(features) if len(feature.token_ids) >= max_length]
+    whole = tokenizer.encode_batch([texts[row] for row in full], pairs and [pairs[row] for row in full]) if full else []
+    long = [(row, len(feature.token_ids)) for row, feature in zip(full, whole) if len(feature.token_ids) > max_length]
+    if not long:
+        return Encoded(features, None)
+    first, length = long[0]
+    cut = (
+        f"{examples.where(examples[first])}: the text has {length} tokens and was cut to {max_length}; "
+        f"{len(long)} of {len(examples)} texts are too long, raise max_length= to keep more"
+    )
+    return Encoded(features, cut)
+
+
+def buckets_up_to(max_length: int) -> tuple[int, ...]:
+    """Batch widths: powers of two below `max_length`, and itself.
+
+    >>> buckets_up_to(100)
+    (16, 32, 64, 100)
+    """
+    return (*(width for width in _BUCKETS if width < max_length), max_length)

@@ -1,0 +1,53 @@
+"""The functional model of a classifier: encoder, dropout, one linear layer; and new encoders."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from qingformer.errors import ConfigError
+from qingformer.layers import Dropout, TokenPooling
+from qingformer.models import Backbone, BackboneConfig
+from qingformer.objectives import TrainableModel
+from qingformer.tasks.scratch import size_named
+from qingformer.tokenization import Tokenizer
+
+
+def classifier_model(backbone: Backbone, outputs: int, dropout: float, seed: int) -> TrainableModel:
+    """Logits `(B, outputs)` float32 on top of the pooled vector, or of the first position without a pooler."""
+    if not 0.0 <= dropout < 1.0:
+        raise ConfigError(f"dropout is {dropout}; expected a probability below 1")
+    found = backbone.output
+    vector = found.get("pooled_output")
+    if vector is None:
+        vector = TokenPooling(name="first_token", dtype=backbone.dtype_policy)(found["sequence_output"])
+    vector = Dropout(dropout, name="classifier_dropout", dtype=backbone.dtype_policy)(vector)
+    initializer = keras.initializers.TruncatedNormal(stddev=0.02, seed=seed)
+    logits = keras.layers.Dense(outputs, kernel_initializer=initializer, name="classifier", dtype="float32")(vector)
+    return TrainableModel(backbone.input, logits, name="text_classifier")
+
+
+def new_backbone(size: str, tokenizer: Tokenizer, max_length: int, *, seed: int, dtype: Any = None) -> Backbone:
+    """A BERT of a size of `SIZES` with random weights, for the vocabulary of `tokenizer`."""
+    shape = size_named(size)
+    config = BackboneConfig(
+        vocab_size=tokenizer.vocab_size,
+        hidden_size=shape.hidden_size,
+        num_hidden_layers=shape.num_hidden_layers,
+        num_attention_heads=shape.num_attention_heads,
+        intermediate_size=shape.intermediate_size,
+        max_position_embeddings=max(512, max_length),
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    # A generator and not a number: with a number, matrices of one shape would all start equal.
+    generator = keras.random.SeedGenerator(seed)
+    initializer = keras.initializers.TruncatedNormal(stddev=config.initializer_range, seed=generator)
+    return Backbone(config, initializer=initializer, dtype=dtype)
+
+
+def reseed(model: keras.Model, seed: int) -> None:
+    """Set every random generator of the model (dropout) as a function of `seed` alone, so that runs can be repeated."""
+    states = [variable for variable in model.variables if variable.path.endswith("seed_generator_state")]
+    for place, state in enumerate(states):
+        words = np.random.SeedSequence((seed, place)).generate_state(1)
+        state.assign(np.array([words[0], 0], "uint32"))

@@ -1,0 +1,71 @@
+"""Fast prediction: one compiled call per batch and length, and the object that a prediction is."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from qingformer import backend
+from qingformer.data import PaddedBatches
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a classifier says about one text.
+
+    `labels` are those chosen (exactly one unless the task is multi-label, where there may be none or several),
+    `probability` is that of the first of them (of the likeliest label when none is chosen), and `probabilities` maps
+    every label to its probability, or is None when they were not asked for.
+    """
+
+    labels: tuple[str, ...]
+    probability: float
+    probabilities: dict[str, float] | None = None
+
+    @property
+    def label(self) -> str | None:
+        """The likeliest label chosen, or None."""
+        return self.labels[0] if self.labels else None
+
+
+class Predictor:
+    """Runs `activation(model(inputs))` without the per-call work of `Model.predict`.
+
+    The weights are arguments of the compiled function, so training further does not compile again.
+    """
+
+    def __init__(self, model: keras.Model, activation: Callable[[Any], Any]) -> None:
+        self.model = model
+
+        def forward(trainable: list[Any], non_trainable: list[Any], inputs: dict[str, Any]) -> Any:
+            outputs, _ = model.stateless_call(trainable, non_trainable, inputs, training=False)
+            return activation(keras.ops.cast(outputs, "float32"))
+
+        self._forward = backend.compile(forward)
+
+    def __call__(self, batches: PaddedBatches, done: Callable[[int], None] | None = None) -> np.ndarray:
+        """Outputs `(n, C)` float32 of all examples in input order; `done` hears the number of rows after each batch."""
+        trainable = [variable.value for variable in self.model.trainable_variables]
+        non_trainable = [variable.value for variable in self.model.non_trainable_variables]
+        outputs = []
+        with backend.without_gradients():
+            for inputs, *_ in batches:
+                outputs.append(keras.ops.convert_to_numpy(self._forward(trainable, non_trainable, inputs)))
+                if done is not None:
+                    done(len(outputs[-1]))
+        return batches.restore_order(np.concatenate(outputs))
+
+
+def choose(
+    probabilities: np.ndarray, labels: Sequence[str], *, multi_label: bool, threshold: float, with_all: bool
+) -> list[Prediction]:
+    """Turn probabilities `(n, C)` into predictions: the largest, or all of at least `threshold`, likeliest first."""
+    results = []
+    for row in probabilities:
+        order = np.argsort(-row, kind="stable")
+        chosen = [i for i in order if row[i] >= threshold] if multi_label else order[:1]
+        table = {label: float(value) for label, value in zip(labels, row)} if with_all else None
+        results.append(Prediction(tuple(labels[i] for i in chosen), float(row[order[0]]), table))
+    return results

@@ -1,0 +1,49 @@
+"""Which class reads a saved task: `task.json` names it."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from qingformer.errors import CheckpointError
+from qingformer.files import read_json
+
+TASK_FILE = "task.json"
+TASKS: dict[str, Any] = {}
+Task = TypeVar("Task", bound=type)
+
+
+def register_task(name: str) -> Callable[[Task], Task]:
+    """Enter a task class under the name that its `task.json` carries."""
+
+    def enter(cls: Task) -> Task:
+        cls.task_name = name  # type: ignore[attr-defined]
+        TASKS[name] = cls
+        return cls
+
+    return enter
+
+
+def load(directory: str | os.PathLike[str], **options: Any) -> Any:
+    """Read a task saved by `save`, or the best model of a run's output folder, whatever its class.
+
+    Raises:
+        CheckpointError: no task there, or one that this version does not know.
+
+    Example: `classifier = load("runs/demo")`
+    """
+    path = task_directory(directory)
+    name = read_json(path / TASK_FILE, CheckpointError).get("task")
+    if name not in TASKS:
+        raise CheckpointError(f"{path / TASK_FILE}: task {name!r} is not known; known tasks: {', '.join(TASKS)}")
+    return TASKS[name].load(path, **options)
+
+
+def task_directory(directory: str | os.PathLike[str]) -> Path:
+    """`directory` itself if a task was saved there, or its `model` folder if `fit` wrote it."""
+    path = Path(directory)
+    for candidate in (path, path / "model"):
+        if (candidate / TASK_FILE).is_file():
+            return candidate
+    what = "holds no saved model (no task.json)" if path.is_dir() else "no such directory"
+    raise CheckpointError(f"{path}: {what}; give the folder that train --output or save() wrote")

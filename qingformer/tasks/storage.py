@@ -1,0 +1,108 @@
+"""A classifier on disk: encoder, head, vocabulary, labels, all of them or none."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from qingformer.checkpoints import open_checkpoint, write_safetensors
+from qingformer.errors import CheckpointError, ConfigError
+from qingformer.files import atomic_directory, read_json, write_json
+from qingformer.models import Backbone
+from qingformer.tasks.registry import TASK_FILE
+from qingformer.tokenization import Tokenizer
+from qingformer.version import __version__
+
+HEAD_FILE = "head.safetensors"
+_SETTINGS = {"labels": list, "multi_label": bool, "max_length": int, "dropout": float}
+
+
+def check_fit(backbone: Backbone, tokenizer: Tokenizer, max_length: int, source: str = "the tokenizer") -> None:
+    """Refuse a vocabulary of another size than the token table, or inputs longer than the position table.
+
+    Raises:
+        ConfigError: names both sizes.
+    """
+    config = backbone.config
+    if tokenizer.vocab_size != config.vocab_size:
+        raise ConfigError(
+            f"{source}: the vocabulary has {tokenizer.vocab_size} tokens but the weights have {config.vocab_size} rows; "
+            "use the vocab.txt that belongs to these weights"
+        )
+    longest = config.max_position_embeddings
+    if config.hierarchical_position is not None:
+        longest *= longest
+    if not 3 <= max_length <= longest:
+        raise ConfigError(
+            f"max_length is {max_length}, but this model reads 3 to {longest} tokens; choose a length in between with max_length="
+        )
+
+
+def save(classifier: Any, directory: str | os.PathLike[str]) -> Path:
+    """See `TextClassifier.save`."""
+    if classifier.model is None:
+        raise ConfigError("there is nothing to save yet: call fit, or give labels")
+    settings = {key: getattr(classifier, key) for key in _SETTINGS}
+    with atomic_directory(directory) as temporary:
+        classifier.backbone.save_pretrained(temporary, tokenizer=classifier.tokenizer)
+        head = head_variables(classifier)
+        arrays = {path: keras.ops.convert_to_numpy(variable.value) for path, variable in head.items()}
+        write_safetensors(temporary / HEAD_FILE, arrays, metadata={"format": "qingformer"})
+        write_json(
+            temporary / TASK_FILE, {"task": classifier.task_name, "qingformer_version": __version__, **settings}
+        )
+    return Path(directory)
+
+
+def load(cls: Any, directory: Path, **options: Any) -> Any:
+    """See `TextClassifier.load`; `options` are the backbone's, such as `dtype`."""
+    settings = read_settings(directory / TASK_FILE)
+    backbone, tokenizer = Backbone.from_pretrained(directory, **options), Tokenizer.from_pretrained(directory)
+    check_fit(backbone, tokenizer, settings["max_length"], str(directory))
+    classifier = cls(backbone, tokenizer, settings.pop("labels"), **settings)
+    _read(directory / HEAD_FILE, head_variables(classifier))
+    return classifier
+
+
+def read_weights(classifier: Any, directory: Path) -> None:
+    """Read the weights that `save` wrote into a classifier that is there already."""
+    _read(directory / "model.safetensors", classifier.backbone.named_variables())
+    _read(directory / HEAD_FILE, head_variables(classifier))
+
+
+def head_variables(classifier: Any) -> dict[str, keras.Variable]:
+    """The linear layer's variables by path."""
+    return {variable.path: variable for variable in classifier.model.get_layer("classifier").variables}
+
+
+def _read(path: Path, variables: dict[str, keras.Variable]) -> None:
+    with open_checkpoint(path) as checkpoint:
+        if set(checkpoint.names()) != set(variables):
+            wrong = sorted(set(checkpoint.names()) ^ set(variables))
+            raise CheckpointError(f"{path}: does not fit the model at {', '.join(wrong[:3])}; it belongs to another model")
+        for name, variable in variables.items():
+            found, wanted = tuple(checkpoint.shape(name)), tuple(variable.shape)
+            if found != wanted:
+                raise CheckpointError(
+                    f"{path}: {name} has shape {found}, but the model described by {TASK_FILE} needs {wanted}; "
+                    "the files belong to different models"
+                )
+            variable.assign(checkpoint.read(name))
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The settings in a `task.json`, checked by name and type.
+
+    Raises:
+        ConfigError: a key is missing, unknown or of the wrong type.
+    """
+    values = read_json(path, ConfigError)
+    known = {"task", "qingformer_version", *_SETTINGS}
+    unknown = [key for key in values if key not in known]
+    if unknown:
+        raise ConfigError(f"{path}: unknown key {unknown[0]!r}; known keys: {', '.join(sorted(known))}")
+    for key, kind in _SETTINGS.items():
+        if type(values.get(key)) is not kind:
+            raise ConfigError(f"{path}: {key} is {values.get(key)!r}, expected {kind.__name__}")
+    return {key: values[key] for key in _SETTINGS}
