@@ -58,22 +58,25 @@ class EncoderCost:
         return 3 * self.total_forward_flops
 
 
-def encoder_cost(config: EncoderSizes, length: int, *, num_labels: int = 0, pooler: bool = True) -> EncoderCost:
+def encoder_cost(config: EncoderSizes, length: int, *, num_labels: int = 0, pooler: bool | None = None) -> EncoderCost:
     """Count what `config` costs for one sentence of `length` tokens.
 
-    With T = length, H = hidden size, I = intermediate size, L = layers, V, P, S = rows of the token, position and
-    segment tables, and 2mnk operations for a product of an (m, k) with a (k, n) matrix, the forward pass takes
+    With T = length, H = hidden size, I = intermediate size, L = layers, A and K = all heads' values and keys together
+    (both H as a rule), E = width of the embeddings (H as a rule), C = labels, and 2mnk operations for a product of an
+    (m, k) with a (k, n) matrix, the forward pass takes
 
-        L * (8 T H^2  [query, key, value, output]  +  4 T^2 H  [scores, weighted sum]  +  4 T H I  [feed-forward])
-        + 2 H^2 [pooler, one position] + 2 H C [classifier with C labels]
+        2 T E H [where E is not H]  +  L * (4 T H (A + K) [query, key, value, output]
+        + 2 T^2 (A + K) [scores, weighted sum]  +  4 T H I [feed-forward])
+        + 2 H^2 [pooler, one position] + 2 H C [classifier]
 
-    The quadratic part overtakes the projections and the feed-forward together at T = 2H + I (4608 tokens in BERT-base).
+    For A = K = H that is L (8 T H^2 + 4 T^2 H + 4 T H I): the quadratic part overtakes the projections and the
+    feed-forward together at T = 2H + I (4608 tokens in BERT-base).
 
     Args:
         config: anything with the keys of `EncoderSizes`, such as a backbone's configuration.
         length: tokens per sentence, special tokens included.
         num_labels: outputs of a classification layer on top; 0 for none.
-        pooler: whether the family has a dense layer on the first position.
+        pooler: whether there is a dense layer on the first position; None for what the configuration says.
 
     Raises:
         ConfigError: the length is below 1 or the number of labels is negative.
@@ -92,22 +95,36 @@ def encoder_cost(config: EncoderSizes, length: int, *, num_labels: int = 0, pool
     if num_labels < 0:
         raise ConfigError(f"num_labels is {num_labels}; it must be 0 (no classifier) or more")
     hidden, layers, inner = config.hidden_size, config.num_hidden_layers, config.intermediate_size
-    rows = config.vocab_size + config.max_position_embeddings + config.type_vocab_size
+    width, values, keys = _widths(config)
+    pooled = getattr(config, "pooler", True) if pooler is None else pooler
+    segments = 0 if getattr(config, "shared_segment_embeddings", False) else config.type_vocab_size
+    rows = config.vocab_size + config.max_position_embeddings + segments
+    projected = width != hidden
+    attention = 2 * (hidden * keys + keys) + (hidden * values + values) + (values * hidden + hidden)
     parameters = {
-        "embeddings": rows * hidden + 2 * hidden,
-        "attention": layers * (4 * (hidden * hidden + hidden) + 2 * hidden),
+        "embeddings": rows * width + 2 * width + projected * (width * hidden + hidden),
+        "attention": layers * (attention + 2 * hidden),
         "feed_forward": layers * (2 * hidden * inner + inner + hidden + 2 * hidden),
-        "pooler": (hidden * hidden + hidden) if pooler else 0,
+        "pooler": (hidden * hidden + hidden) if pooled else 0,
         "classifier": num_labels * (hidden + 1),
     }
     flops = {
-        "attention_projections": layers * 8 * length * hidden * hidden,
-        "attention_scores": layers * 4 * length * length * hidden,
+        "embedding_projection": projected * 2 * length * width * hidden,
+        "attention_projections": layers * 4 * length * hidden * (values + keys),
+        "attention_scores": layers * 2 * length * length * (values + keys),
         "feed_forward": layers * 4 * length * hidden * inner,
-        "pooler": 2 * hidden * hidden if pooler else 0,
+        "pooler": 2 * hidden * hidden if pooled else 0,
         "classifier": 2 * hidden * num_labels,
     }
     return EncoderCost(parameters, flops, activation_bytes(config, length), length)
+
+
+def _widths(config: EncoderSizes) -> tuple[int, int, int]:
+    """Width of the embeddings, of all heads' values and of all heads' keys; the hidden size where nothing is said."""
+    hidden, heads = config.hidden_size, config.num_attention_heads
+    values = heads * (getattr(config, "attention_head_size", None) or hidden // heads)
+    key_size = getattr(config, "attention_key_size", None)
+    return getattr(config, "embedding_size", None) or hidden, values, heads * key_size if key_size else values
 
 
 def activation_bytes(

@@ -8,6 +8,7 @@ import pytest
 
 from qingformer.analysis import activation_bytes, cost, encoder_cost
 from qingformer.errors import ConfigError
+from qingformer.models import Backbone, BackboneConfig
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,24 @@ def test_activation_memory_scales_as_documented():
     assert one == 4 * (3 * (8 * 12 + 2 * 24 + 2 * 2 * 9) + 12)
     assert activation_bytes(sizes, 3, batch_size=5, bytes_per_value=2) == 5 * one // 2
     assert activation_bytes(sizes, 3, recompute=True) == 4 * (3 * 12 + (8 * 12 + 2 * 24 + 2 * 2 * 9) + 12)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"pooler": False},
+        {"embedding_size": 8},
+        {"attention_head_size": 5, "attention_key_size": 3},
+        {"type_vocab_size": 0},
+        {"shared_segment_embeddings": True},
+    ],
+)
+def test_parameters_equal_those_of_the_model(changes):
+    sizes = {"hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 20}
+    config = BackboneConfig(vocab_size=40, max_position_embeddings=16, **(sizes | changes))
+    weights = Backbone(config).named_variables().values()
+    assert encoder_cost(config, 8).total_parameters == sum(int(np.prod(weight.shape)) for weight in weights)
 
 
 @pytest.mark.parametrize(("length", "labels"), [(0, 2), (4, -1)])
