@@ -40,7 +40,7 @@ TRANSPOSE = Transpose()
 
 @dataclass(frozen=True)
 class Row:
-    """One variable: its path in the model, its name in each format (None: the format has it not) and its layout there.
+    """One variable: its path in the model, and in each format its name (None: it has no place there) and layout.
 
     Example: `Row("pooler/kernel", "bert/pooler/dense/kernel", "bert.pooler.dense.weight", huggingface_steps=(TRANSPOSE,))`
     """

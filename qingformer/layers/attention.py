@@ -19,11 +19,11 @@ IMPLEMENTATIONS = ("auto", "fused", "explicit")
 class MultiHeadAttention(keras.layers.Layer):
     """Multi-head attention: softmax(Q K^T / sqrt(key_size) + mask) V, heads joined and projected.
 
-    Input `x` (B, T, d) float; `attention_mask` bool, broadcastable to (B, N, T, T), True = keep; a row without any key gives
-    finite numbers. With `residual_scores` the scores (B, N, T, T) of the layer before are added to this layer's, and
-    the sum is returned beside the output (RealFormer, accumulated). Softmax in float32 whatever the policy. "fused" uses the backend's
-    attention kernel where the call allows it (no dropout, no residual scores), "explicit" matrix products; "auto"
-    takes the fused one where it is the faster. Errors: `ConfigError` for sizes that cannot be.
+    Input `x` (B, T, d) float; `attention_mask` bool, broadcastable to (B, N, T, T), True = keep; a row without any
+    key gives finite numbers. With `residual_scores` the scores (B, N, T, T) of the layer before are added to this
+    layer's, and the sum is returned beside the output (RealFormer, accumulated). Softmax in float32 whatever the
+    policy. "fused" uses the backend's attention kernel where the call allows it (no dropout, no residual scores),
+    "explicit" matrix products; "auto" takes the faster. Errors: `ConfigError` for sizes that cannot be.
     Sources: Vaswani et al. 2017, arXiv 1706.03762; He et al. 2020 (RealFormer), arXiv 2012.11747.
 
     Example: `MultiHeadAttention(num_heads=2, head_size=4)(ops.ones((1, 5, 8)))`
@@ -56,7 +56,7 @@ class MultiHeadAttention(keras.layers.Layer):
         self.implementation = implementation
         self.scale = 1.0 / math.sqrt(self.key_size)
 
-    def build(self, x_shape: tuple[int | None, ...], **other_shapes: Any) -> None:
+    def build(self, x_shape: tuple[Any, ...], **other_shapes: Any) -> None:
         def dense(size: int, name: str) -> keras.layers.Dense:
             initializer = self.kernel_initializer.clone()
             return keras.layers.Dense(

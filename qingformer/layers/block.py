@@ -15,8 +15,8 @@ PARTS = ("attention", "feed_forward", "attention_norm", "feed_forward_norm")
 class TransformerBlock(keras.layers.Layer):
     """A post-norm block: x <- norm(x + attention(x)); x <- norm(x + feed_forward(x)), dropout on both branches.
 
-    Its four parts are layers given from outside, so that a family chooses its own. Input `x` (B, T, d) float; `attention_mask`
-    bool, broadcastable to (B, N, T, T), True = keep; `condition` (B, c) float for conditional normalisation;
+    Its four parts are layers given from outside, so that a family chooses its own. Input `x` (B, T, d) float;
+    `attention_mask` bool, broadcastable to (B, N, T, T), True = keep; `condition` (B, c) float for conditional norms;
     `scores` (B, N, T, T) float of the block before, if the attention is one with residual scores: then the block
     returns (x, scores).
     With `checkpointing` its activations are not stored but computed again in the backward pass.

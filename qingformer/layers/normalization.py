@@ -39,7 +39,7 @@ class ConditionalLayerNormalization(keras.layers.Layer):
         self.make_projection = projection
         self.hidden = projection(hidden_size, "condition_hidden", "glorot_uniform") if hidden_size else None
 
-    def build(self, x_shape: tuple[int | None, ...], condition_shape: tuple[int | None, ...]) -> None:
+    def build(self, x_shape: tuple[Any, ...], condition_shape: tuple[Any, ...]) -> None:
         size = x_shape[-1]
         self.gamma = self.add_weight(shape=(size,), initializer="ones", name="gamma")
         self.beta = self.add_weight(shape=(size,), initializer="zeros", name="beta")

@@ -15,8 +15,9 @@ Tensor = Any
 class PositionEmbedding(keras.layers.Layer):
     """Add a learned vector for each position, optionally beyond its table by hierarchical decomposition: x_t + p_t.
 
-    Input `x` (B, T, d) float; optional `position_ids` (B, T) integer. Output (B, T, d). With `hierarchical` = alpha the table of N rows serves N^2 positions (see
-    `ops.positions.hierarchical_positions`). Errors: `ConfigError` when a fixed length exceeds the table.
+    Input `x` (B, T, d) float; optional `position_ids` (B, T) integer. Output (B, T, d). With `hierarchical` = alpha
+    the table of N rows serves N^2 positions (see `ops.positions.hierarchical_positions`). Errors: `ConfigError` when a
+    length known in advance exceeds the table.
     Source: Devlin et al. 2018, arXiv 1810.04805; 科学空间 archives/7947.
 
     Example: `PositionEmbedding(512, 64)(ops.ones((2, 5, 64)))`

@@ -12,12 +12,12 @@ from qingformer.ops.activations import get_activation
 # training hints, and the settings of heads that live elsewhere.
 WITHOUT_EFFECT = frozenset(
     """_name_or_path _num_labels add_cross_attention architectures attn_implementation auto_map bos_token_id
-    chunk_size_feed_forward classifier_dropout cross_attention_hidden_size directionality dtype eos_token_id
-    finetuning_task gradient_checkpointing id2label is_encoder_decoder label2id language model_type
-    output_attentions output_hidden_states output_past pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers
-    pooler_size_per_head pooler_type problem_type return_dict sep_token_id cls_token_id mask_token_id task_specific_params
-    tie_word_embeddings tokenizer_class torch_dtype torchscript transformers_version use_bfloat16 use_cache
-    qingformer_version""".split()
+    chunk_size_feed_forward classifier_dropout cls_token_id cross_attention_hidden_size directionality dtype
+    eos_token_id finetuning_task gradient_checkpointing id2label is_encoder_decoder label2id language
+    mask_token_id model_type output_attentions output_hidden_states output_past pooler_fc_size
+    pooler_num_attention_heads pooler_num_fc_layers pooler_size_per_head pooler_type problem_type
+    qingformer_version return_dict sep_token_id task_specific_params tie_word_embeddings tokenizer_class
+    torch_dtype torchscript transformers_version use_bfloat16 use_cache""".split()
 )
 # Keys that other values than these would change the computation, in ways this package does not have.
 ONLY_VALUES: dict[str, tuple[Any, ...]] = {

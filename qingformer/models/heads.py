@@ -25,12 +25,7 @@ class HeadModel(PretrainedModel):
         name: str | None = None,
         **kwargs: Any,
     ) -> None:
-        backbone = config
-        if not isinstance(config, Backbone):
-            config = BackboneConfig.from_dict(config) if isinstance(config, dict) else config
-            if config.application == "encoder":
-                config = config.replace(application=self.default_application)
-            backbone = Backbone(config, initializer=initializer, dtype=dtype)
+        backbone = config if isinstance(config, Backbone) else self.make_backbone(config, initializer, dtype)
         if self.needs_pooler and not backbone.config.pooler:
             raise ConfigError(f"{type(self).__name__} needs the pooler, which this model does not have")
         make = Maker(backbone.config, initializer, dtype or backbone.dtype_policy)
@@ -40,6 +35,13 @@ class HeadModel(PretrainedModel):
         self.config = backbone.config
         if dtype is not None:
             self.dtype_policy = dtype
+
+    def make_backbone(self, config: BackboneConfig | dict[str, Any], initializer: Any, dtype: Any) -> Backbone:
+        """The body under the head, in the application that the head needs."""
+        config = BackboneConfig.from_dict(config) if isinstance(config, dict) else config
+        if config.application == "encoder":
+            config = config.replace(application=self.default_application)
+        return Backbone(config, initializer=initializer, dtype=dtype)
 
     def head(self, make: Maker, backbone: Backbone) -> Any:
         """The outputs, made from `backbone.output`."""

@@ -116,7 +116,7 @@ def load(model: Any, plan: Plan) -> LoadingReport:
 
 def left_over_patterns(plan: Plan) -> tuple[str, ...]:
     """Stored names that may stay unread: heads in our own files, and layers beyond the number that was asked for."""
-    patterns = HEADS if plan.layout == "qingformer" else ()
+    patterns: tuple[str, ...] = HEADS if plan.layout == "qingformer" else ()
     if plan.request.changes.get("num_hidden_layers", plan.stored_config.num_hidden_layers) < (
         plan.stored_config.num_hidden_layers
     ):
