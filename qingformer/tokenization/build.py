@@ -94,7 +94,8 @@ def _from_model(source: Source, options: Options) -> tuple[RustTokenizer, dict[s
     defaults: dict[str, str | None] = {n: token for n, token in BERT_SPECIAL_TOKENS.items() if token in vocabulary}
     if isinstance(rust.model, models.WordPiece):
         defaults["unk_token"] = rust.model.unk_token
-    stored = {name: token for name, token in source.settings.get("special_tokens", {}).items() if token in vocabulary}
+    settings = source.settings.get("special_tokens", {})
+    stored = {name: token for name, token in settings.items() if token is None or token in vocabulary}
     chosen = check_names(options.special_tokens)
     for name, token in chosen.items():
         if token is not None and token not in vocabulary:

@@ -29,7 +29,7 @@ def save(
     if wordpiece:
         for index, token in enumerate(vocabulary):
             if "\n" in token or "\r" in token:
-                raise TokenizerError(f"token {index} ({token!r}) holds a line break and cannot stand in a file of lines")
+                raise TokenizerError(f"token {index} ({token!r}) holds a line break: no line of a file can be that")
     directory.mkdir(parents=True, exist_ok=True)
     config = _config(rust, special_tokens)
     if split_special_tokens:
@@ -57,6 +57,7 @@ def _config(rust: RustTokenizer, special_tokens: Mapping[str, str]) -> dict[str,
         config["do_lower_case"] = rust.normalizer.lowercase
         config["strip_accents"] = rust.normalizer.strip_accents
         config["tokenize_chinese_chars"] = rust.normalizer.handle_chinese_chars
+    config.update(dict.fromkeys(BERT_SPECIAL_TOKENS))  # a null says that there is none
     config.update({name: token for name, token in special_tokens.items() if name in STANDARD_NAMES})
     extra = {name: token for name, token in special_tokens.items() if name not in STANDARD_NAMES}
     if extra:

@@ -52,7 +52,7 @@ def check_names(chosen: Mapping[str, str | None] | None) -> dict[str, str | None
 def read_special_tokens(settings: Mapping[str, Any]) -> dict[str, str | None]:
     """The special tokens named in a Hugging Face `tokenizer_config.json` or `special_tokens_map.json`.
 
-    There a token is written as a string, or as an object with a field `content`.
+    There a token is written as a string, as an object with a field `content`, or as null: there is none.
     """
     found: dict[str, str | None] = {}
     extra = settings.get("extra_special_tokens")
@@ -62,6 +62,8 @@ def read_special_tokens(settings: Mapping[str, Any]) -> dict[str, str | None]:
         # Settings such as "add_bos_token": true share the ending of the names.
         if name.endswith("_token") and isinstance(token, str) and token:
             found[name] = token
+        elif value is None and name in BERT_SPECIAL_TOKENS and name != "unk_token":
+            found[name] = None
     return found
 
 
@@ -101,8 +103,8 @@ class NamedSpecialTokens(ABC):
 
     def _special_id(self, name: str) -> int:
         if name not in self.special_tokens:
-            raise TokenizerError(f"this vocabulary has no {name}; it has {', '.join(self.special_tokens)}: add the token "
-                                 f"to the vocabulary or name one with special_tokens={{{name!r}: ...}}")
+            raise TokenizerError(f"this vocabulary has no {name}; it has {', '.join(self.special_tokens)}: add the "
+                                 f"token to the vocabulary or name one with special_tokens={{{name!r}: ...}}")
         return self.token_to_id(self.special_tokens[name])
 
     def __getattr__(self, name: str) -> Any:
