@@ -147,7 +147,8 @@ def find_columns(path: Path, row: Row, wanted: Wanted, require_labels: bool = Fa
         text = next((names[name] for name in TEXT_COLUMNS if name in names and names[name] != label), None)
         if text is None:
             raise DataError(f"{path}, line {row.line}: no column has a usual name for a text (there are "
-                            f"{_listed(row)}); name it with text_column=, or name all with columns= if the file has no header")
+                            f"{_listed(row)}); name it with text_column=, or name all with columns= if the file "
+                            "has no header")
     if pair is None and wanted[1] is None:
         partners = PAIRS.get(str(text).strip().lower(), ())
         pair = next((names[name] for name in partners if name in names and names[name] != label), None)
