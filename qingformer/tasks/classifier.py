@@ -157,6 +157,7 @@ class TextClassifier:
         save_every: int | None = None,
         resume: bool = False,
         callbacks: Sequence[keras.callbacks.Callback] = (),
+        progress: fitting.Listener | None = None,
         verbose: Any = "auto",
     ) -> dict[str, list[float]]:
         """Train, and return the curve: `loss`, `accuracy`, `val_loss`, `val_accuracy` per epoch.
@@ -174,13 +175,16 @@ class TextClassifier:
             transforms: of the objective, such as `[FGM(0.5)]`.
             class_weights: "balanced", "sqrt", or weights by label.
             seed: order of the data, dropout.
-            directory: for the curve (`curve.jsonl`), the best model (`model/`) and resume points.
+            directory: for the learning curve (`curve.jsonl`), the model of the best epoch, or of the last one without
+                validation data (`best/`), and resume points (`state/`).
             save_every: steps between resume points; None for one after each epoch. Needs `directory`.
             resume: go on from the last resume point in `directory`, exactly as if never stopped.
             callbacks, verbose: as in Keras.
+            progress: told where training stands (see `qingformer.training.ProgressEvent`).
 
         Raises:
             DataError, ConfigError: what is wrong with the data, naming file and line, or with an argument.
+            TrainingInterrupted: a `KeyboardInterrupt`; with a directory the current step was finished and kept.
         """
         examples = self._read(train, columns, "training data")
         held_out = None if validation_data is None else self._read(validation_data, columns, "validation data")
@@ -194,8 +198,9 @@ class TextClassifier:
         plan = fitting.Plan(epochs, seed, learning_rate or self._learning_rate(), tuple(transforms), self.multi_label)
         run = fitting.Run(None if directory is None else Path(directory), save_every, resume)
         return fitting.fit(
-            self, batches, held_out_batches, plan, run, optimizer=optimizer, callbacks=callbacks, verbose=verbose
-        )
+            self, batches, held_out_batches, plan, run, optimizer=optimizer, callbacks=callbacks, progress=progress,
+            verbose=verbose,
+        )  # fmt: skip
 
     def evaluate(
         self,

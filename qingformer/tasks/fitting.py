@@ -1,17 +1,23 @@
 """How a task is trained: optimizer, loss, metrics, callbacks, and the best weights put back at the end."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
 
+from qingformer import training
 from qingformer.data import PaddedBatches
 from qingformer.errors import ConfigError
-from qingformer.tasks.best import KeepBest
+from qingformer.tasks import storage
+from qingformer.tasks.best import BestInMemory
 from qingformer.tasks.head import reseed
+from qingformer.tasks.registry import BEST
 from qingformer.tasks.schedule import default_optimizer
+from qingformer.training import Progress, ProgressEvent
+
+Listener = Callable[[ProgressEvent], None]
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,7 @@ def fit(
     *,
     optimizer: keras.optimizers.Optimizer | None,
     callbacks: Sequence[keras.callbacks.Callback],
+    progress: Listener | None,
     verbose: Any,
 ) -> dict[str, list[float]]:
     """See `TextClassifier.fit`."""
@@ -54,20 +61,60 @@ def fit(
     total_steps = plan.epochs * batches.batches_per_epoch
     compile_model(model, optimizer or default_optimizer(plan.learning_rate, total_steps), plan)
     reseed(model, plan.seed)
-    best = None
+    monitor = None
     if held_out is not None:
         monitor = "val_loss" if plan.multi_label else "val_accuracy"
-        best = KeepBest(classifier, monitor, run.directory, resume=run.resume)
-    extra = [] if best is None else [best]
+    everyone = list(callbacks)
+    if progress is not None:
+        everyone.append(Progress(progress, plan.epochs, batches.batches_per_epoch))
+    options = {"epochs": plan.epochs, "validation_data": held_out}
+    if run.directory is None:
+        return _fit_in_memory(model, batches, monitor, everyone, verbose, options)
+    return _fit_on_disk(classifier, batches, monitor, everyone, verbose, options, run, run.directory)
+
+
+def _fit_in_memory(
+    model: Any, batches: PaddedBatches, monitor: str | None, callbacks: list[Any], verbose: Any, options: dict[str, Any]
+) -> dict[str, list[float]]:
+    best = None if monitor is None else BestInMemory(monitor)
     history = model.fit(
-        batches, validation_data=held_out, epochs=plan.epochs, callbacks=[*extra, *callbacks], verbose=verbose,
-        shuffle=False,
-    )  # fmt: skip
+        batches, callbacks=[*callbacks, *([best] if best else [])], verbose=verbose, shuffle=False, **options
+    )
     if best is not None:
-        best.restore()
-    elif run.directory is not None:
-        classifier.save(run.directory / "model")
-    return history.history
+        best.restore(model)
+    curve: dict[str, list[float]] = history.history
+    return curve
+
+
+def _fit_on_disk(
+    classifier: Any,
+    batches: PaddedBatches,
+    monitor: str | None,
+    callbacks: list[Any],
+    verbose: Any,
+    options: dict[str, Any],
+    run: Run,
+    directory: Path,
+) -> dict[str, list[float]]:
+    result = training.run(
+        classifier.model,
+        batches,
+        directory=directory,
+        resume=run.resume,
+        callbacks=callbacks,
+        monitor=monitor,
+        save_best=lambda folder: storage.write(classifier, folder),
+        save_every_steps=run.save_every or 0,
+        verbose=0 if verbose == "auto" else verbose,
+        **options,
+    )
+    if result.interrupted:
+        raise training.TrainingInterrupted(f"stopped by Ctrl-C; go on with fit(..., directory={str(directory)!r}, resume=True)")
+    if result.best_epoch is not None:
+        storage.read_weights(classifier, directory / BEST)
+    else:
+        storage.save(classifier, directory / BEST)
+    return {key: [logs[key] for logs in result.history] for key in result.history[0]}
 
 
 def compile_model(model: Any, optimizer: keras.optimizers.Optimizer, plan: Plan) -> None:

@@ -9,6 +9,7 @@ from qingformer.errors import CheckpointError
 from qingformer.files import read_json
 
 TASK_FILE = "task.json"
+BEST = "best"  # where a run keeps the model to use
 TASKS: dict[str, Any] = {}
 Task = TypeVar("Task", bound=type)
 
@@ -40,9 +41,9 @@ def load(directory: str | os.PathLike[str], **options: Any) -> Any:
 
 
 def task_directory(directory: str | os.PathLike[str]) -> Path:
-    """`directory` itself if a task was saved there, or its `model` folder if `fit` wrote it."""
+    """`directory` itself if a task was saved there, or its `best` folder if `fit` wrote it."""
     path = Path(directory)
-    for candidate in (path, path / "model"):
+    for candidate in (path, path / BEST):
         if (candidate / TASK_FILE).is_file():
             return candidate
     what = "holds no saved model (no task.json)" if path.is_dir() else "no such directory"

@@ -43,16 +43,19 @@ def save(classifier: Any, directory: str | os.PathLike[str]) -> Path:
     """See `TextClassifier.save`."""
     if classifier.model is None:
         raise ConfigError("there is nothing to save yet: call fit, or give labels")
-    settings = {key: getattr(classifier, key) for key in _SETTINGS}
     with atomic_directory(directory) as temporary:
-        classifier.backbone.save_pretrained(temporary, tokenizer=classifier.tokenizer)
-        head = head_variables(classifier)
-        arrays = {path: keras.ops.convert_to_numpy(variable.value) for path, variable in head.items()}
-        write_safetensors(temporary / HEAD_FILE, arrays, metadata={"format": "qingformer"})
-        write_json(
-            temporary / TASK_FILE, {"task": classifier.task_name, "qingformer_version": __version__, **settings}
-        )
+        write(classifier, temporary)
     return Path(directory)
+
+
+def write(classifier: Any, folder: Path) -> None:
+    """Fill `folder` with all files of the classifier."""
+    classifier.backbone.save_pretrained(folder, tokenizer=classifier.tokenizer)
+    head = head_variables(classifier)
+    arrays = {path: keras.ops.convert_to_numpy(variable.value) for path, variable in head.items()}
+    write_safetensors(folder / HEAD_FILE, arrays, metadata={"format": "qingformer"})
+    settings = {key: getattr(classifier, key) for key in _SETTINGS}
+    write_json(folder / TASK_FILE, {"task": classifier.task_name, "qingformer_version": __version__, **settings})
 
 
 def load(cls: Any, directory: Path, **options: Any) -> Any:

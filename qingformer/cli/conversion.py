@@ -1,0 +1,78 @@
+"""The work of `qingformer convert`; imported only when it runs."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from qingformer.cli.console import note, results
+from qingformer.cli.running import prepare
+from qingformer.cli.stored import Stored, inspect, run_model
+from qingformer.errors import CheckpointError, ConfigError
+from qingformer.models import Backbone, MaskedLM, PreTraining
+from qingformer.tokenization import Tokenizer
+
+HEADS: dict[str, Any] = {"none": Backbone, "mlm": MaskedLM, "pretraining": PreTraining}
+
+
+def convert(source: str, target: Path, format: str, *, head: str, family: str | None, overwrite: bool) -> None:
+    """Load strictly, save, and print what happened to the weights."""
+    if head not in ("auto", *HEADS):
+        raise ConfigError(f"--head is {head!r}; choose one of auto, {', '.join(HEADS)}")
+    if target.exists() and not overwrite:
+        raise ConfigError(f"{target}: is there already; choose another folder or replace it with --overwrite")
+    if target.exists() and target.resolve() == Path(run_model(source)).resolve():
+        raise ConfigError(f"{target}: is the source itself; choose another folder")
+    began = time.perf_counter()
+    prepare()
+    stored = inspect(source)
+    kind = head_of(stored) if head == "auto" else head
+    options = {} if family is None else {"family": family}
+    model = HEADS[kind].from_pretrained(run_model(source), **options)
+    tokenizer = _tokenizer(stored, run_model(source))
+    model.save_pretrained(target, format=format, tokenizer=tokenizer)
+    _print(model, stored, kind, target, format, time.perf_counter() - began)
+    if (stored.files.directory / "task.json").exists():
+        note(f"{source}: the classifier's head and labels stay behind; the target holds the encoder")
+    if tokenizer is None:
+        note(f"{source}: no vocabulary there, so none was written; add vocab.txt to {target}")
+
+
+def head_of(stored: Stored) -> str:
+    """The most that the stored weights can fill: both heads of pre-training, the masked language model, or none."""
+    if "mlm_dense/kernel" not in stored.paths:
+        return "none"
+    return "pretraining" if {"next_sentence/kernel", "pooler/kernel"} <= set(stored.paths) else "mlm"
+
+
+def _tokenizer(stored: Stored, source: str) -> Tokenizer | None:
+    return Tokenizer.from_pretrained(source) if stored.files.vocabulary is not None else None
+
+
+def _print(model: Any, stored: Stored, kind: str, target: Path, format: str, seconds: float) -> None:
+    report = model.loading_report
+    if report is None:
+        raise CheckpointError(f"{stored.files.directory}: nothing was loaded")
+    from rich.table import Table
+
+    table = Table("what", "count", "names", title=f"{stored.files.layout} -> {format}", title_justify="left")
+    rows = [
+        ("loaded", report.loaded),
+        ("missing", report.missing),
+        ("left over", report.left_over),
+        ("unknown", report.unknown),
+        ("resized", list(report.resized)),
+    ]
+    for name, names in rows:
+        table.add_row(name, str(len(names)), "" if name == "loaded" else _first(names))
+    size = sum(path.stat().st_size for path in target.iterdir())
+    out = results()
+    out.print(table)
+    out.print(
+        f"{model.config.family} with head {kind}: {model.count_params():,} parameters, {size / 2**20:.1f} MB, "
+        f"{seconds:.1f} s; written to {target}",
+        markup=False,
+    )
+
+
+def _first(names: list[str], most: int = 4) -> str:
+    return ", ".join(names[:most]) + (f", ... ({len(names)})" if len(names) > most else "")

@@ -1,0 +1,42 @@
+"""`qingformer convert`: a pretrained model from one of the three formats to another."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+NAME = "convert"
+EPILOG = """[bold]Examples[/bold]
+
+Google's checkpoint for transformers:  qingformer convert chinese_L-12_H-768_A-12 bert-hf --to huggingface
+
+And back:  qingformer convert bert-hf bert-tf --to tensorflow
+"""
+
+
+class Layout(StrEnum):
+    """The formats of pretrained models."""
+
+    qingformer = "qingformer"
+    huggingface = "huggingface"
+    tensorflow = "tensorflow"
+
+
+def command(
+    source: Annotated[str, typer.Argument(help="A folder, a .ckpt, a weights file or hf://org/name.", show_default=False)],
+    target: Annotated[Path, typer.Argument(help="Folder to write; it is whole or as it was before.", show_default=False)],
+    to: Annotated[Layout, typer.Option(help="Format to write.")] = Layout.qingformer,
+    head: Annotated[
+        str, typer.Option(help="What to carry over: auto (all that is there), none (the encoder alone), mlm or pretraining.")
+    ] = "auto",
+    family: Annotated[str | None, typer.Option(help="The model's family, where config.json does not tell.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder if it is there.")] = False,
+) -> None:
+    """Rewrite a model as Google's TensorFlow checkpoint, as a Hugging Face folder, or as a QingFormer folder.
+
+    Every weight is accounted for: one that is missing or left over is an error, not a guess.
+    """
+    from qingformer.cli.conversion import convert
+
+    convert(source, target, to.value, head=head, family=family, overwrite=overwrite)

@@ -1,0 +1,123 @@
+"""Start of the command line and the one place where an error becomes one line and an exit code.
+
+Nothing here, nor at the top of a verb's file, imports Keras: `qingformer --help` answers in a blink.
+"""
+
+import os
+import signal
+import sys
+from typing import Annotated
+
+import typer
+
+from qingformer.cli import convert, evaluate, info, predict, train
+from qingformer.cli.console import as_options
+from qingformer.errors import QingFormerError
+from qingformer.version import __version__
+
+EXIT_ERROR = 2
+EXIT_INTERRUPTED = 130
+EXIT_PIPE_CLOSED = 141
+
+app = typer.Typer(
+    name="qingformer",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Try it: [bold]qingformer train --help[/bold] shows a first training run, line by line.",
+)
+for verb in (train, evaluate, predict, convert, info):
+    app.command(verb.NAME, epilog=verb.EPILOG)(verb.command)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"qingformer {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _top(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it and stop.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere.")] = False,
+) -> None:
+    """Train, evaluate and use text classifiers; look into and convert pretrained transformers.
+
+    The computation runs on JAX; set KERAS_BACKEND=torch or tensorflow to choose another library that is installed.
+    """
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line and return its exit code: 0 done, 2 wrong input, 130 stopped by Ctrl-C.
+
+    Whatever is wrong with the input is one line on standard error that starts with `error:`. With `--debug` the
+    exception itself is let through.
+    """
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow greets on standard error
+    try:
+        return _invoke(arguments)
+    except BrokenPipeError:  # the reader of our output has seen enough, as with `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_PIPE_CLOSED
+    except KeyboardInterrupt as stop:
+        return _say(str(stop) or "stopped", EXIT_INTERRUPTED)
+    except QingFormerError as problem:
+        if debug:
+            raise
+        return _say(f"error: {problem}", EXIT_ERROR)
+    except OSError as problem:
+        if debug:
+            raise
+        return _say(f"error: {_describe(problem)}", EXIT_ERROR)
+    except ModuleNotFoundError as problem:
+        if debug:
+            raise
+        return _say(f"error: the Python package {problem.name!r} is not installed: pip install {problem.name}", EXIT_ERROR)
+
+
+def _invoke(arguments: list[str]) -> int:
+    try:
+        command = typer.main.get_command(app)
+        with command.make_context("qingformer", arguments) as context:
+            command.invoke(context)
+    except typer.Exit as leave:
+        return int(leave.exit_code)
+    except Exception as problem:
+        if not hasattr(problem, "format_message"):  # typer's own complaints about the command line have it
+            raise
+        return _say(f"error: {problem.format_message()} Try: qingformer --help", EXIT_ERROR)
+    return 0
+
+
+def _describe(problem: OSError) -> str:
+    where = f"{problem.filename}: " if problem.filename else ""
+    what = problem.strerror or str(problem)
+    if problem.errno in _NO_ROOM:
+        what += "; nothing half-written was left behind: free some space and run the command again"
+    return where + what
+
+
+def _no_room() -> set[int]:
+    import errno
+
+    return {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name)}
+
+
+_NO_ROOM = _no_room()
+
+
+def _say(line: str, code: int) -> int:
+    sys.stdout.flush()
+    print(as_options(" ".join(line.split())), file=sys.stderr)
+    return code
+
+
+def main() -> None:
+    """Entry point of the `qingformer` program."""
+    if hasattr(signal, "SIGTERM"):
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill stops as cleanly as Ctrl-C
+    sys.exit(run(sys.argv[1:]))

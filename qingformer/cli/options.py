@@ -1,0 +1,36 @@
+"""Options that several verbs share, so that a column is named the same way everywhere."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DATA = "Which part of the file is what"
+
+Model = Annotated[
+    Path, typer.Option("--model", "-m", help="What `train --output` wrote: the run's folder.", show_default=False)
+]
+TextColumn = Annotated[
+    str | None,
+    typer.Option(help="Field with the text. [dim]Found by itself: text, sentence, sentence1, ...[/dim]", rich_help_panel=DATA),
+]
+PairColumn = Annotated[
+    str | None, typer.Option(help="Field with the second text, for tasks on pairs.", rich_help_panel=DATA)
+]
+LabelColumn = Annotated[
+    str | None, typer.Option(help="Field with the label. [dim]Found by itself: label, labels, ...[/dim]", rich_help_panel=DATA)
+]
+Format = Annotated[
+    str | None,
+    typer.Option(help="jsonl, json, csv or tsv; [dim]by the file's ending if not given (.gz and .xz too).[/dim]", rich_help_panel=DATA),
+]
+Columns = Annotated[
+    str | None,
+    typer.Option(help="Names for a CSV or TSV file without header line: text,label or text,pair,label.", rich_help_panel=DATA),
+]
+BatchSize = Annotated[int, typer.Option(min=1, help="Texts per step.")]
+
+
+def split_names(columns: str | None) -> list[str] | None:
+    """`text,label` as a list."""
+    return None if columns is None else [name.strip() for name in columns.split(",")]

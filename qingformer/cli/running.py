@@ -1,0 +1,26 @@
+"""What verbs that run a model do first; imported only when they run."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qingformer import backend
+
+if TYPE_CHECKING:
+    from qingformer.tasks import TextClassifier
+
+
+def prepare() -> None:
+    """Let compiled programs be found again by the next run; a home that cannot be written to is no reason to stop."""
+    try:
+        backend.enable_compilation_cache()
+    except OSError:
+        return
+
+
+def load_model(path: Path) -> "TextClassifier":
+    """The classifier that `train` wrote."""
+    from qingformer.tasks import load
+
+    prepare()
+    classifier: TextClassifier = load(path)
+    return classifier

@@ -1,0 +1,99 @@
+"""`qingformer train`: from a data file and a model source to a classifier that predicts."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from qingformer.cli import options
+
+NAME = "train"
+EPILOG = """[bold]Examples[/bold]
+
+First run, no downloads:  qingformer train --train train.jsonl --dev dev.jsonl --from-scratch tiny --output runs/first
+
+Fine-tune a BERT:  qingformer train --train train.jsonl --source chinese_L-12_H-768_A-12 --output runs/bert
+
+Pairs in a TSV without header:  qingformer train --train pairs.tsv --columns text,pair,label --from-scratch small -o runs/pairs
+
+Adversarial training:  qingformer train --train train.jsonl --source my-bert --transform fgm=0.5 -o runs/fgm
+
+After Ctrl-C:  the same command and --resume
+
+[bold]Data[/bold]  JSONL has one object a line: {"text": "今天天气不错", "label": "weather"}; CSV and TSV name their columns in
+the first line. .gz and .xz are read as they are.
+
+[bold]What lands in --output[/bold]  best/ (the model of the best epoch, for evaluate and predict), curve.jsonl and curve.png (the
+learning curve), report.json (the score on --test), state/ (the resume point), run.json (the settings).
+"""
+START, LEARN, RUN = "What to start from", "How to learn", "The run"
+
+
+def command(
+    train: Annotated[Path, typer.Option(help="Training data.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for everything this run writes.", show_default=False)],
+    dev: Annotated[Path | None, typer.Option(help="Held-out data scored after every epoch; the best epoch is kept.")] = None,
+    test: Annotated[Path | None, typer.Option(help="Held-out data scored once, at the end.")] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(help="Pretrained weights: a folder, a .ckpt or hf://org/name.", rich_help_panel=START),
+    ] = None,
+    from_scratch: Annotated[
+        str | None, typer.Option(help="Random weights of a size: tiny, small or base.", rich_help_panel=START)
+    ] = None,
+    vocabulary: Annotated[
+        Path | None,
+        typer.Option(help="vocab.txt; [dim]else the source's own, or counted from --train.[/dim]", rich_help_panel=START),
+    ] = None,
+    text_column: options.TextColumn = None,
+    pair_column: options.PairColumn = None,
+    label_column: options.LabelColumn = None,
+    format: options.Format = None,
+    columns: options.Columns = None,
+    multi_label: Annotated[
+        bool, typer.Option("--multi-label", help="A text has any number of labels: a list, or a,b,c in a table.", rich_help_panel=options.DATA)
+    ] = False,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the training data.", rich_help_panel=LEARN)] = 3,
+    batch_size: Annotated[int, typer.Option(min=1, help="Texts per step.", rich_help_panel=LEARN)] = 32,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(help="Peak rate. [dim]5e-5 for pretrained weights, 1e-3 tiny, 5e-4 small, 1e-4 base.[/dim]", rich_help_panel=LEARN),
+    ] = None,
+    max_length: Annotated[int, typer.Option(help="Longest input in tokens.", rich_help_panel=LEARN)] = 128,
+    transform: Annotated[
+        list[str] | None, typer.Option(help="A training trick, such as fgm=0.5; may be given several times.", rich_help_panel=LEARN)
+    ] = None,
+    class_weights: Annotated[
+        str | None,
+        typer.Option(help="balanced, sqrt, or label=weight,label=weight.", rich_help_panel=LEARN),
+    ] = None,
+    precision: Annotated[str, typer.Option(help="float32 or mixed_bfloat16.", rich_help_panel=LEARN)] = "float32",
+    seed: Annotated[int, typer.Option(help="The same seed and data give the same run.", rich_help_panel=RUN)] = 0,
+    save_every: Annotated[
+        int | None, typer.Option(min=1, help="Steps between resume points. [dim]One after each epoch.[/dim]", rich_help_panel=RUN)
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on exactly where a stopped run was.", rich_help_panel=RUN)] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the run that is in --output.", rich_help_panel=RUN)
+    ] = False,
+) -> None:
+    """Train a text classifier, and score it.
+
+    Needs a data file and something to start from: --source or --from-scratch.
+    """
+    from qingformer.cli.training import Settings, train_classifier
+
+    train_classifier(
+        Settings(
+            train=str(train), dev=_text(dev), test=_text(test), source=source, from_scratch=from_scratch,
+            vocabulary=_text(vocabulary), text_column=text_column, pair_column=pair_column, label_column=label_column,
+            format=format, columns=options.split_names(columns), multi_label=multi_label, epochs=epochs,
+            batch_size=batch_size, learning_rate=learning_rate, max_length=max_length, transforms=transform or [],
+            class_weights=class_weights, precision=precision, seed=seed,
+        ),
+        output, save_every=save_every, resume=resume, overwrite=overwrite,
+    )  # fmt: skip
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
