@@ -1,7 +1,7 @@
 """One training step with a transformed objective, in the three forms that Keras' backends ask for.
 
 The order of things is that of Keras' own steps (`train_step` of its JAX, torch and TensorFlow trainers); what differs
-is only where the gradients come from. Attributes with an underscore are Keras'; there is no public way to the loss tracker.
+is only where the gradients come from. Attributes with an underscore are Keras'; the loss tracker has no public name.
 """
 
 from typing import Any

@@ -1,0 +1,44 @@
+"""AdamW as fine-tuning uses it: norms and biases do not decay."""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+
+NOT_DECAYED = ("bias", "gamma", "beta")
+
+
+def adamw(
+    learning_rate: Any = 2e-5,
+    weight_decay: float = 0.01,
+    not_decayed: Iterable[str] = NOT_DECAYED,
+    **options: Any,
+) -> keras.optimizers.AdamW:
+    """Keras' AdamW, whose decay spares biases and the gains and shifts of norms.
+
+        m = b1 m + (1 - b1) g,   v = b2 v + (1 - b2) g^2,
+        theta -= lr * (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps),   and theta -= lr * weight_decay * theta
+
+    It is exactly that class, so that torch runs its fused form. Defaults that differ from Keras': epsilon 1e-6,
+    clipping at a global norm of 1, decay 0.01.
+
+    Source: Loshchilov, Hutter 2017, arXiv 1711.05101; settings: Devlin et al. 2018, arXiv 1810.04805.
+
+    Args:
+        learning_rate: number or schedule.
+        weight_decay: decay per step, times the learning rate.
+        not_decayed: names of variables (the last part of their path) that are not decayed. This list is not part of
+            Keras' optimizer configuration: a model loaded from a `.keras` file decays everything until compiled anew.
+        options: passed to `keras.optimizers.AdamW`.
+
+    Example:
+        >>> model.compile(adamw(warmup_linear(2e-5, total_steps=3000)))
+    """
+    settings = {"epsilon": 1e-6} | options
+    if not {"clipnorm", "global_clipnorm", "clipvalue"} & set(options):
+        settings["global_clipnorm"] = 1.0
+    optimizer = keras.optimizers.AdamW(learning_rate, weight_decay=weight_decay, **settings)
+    # Keras searches for these patterns in the name, which on TensorFlow is the whole path and ends in ":0".
+    optimizer.exclude_from_weight_decay(var_names=[rf"(?:^|/){re.escape(n)}(?::\d+)?$" for n in not_decayed])
+    return optimizer
