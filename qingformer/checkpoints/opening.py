@@ -60,6 +60,8 @@ def _open_file(path: Path, verify: bool) -> Checkpoint:
         raise CheckpointError(f"{path}: {problem.strerror or problem}{there}") from None
     if not size:
         raise CheckpointError(f"{path}: empty file")
+    if looks_like_safetensors(head, size):  # first: its length field can look like the start of a pickle
+        return Safetensors(path, verify)
     if looks_like_torch(head):
         return TorchFile(path, verify)
     if has_magic(tail):
@@ -68,6 +70,6 @@ def _open_file(path: Path, verify: bool) -> Checkpoint:
         raise CheckpointError(f"{path}: is an HDF5 file; build the model and call model.load_weights on it")
     if head.startswith(b"version https://git-lfs"):
         raise CheckpointError(f"{path}: is a Git LFS pointer, not the file itself; run `git lfs pull` or download it")
-    if looks_like_safetensors(head, size) or path.suffix == ".safetensors":
+    if path.suffix == ".safetensors":
         return Safetensors(path, verify)
     raise CheckpointError(f"{path}: neither a TensorFlow, a safetensors nor a PyTorch checkpoint")

@@ -60,6 +60,8 @@ class TensorBundle(Checkpoint):
         for key, value in read_table(index.view(0, index.size)):
             if key == b"":
                 self._shard_count = decode_header(value)
+            elif not self._shard_count:
+                raise CheckpointError("damaged: the index has no header")
             elif not key.startswith(_PIECE):
                 name = _text(key)
                 with about(name):

@@ -55,7 +55,7 @@ class _Machine:
     def result(self) -> Any:
         if len(self._stack) != 1:
             raise CheckpointError("damaged: its pickle leaves more or less than one object")
-        return self._stack[0]
+        return self._pop()
 
     def step(self, name: str, argument: Any) -> None:
         """Carry out one operation."""
