@@ -1,0 +1,118 @@
+"""Examples from files as people have them: usual column names, labels of every kind, and what is wrong with them."""
+
+import pytest
+
+from qingformer.data import TextExample, read_classification
+from qingformer.errors import DataError
+
+
+def write(path, text):
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def read(path, **options):
+    return [(example.text, example.pair, example.labels) for example in read_classification(path, **options)]
+
+
+@pytest.mark.parametrize(("content", "expected"), [
+    ('{"text": "甲", "label": "一"}', ("甲", None, ("一",))),
+    ('{"sentence": "甲", "label": 100, "label_desc": "news"}', ("甲", None, ("100",))),
+    ('{"id": 1, "sentence1": "甲", "sentence2": "乙", "label": "0"}', ("甲", "乙", ("0",))),
+    ('{"query": "甲", "title": "乙", "label": "2"}', ("甲", "乙", ("2",))),
+    ('{"title": "甲", "category": "体育"}', ("甲", None, ("体育",))),
+    ('{"title": "乙", "content": "甲", "tag": "体育"}', ("甲", None, ("体育",))),
+    ('{"Review": "甲", " Label ": true}', ("甲", None, ("True",))),
+    ('{"premise": "甲", "hypothesis": "乙"}', ("甲", "乙", None)),
+    ('{"text": "甲", "labels": ["一", "二", "一"]}', ("甲", None, ("一", "二"))),
+    ('{"text": "甲", "labels": []}', ("甲", None, ())),
+    ('{"text": "甲", "label": null}', ("甲", None, None)),
+    ('{"text": "甲", "label": ""}', ("甲", None, None)),
+])
+def test_usual_columns_are_found(tmp_path, content, expected):
+    assert read(write(tmp_path / "a.jsonl", content)) == [expected]
+
+
+def test_columns_by_name_by_position_and_switched_off(tmp_path):
+    path = write(tmp_path / "a.tsv", "甲\t乙\t一\n")
+    expected = [("甲", "乙", ("一",))]
+    assert read(path, columns=["text", "pair", "label"]) == expected
+    assert read(path, columns=["a", "b", "c"], text_column="a", pair_column="b", label_column="c") == expected
+    assert read(path, text_column=0, pair_column=1, label_column=2) == expected
+    assert read(path, text_column="0", pair_column="1", label_column="2") == expected
+    assert read(path, text_column=1) == [("乙", None, None)]
+    named = write(tmp_path / "b.tsv", "label\ttext_a\ttext_b\n一\t甲\t乙\n")
+    assert read(named) == expected
+    assert read(named, text_column=1, label_column=0) == expected
+    assert read(named, pair_column=False, label_column=False) == [("甲", None, None)]
+    other = write(tmp_path / "c.tsv", "x\ty\n甲\t一\n")
+    assert read(other, text_column="x", label_column="y") == [("甲", None, ("一",))]
+
+
+def test_several_labels_in_one_column(tmp_path):
+    path = write(tmp_path / "a.csv", "text,label\n甲,一|二 | 一\n乙,\n")
+    assert read(path, label_separator="|") == [("甲", None, ("一", "二")), ("乙", None, ())]
+    assert read(path) == [("甲", None, ("一|二 | 一",)), ("乙", None, None)]
+
+
+def test_rows_of_a_group_are_one_example(tmp_path):
+    path = write(tmp_path / "a.csv", "id,text,label\n1,甲,一\n2,乙,二\n1,甲,三\n1,甲,一\n")
+    assert read(path, group_column="id") == [("甲", None, ("一", "三")), ("乙", None, ("二",))]
+    path = write(tmp_path / "b.csv", "id,text,label\n1,甲,一\n1,乙,三\n")
+    with pytest.raises(DataError, match=r"b.csv, line 3: group '1' has another text than on line 2"):
+        read(path, group_column="id")
+
+
+def test_weights(tmp_path):
+    path = write(tmp_path / "a.csv", "text,label,w\n甲,一,0.5\n乙,一,2\n")
+    assert [example.weight for example in read_classification(path, weight_column="w")] == [0.5, 2]
+    for wrong in ("-1", "nan", "inf", "viel", ""):
+        path = write(tmp_path / "a.csv", f"text,label,w\n甲,一,{wrong}\n")
+        with pytest.raises(DataError, match=rf"a.csv, line 2, column 'w': expected a weight.*found '{wrong}'"):
+            read(path, weight_column="w")
+
+
+def test_empty_texts_can_be_left_out(tmp_path):
+    path = write(tmp_path / "a.csv", "text,label\n甲,一\n ,二\n")
+    assert read(path, skip_empty=True) == [("甲", None, ("一",))]
+    path = write(tmp_path / "b.csv", "text,label\n,一\n")
+    with pytest.raises(DataError, match=r"b.csv: no rows with a text"):
+        read(path, skip_empty=True)
+
+
+def test_the_only_label():
+    assert TextExample("甲", labels=("一",)).label == "一"
+    assert TextExample("甲").label is None
+    with pytest.raises(DataError, match=r"line 7: 2 labels .一, 二. where one is expected"):
+        _ = TextExample("甲", labels=("一", "二"), line=7).label
+
+
+@pytest.mark.parametrize(("content", "options", "message"), [
+    ('{"text": "甲"}\n{"label": "一"}', {}, "line 2, column 'text': the text is missing; fill it in, or leave"),
+    ('{"text": "甲"}\n{"text": ""}', {}, "line 2, column 'text': the text is empty"),
+    ('{"text": "甲"}\n{"text": 3}', {}, "line 2, column 'text': expected a text in quotes, found int"),
+    ('{"text": 3}', {"skip_empty": True}, "line 1, column 'text': expected a text in quotes, found int"),
+    ('{"text": "甲", "pair": "乙"}\n{"text": "甲"}', {}, "line 2, column 'pair': the text is missing"),
+    ('{"text": "甲", "label": {"a": 1}}', {}, "line 1, column 'label': expected a label .*, found dict"),
+    ('{"text": "甲", "label": [["一"]]}', {}, "line 1, column 'label': expected a label or a list"),
+    ('{"text": "甲", "label": "一"}\n{"text": "乙"}', {"require_labels": True}, "line 2, column 'label': no label"),
+    ('{"text": "甲", "klasse": "一"}', {"require_labels": True},
+     "line 1: no column has a usual name for a label .there are text, klasse.; name it with label_column="),
+    ('{"satz": "甲", "label": "一"}', {}, "no column has a usual name for a text .there are satz, label.; name"),
+    ('{"text": "甲", "label": "一"}', {"text_column": "txt"}, "line 1: no column 'txt'; there are text, label"),
+    ('{"text": "甲", "label": "一"}', {"label_column": "etikett"}, "line 1: no column 'etikett'; there are text"),
+    ('{"text": "甲", "label": "一"}', {"label_column": 2}, "line 1: no column 2; there are text, label"),
+])
+def test_bad_rows(tmp_path, content, options, message):
+    path = write(tmp_path / "a.jsonl", content)
+    with pytest.raises(DataError, match=message) as caught:
+        read(path, **options)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_header_only_and_no_header(tmp_path):
+    with pytest.raises(DataError, match=r"a.tsv: no rows with a text; give a file with at least one"):
+        read(write(tmp_path / "a.tsv", "text\tlabel\n"))
+    with pytest.raises(DataError, match=r"name all with columns= if the file has no header"):
+        read(write(tmp_path / "b.tsv", "明天有雨吗\t天气\n放首歌\t音乐\n"))

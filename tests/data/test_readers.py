@@ -1,0 +1,201 @@
+"""Readers: every format, every compression, real quirks, and one clear line for whatever is wrong."""
+
+import bz2
+import csv
+import gzip
+import io
+import json
+import lzma
+import sys
+import tracemalloc
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qingformer.data import Row, read_rows
+from qingformer.errors import DataError
+
+ROWS = [{"text": "今天天气不错", "label": "天气"}, {"text": '他说"你好",走了', "label": "闲聊"}]
+TEXTS = {
+    "jsonl": "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS),
+    "json": json.dumps(ROWS, ensure_ascii=False, indent=1),
+    "csv": 'text,label\n今天天气不错,天气\n"他说""你好"",走了",闲聊\n',
+    "tsv": 'text\tlabel\n今天天气不错\t天气\n他说"你好",走了\t闲聊\n',
+}
+COMPRESSORS = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress}
+
+
+def values(rows):
+    return [row.values for row in rows]
+
+
+def write(path, text, encoding="utf-8"):
+    path.write_bytes(text.encode(encoding) if isinstance(text, str) else text)
+    return path
+
+
+@pytest.mark.parametrize("suffix", COMPRESSORS)
+@pytest.mark.parametrize("format", TEXTS)
+def test_every_format_in_every_compression(tmp_path, format, suffix):
+    path = write(tmp_path / f"data.{format}{suffix}", COMPRESSORS[suffix](TEXTS[format].encode()))
+    assert values(read_rows(path)) == ROWS
+    assert values(read_rows(str(path), format)) == ROWS
+
+
+@pytest.mark.parametrize("format", TEXTS)
+def test_byte_order_mark_and_windows_line_ends(tmp_path, format):
+    text = "\ufeff" + TEXTS[format].replace("\n", "\r\n")
+    assert values(read_rows(write(tmp_path / f"data.{format}", text))) == ROWS
+
+
+@pytest.mark.parametrize("encoding", ["gb18030", "utf-16", "utf-16-le", "utf-32", "big5"])
+def test_other_encodings_when_told(tmp_path, encoding):
+    text = TEXTS["csv"] if encoding != "big5" else "text,label\n今天,天\n"
+    path = write(tmp_path / "data.csv", text, encoding)
+    assert values(read_rows(path, encoding=encoding))[0]["text"].startswith("今天")
+
+
+def test_line_numbers_count_blank_lines_and_lines_inside_quotes(tmp_path):
+    path = write(tmp_path / "a.csv", '\ntext,label\n"一\n二",甲\n\n三,乙\n')
+    assert [(row.line, row.values["text"]) for row in read_rows(path)] == [(3, "一\n二"), (6, "三")]
+    path = write(tmp_path / "a.jsonl", '\n{"text": "一"}\n\n{"text": "二"}\n')
+    assert [row.line for row in read_rows(path)] == [2, 4]
+    path = write(tmp_path / "a.json", '\n[\n {"text": "一"},\n\n {"text":\n "二"},{"text": "三"}]')
+    assert [row.line for row in read_rows(path)] == [3, 5, 6]
+    path = write(tmp_path / "a.tsv", "text\n\n一\n")
+    assert list(read_rows(path)) == [Row({"text": "一"}, 3)]
+
+
+def test_quotes_are_characters_in_tsv_unless_asked(tmp_path):
+    path = write(tmp_path / "a.tsv", 'text\tlabel\n"引号只开不关\t甲\n"成对"\t乙\n')
+    assert [row.values["text"] for row in read_rows(path)] == ['"引号只开不关', '"成对"']
+    path = write(tmp_path / "b.tsv", 'text\tlabel\n"一\t二"\t甲\n')
+    assert [row.values["text"] for row in read_rows(path, quoting=True)] == ["一\t二"]
+    path = write(tmp_path / "c.csv", 'text,label\n"只开不关,甲\n')
+    assert values(read_rows(path, quoting=False)) == [{"text": '"只开不关', "label": "甲"}]
+
+
+def test_columns_without_a_header(tmp_path):
+    path = write(tmp_path / "a.tsv", "一\t二\t0\n")
+    assert values(read_rows(path, columns=["text", "pair", "label"])) == [{"text": "一", "pair": "二", "label": "0"}]
+    assert values(read_rows(path, header=False)) == [{0: "一", 1: "二", 2: "0"}]
+    path = write(tmp_path / "b.tsv", "x\ty\n一\t甲\n")
+    assert values(read_rows(path, columns=["text", "label"], header=True)) == [{"text": "一", "label": "甲"}]
+
+
+@pytest.mark.parametrize(("given_bytes", "expected"), [
+    (b'{"text": "a"}\n', [{"text": "a"}]),
+    ("明天下雨吗\n\n放歌\n".encode(), [{"text": "明天下雨吗"}, {"text": "放歌"}]),
+])
+def test_standard_input(monkeypatch, given_bytes, expected):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given_bytes)))
+    assert values(read_rows("-")) == expected
+
+
+fields = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\r\n\t\0"), min_size=1, max_size=8)
+
+
+@settings(max_examples=80, deadline=None)
+@given(rows=st.lists(st.tuples(fields, fields).filter(lambda row: row[0].strip()), min_size=1, max_size=6))
+def test_whatever_is_written_is_read_back(tmp_path_factory, rows):
+    folder = tmp_path_factory.mktemp("rows")
+    expected = [{"text": text, "label": label} for text, label in rows]
+    stream = io.StringIO(newline="")
+    csv.writer(stream).writerows([("text", "label"), *rows])
+    texts = {
+        "csv": stream.getvalue(),
+        "tsv": "text\tlabel\n" + "".join(f"{text}\t{label}\n" for text, label in rows),
+        "jsonl": "".join(json.dumps(row) + "\n" for row in expected),
+        "json": json.dumps(expected, ensure_ascii=False),
+    }
+    for format, text in texts.items():
+        assert values(read_rows(write(folder / f"a.{format}", text))) == expected, format
+
+
+@settings(max_examples=150, deadline=None)
+@given(content=st.binary(max_size=80), format=st.sampled_from(["jsonl", "json", "csv", "tsv", "text"]),
+       suffix=st.sampled_from(list(COMPRESSORS)))
+def test_rubbish_gives_rows_or_one_clear_line(tmp_path_factory, content, format, suffix):
+    path = write(tmp_path_factory.mktemp("rubbish") / f"a.{format}{suffix}", content)
+    message = None
+    try:
+        rows = list(read_rows(path, format))
+    except DataError as problem:
+        message = str(problem)
+    if message is None:
+        assert all(isinstance(row.values, dict) for row in rows)
+    else:
+        assert str(path) in message
+        assert "\n" not in message
+
+
+BAD_FILES = [
+    ("a.jsonl", b"", "a.jsonl: is empty; give a file"),
+    ("a.csv", b"\n \n", "a.csv: is empty"),
+    ("a.jsonl", b'{"text": "a"}\n{"text": \n', "a.jsonl, line 2: not JSON: Expecting value at character"),
+    ("a.jsonl", b'{"text": "a"}\n[1]\n', "a.jsonl, line 2: expected an object with named fields, found list"),
+    ("a.json", b'[\n{"text": "a"},\n{"text": }]', "a.json, line 3: not JSON: Expecting value"),
+    ("a.json", b'[\n{"text": "a"}\n', "a.json, line 3: not JSON: expected ',' or ']' after an object; is the file cut"),
+    ("a.json", b'[{"text": "a"}, 3]', "a.json, line 1: expected an object with named fields, found int"),
+    ("a.tsv", "text\tlabel\n一\n".encode(), r"a.tsv, line 2: 1 fields where there are 2 columns \(text, label\)"),
+    ("a.tsv", "text\tlabel\n一\t二\t三\n".encode(), "a.tsv, line 2: 3 fields where there are 2 columns"),
+    ("a.csv", 'text,label\n一,甲\n"二,乙\n三,丙\n'.encode(), "a.csv, line 3: wrong quotes"),
+    ("a.csv", "甲,甲\n一,二\n".encode(), "a.csv, line 1: the column names 甲, 甲 are not all different"),
+    ("a.tsv", "text\n一\n".encode() + "二三".encode("gb18030"),
+     'a.tsv, line 3, byte 1: 0xb6 is not utf-8; .* pass it .encoding="gb18030".*, if only this line is, correct it'),
+    ("a.csv", "text\n一\n".encode("utf-16"), 'a.csv, line 1: begins with a UTF-16 mark; pass encoding="utf-16"'),
+    ("a.jsonl.gz", gzip.compress(TEXTS["jsonl"].encode() * 50)[:-20], "a.jsonl.gz, after line .* ends too early; copy"),
+    ("a.jsonl.xz", lzma.compress(TEXTS["jsonl"].encode() * 50)[:-20], "a.jsonl.xz, after line .* ends too early; copy"),
+    ("a.jsonl.bz2", bz2.compress(TEXTS["jsonl"].encode() * 50)[:-20], "a.jsonl.bz2, after line .* ends too early"),
+    ("a.jsonl.gz", TEXTS["jsonl"].encode(), "a.jsonl.gz, after line 0: damaged, or not compressed as its suffix says"),
+    ("a.jsonl.xz", TEXTS["jsonl"].encode(), "a.jsonl.xz, after line 0: damaged, or not compressed as its suffix says"),
+    ("a.xlsx", b"PK", "the suffix '.xlsx' does not tell the format; pass format= one of jsonl, json, csv, tsv, text"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "message"), BAD_FILES, ids=[f"{n}-{m[:40]}" for n, _, m in BAD_FILES])
+def test_bad_files(tmp_path, name, content, message):
+    path = write(tmp_path / name, content)
+    with pytest.raises(DataError, match=message) as caught:
+        list(read_rows(path))
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_bad_arguments(tmp_path):
+    with pytest.raises(DataError, match=r"gone.jsonl: no such file; check the path"):
+        read_rows(tmp_path / "gone.jsonl")
+    with pytest.raises(DataError, match="is a folder; name the data file"):
+        read_rows(tmp_path)
+    path = write(tmp_path / "a.tsv", "text\n一\n")
+    with pytest.raises(DataError, match="format 'xml' is not known; choose one of jsonl"):
+        read_rows(path, "xml")
+    with pytest.raises(DataError, match="encoding='utf-9': no such encoding"):
+        list(read_rows(path, encoding="utf-9"))
+    with pytest.raises(DataError, match=r"columns='text,label': pass a list of names, such as \['text', 'label'\]"):
+        read_rows(path, columns="text,label")
+
+
+def test_a_wrong_byte_is_found_only_when_its_line_is_reached(tmp_path):
+    path = write(tmp_path / "a.jsonl", b'{"text": "a"}\n{"text": "\xb6"}\n')
+    rows = read_rows(path)
+    assert next(rows).values == {"text": "a"}
+    with pytest.raises(DataError, match="line 2, byte 11"):
+        next(rows)
+
+
+@pytest.mark.parametrize("format", ["jsonl", "csv", "tsv"])
+def test_a_large_file_never_is_in_memory(tmp_path, format):
+    path = tmp_path / f"big.{format}.gz"
+    head, body = TEXTS[format].split("\n", 1) if format != "jsonl" else ("", TEXTS[format])
+    with gzip.open(path, "wb", compresslevel=1) as stream:
+        stream.write((head + "\n").encode())
+        for _ in range(20):
+            stream.write(body.encode() * 1000)
+    tracemalloc.start()
+    count = sum(1 for _ in read_rows(path))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert count == 40000
+    assert peak < 500_000
