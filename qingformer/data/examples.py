@@ -179,11 +179,15 @@ def _listed(row: Row) -> str:
 
 def _text(path: Path, row: Row, column: Column, skip_empty: bool) -> str | None:
     value = row.values.get(column)
-    if isinstance(value, str) and value.strip():
-        return value
-    if skip_empty and (value is None or value == "" or isinstance(value, str)):
-        return None
     place = f"{path}, line {row.line}, column {column!r}"
+    if isinstance(value, str) and value.strip():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise DataError(f"{place}: holds half of a character (a lone surrogate); write the whole one") from None
+        return value
+    if skip_empty and (value is None or isinstance(value, str)):
+        return None
     if value is None or isinstance(value, str):
         state = "is missing" if column not in row.values else "is empty"
         raise DataError(f"{place}: the text {state}; fill it in, or leave such rows out with skip_empty")

@@ -121,16 +121,16 @@ def _json_lines(path: Path, lines: Lines) -> Iterator[Row]:
             continue
         try:
             value = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as problem:
+        except (ValueError, RecursionError) as problem:
             raise DataError(f"{path}, line {number}: not JSON: {_reason(problem)}; every line must be one object, "
                             'such as {"text": "...", "label": "..."}') from None
         yield _record(path, value, number)
 
 
-def _reason(problem: json.JSONDecodeError | RecursionError) -> str:
-    if isinstance(problem, RecursionError):
-        return "nested too deep"
-    return f"{problem.msg} at character {problem.colno}"
+def _reason(problem: ValueError | RecursionError) -> str:
+    if isinstance(problem, json.JSONDecodeError):
+        return f"{problem.msg} at character {problem.colno}"
+    return "nested too deep" if isinstance(problem, RecursionError) else "a number of too many digits"
 
 
 def _json_list(path: Path, lines: Lines) -> Iterator[Row]:
@@ -142,7 +142,7 @@ def _json_list(path: Path, lines: Lines) -> Iterator[Row]:
         line, seen = line + text.count("\n", seen, position), position
         try:
             value, position = decoder.raw_decode(text, position)
-        except (json.JSONDecodeError, RecursionError) as problem:
+        except (ValueError, RecursionError) as problem:
             wrong = getattr(problem, "pos", position)
             number = line + text.count("\n", seen, wrong)
             raise DataError(f"{path}, line {number}: not JSON: {_reason(problem)}; "

@@ -8,10 +8,10 @@ import lzma
 import os
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from qingformer.errors import DataError
 
@@ -19,6 +19,8 @@ _OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open, "
 _MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _WIDE = ("utf16", "utf32")
 _STANDARD_INPUT = "-"
+
+T = TypeVar("T")
 
 
 def bare_suffix(path: str | os.PathLike[str]) -> str:
@@ -67,25 +69,22 @@ def _binary(path: str | os.PathLike[str]) -> AbstractContextManager[BinaryIO]:
     return stream
 
 
-def _raw_lines(stream: BinaryIO, path: str | os.PathLike[str]) -> Iterator[bytes]:
-    """The lines of `stream`; what a damaged compressed file raises becomes one error."""
+def _undamaged(lines: Iterable[T], path: str | os.PathLike[str]) -> Iterator[T]:
+    """The `lines`; what a damaged compressed file raises becomes one error."""
     number = 0
     try:
-        for number, line in enumerate(stream, 1):  # noqa: B007
+        for number, line in enumerate(lines, 1):  # noqa: B007
             yield line
     except EOFError:
-        raise _cut_off(path, number) from None
+        raise DataError(f"{path}, after line {number}: the compressed file ends too early; "
+                        "copy or download it again") from None
     except (gzip.BadGzipFile, lzma.LZMAError, zlib.error, OSError) as problem:
         raise DataError(f"{path}, after line {number}: damaged, or not compressed as its suffix says ({problem}); "
                         "copy it again or correct the suffix") from None
 
 
-def _cut_off(path: str | os.PathLike[str], line: int) -> DataError:
-    return DataError(f"{path}, after line {line}: the compressed file ends too early; copy or download it again")
-
-
 def _lines(stream: BinaryIO, path: str | os.PathLike[str], encoding: str) -> Iterator[tuple[int, str]]:
-    for number, line in enumerate(_raw_lines(stream, path), 1):
+    for number, line in enumerate(_undamaged(stream, path), 1):
         if number == 1:
             if line[:2] in _MARKS:
                 raise DataError(f"{path}, line 1: begins with a UTF-16 mark; "
@@ -108,11 +107,9 @@ def _wide_lines(stream: BinaryIO, path: str | os.PathLike[str], encoding: str) -
     """Lines of an encoding whose line end is more than one byte."""
     text, number = io.TextIOWrapper(stream, encoding, newline="\n"), 0
     try:
-        for number, line in enumerate(text, 1):
+        for number, line in enumerate(_undamaged(text, path), 1):
             yield number, line.removeprefix("\ufeff")
     except UnicodeError:
         raise DataError(f"{path}, after line {number}: not {encoding}; pass the encoding the file is in") from None
-    except EOFError:
-        raise _cut_off(path, number) from None
     finally:
         text.detach()

@@ -93,6 +93,7 @@ def test_the_only_label():
     ('{"text": "甲"}\n{"text": 3}', {}, "line 2, column 'text': expected a text in quotes, found int"),
     ('{"text": 3}', {"skip_empty": True}, "line 1, column 'text': expected a text in quotes, found int"),
     ('{"text": "甲", "pair": "乙"}\n{"text": "甲"}', {}, "line 2, column 'pair': the text is missing"),
+    ('{"text": "\\ud83d好"}', {}, "line 1, column 'text': holds half of a character"),
     ('{"text": "甲", "label": {"a": 1}}', {}, "line 1, column 'label': expected a label .*, found dict"),
     ('{"text": "甲", "label": [["一"]]}', {}, "line 1, column 'label': expected a label or a list"),
     ('{"text": "甲", "label": "一"}\n{"text": "乙"}', {"require_labels": True}, "line 2, column 'label': no label"),

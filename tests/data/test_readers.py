@@ -114,13 +114,17 @@ def test_whatever_is_written_is_read_back(tmp_path_factory, rows):
 
 
 @settings(max_examples=150, deadline=None)
-@given(content=st.binary(max_size=80), format=st.sampled_from(["jsonl", "json", "csv", "tsv", "text"]),
-       suffix=st.sampled_from(list(COMPRESSORS)))
-def test_rubbish_gives_rows_or_one_clear_line(tmp_path_factory, content, format, suffix):
+@given(
+    content=st.binary(max_size=80),
+    encoding=st.sampled_from(["utf-8", "utf-16", "gb18030"]),
+    format=st.sampled_from(["jsonl", "json", "csv", "tsv", "text"]),
+    suffix=st.sampled_from(list(COMPRESSORS)),
+)
+def test_rubbish_gives_rows_or_one_clear_line(tmp_path_factory, content, encoding, format, suffix):
     path = write(tmp_path_factory.mktemp("rubbish") / f"a.{format}{suffix}", content)
     message = None
     try:
-        rows = list(read_rows(path, format))
+        rows = list(read_rows(path, format, encoding=encoding))
     except DataError as problem:
         message = str(problem)
     if message is None:
@@ -137,6 +141,9 @@ BAD_FILES = [
     ("a.jsonl", b'{"text": "a"}\n[1]\n', "a.jsonl, line 2: expected an object with named fields, found list"),
     ("a.json", b'[\n{"text": "a"},\n{"text": }]', "a.json, line 3: not JSON: Expecting value"),
     ("a.json", b'[\n{"text": "a"}\n', "a.json, line 3: not JSON: expected ',' or ']' after an object; is the file cut"),
+    ("a.jsonl", b'{"text": ' + b"1" * 5000 + b"}", "a.jsonl, line 1: not JSON: a number of too many digits"),
+    ("a.jsonl", b'{"text": ' + b"[" * 100000, "a.jsonl, line 1: not JSON: nested too deep"),
+    ("a.json", b"[" * 100000, "a.json, line 1: not JSON: nested too deep"),
     ("a.json", b'[{"text": "a"}, 3]', "a.json, line 1: expected an object with named fields, found int"),
     ("a.tsv", "text\tlabel\n一\n".encode(), r"a.tsv, line 2: 1 fields where there are 2 columns \(text, label\)"),
     ("a.tsv", "text\tlabel\n一\t二\t三\n".encode(), "a.tsv, line 2: 3 fields where there are 2 columns"),
@@ -161,6 +168,17 @@ def test_bad_files(tmp_path, name, content, message):
         list(read_rows(path))
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".xz", ".bz2"])
+def test_damage_in_a_wide_encoding(tmp_path, suffix):
+    content = COMPRESSORS[suffix]((TEXTS["jsonl"] * 50).encode("utf-16"))
+    with pytest.raises(DataError, match="ends too early"):
+        list(read_rows(write(tmp_path / f"a.jsonl{suffix}", content[:-20]), encoding="utf-16"))
+    with pytest.raises(DataError, match="damaged, or not compressed"):
+        list(read_rows(write(tmp_path / f"a.jsonl{suffix}", b"{}" * 50), encoding="utf-16"))
+    with pytest.raises(DataError, match="not utf-16; pass the encoding the file is in"):
+        list(read_rows(write(tmp_path / "b.jsonl", b"\x00\xd8\x00\xd8abc"), encoding="utf-16"))
 
 
 def test_bad_arguments(tmp_path):
