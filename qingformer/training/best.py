@@ -1,0 +1,67 @@
+"""Keep the best weights of a training."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from qingformer.errors import ConfigError
+from qingformer.files import atomic_directory
+from qingformer.training.steps import Logs
+
+_SMALLER_IS_BETTER = ("loss", "error", "mse", "mae", "perplexity")
+
+
+class BestCheckpoint(keras.callbacks.Callback):
+    """After each epoch whose monitored value is the best so far, replace the content of a directory, as a whole.
+
+    Args:
+        directory: where the best is kept.
+        monitor: name in the epoch's logs, for instance "val_accuracy".
+        mode: "min", "max", or "auto" (smaller is better for names that end in loss, error, mse, mae, perplexity).
+        save: called with an empty directory to fill; by default writes `model.weights.h5` there.
+
+    Raises:
+        ConfigError: an unknown mode, or a monitored value that is not in the logs.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        monitor: str = "val_loss",
+        mode: str = "auto",
+        save: Callable[[Path], None] | None = None,
+    ) -> None:
+        super().__init__()
+        if mode not in ("auto", "min", "max"):
+            raise ConfigError(f"BestCheckpoint: mode is {mode!r}; it must be auto, min or max")
+        self.directory, self.monitor, self.save = Path(directory), monitor, save
+        self.smaller = monitor.endswith(_SMALLER_IS_BETTER) if mode == "auto" else mode == "min"
+        self.best: float | None = None
+        self.best_epoch: int | None = None
+
+    def get_state(self) -> dict[str, Any]:
+        """The best value and its epoch."""
+        return {"best": self.best, "best_epoch": self.best_epoch}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from `get_state`."""
+        self.best, self.best_epoch = state["best"], state["best_epoch"]
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        if self.monitor not in (logs or {}):
+            names = ", ".join(sorted(logs or {}))
+            raise ConfigError(f"BestCheckpoint: no {self.monitor!r} in the logs of epoch {epoch + 1}, only {names}")
+        value = float((logs or {})[self.monitor])
+        # A value that is not a number is never better, and whatever comes after it is.
+        if value != value or (self.best is not None and (value >= self.best if self.smaller else value <= self.best)):
+            return
+        model = self.model
+        with atomic_directory(self.directory) as folder:
+            if self.save is not None:
+                self.save(folder)
+            else:
+                model.save_weights(folder / "model.weights.h5")
+        self.best, self.best_epoch = value, epoch

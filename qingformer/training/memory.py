@@ -1,0 +1,82 @@
+"""What a saved training state holds besides arrays: what callbacks remember, and which data set it was."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from qingformer.files import read_json
+from qingformer.training.errors import TrainingStateError
+
+FORMAT = 1
+
+_KEYS = {"format": int, "epoch": int, "batch": int, "step": int, "epoch_logs": list, "companions": list}
+# What these callbacks of Keras remember between epochs; they forget it in `on_train_begin`.
+_MEMORY = {
+    keras.callbacks.EarlyStopping: ("wait", "best", "best_epoch", "stopped_epoch"),
+    keras.callbacks.ReduceLROnPlateau: ("wait", "best", "cooldown_counter"),
+    keras.callbacks.ModelCheckpoint: ("best",),
+}
+_DATASET = ("batches_per_epoch", "batch_size", "seed", "shuffle", "num_examples")
+
+
+def memory_of(callback: keras.callbacks.Callback) -> dict[str, Any]:
+    """The class of a callback and what it remembers, ready for JSON."""
+    if hasattr(callback, "get_state"):
+        values = callback.get_state()
+    else:
+        names = _MEMORY.get(type(callback), ())
+        values = {name: _plain(getattr(callback, name)) for name in names if hasattr(callback, name)}
+    return {"class": type(callback).__name__, "values": values}
+
+
+def remember(callback: keras.callbacks.Callback, memory: dict[str, Any]) -> None:
+    """The inverse of `memory_of`."""
+    if hasattr(callback, "set_state"):
+        callback.set_state(memory["values"])
+        return
+    for name, value in memory["values"].items():
+        setattr(callback, name, value)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value
+
+
+def remember_all(callbacks: Sequence[keras.callbacks.Callback], memories: list[dict[str, Any]]) -> None:
+    """Give every callback the memory of the saved one of its class (the first to the first); others start anew."""
+    left = list(memories)
+    for callback in callbacks:
+        memory = next((m for m in left if m["class"] == type(callback).__name__), None)
+        if memory is not None:
+            left.remove(memory)
+            remember(callback, memory)
+
+
+def describe_dataset(dataset: Any) -> dict[str, Any] | None:
+    """The numbers that fix the order of batches, as far as the data set has them."""
+    if dataset is None:
+        return None
+    return {name: _plain(getattr(dataset, name)) for name in _DATASET if hasattr(dataset, name)}
+
+
+def check_dataset(saved: dict[str, Any] | None, dataset: Any, where: Path, within_epoch: bool) -> None:
+    """Raise `TrainingStateError` unless the data set goes on as the saved one would have."""
+    if within_epoch and not hasattr(dataset, "start_at"):
+        raise TrainingStateError(f"{where}: to go on within an epoch, the data set needs start_at(epoch, batch)")
+    present = describe_dataset(dataset) or {}
+    for name, value in (saved or {}).items():
+        if name in present and present[name] != value:
+            raise TrainingStateError(f"{where}: the data had {name}={value}, now it has {name}={present[name]}")
+
+
+def read_info(path: Path) -> dict[str, Any]:
+    """The JSON part of a state, checked; raises `TrainingStateError`."""
+    info = read_json(path, TrainingStateError)
+    wrong = [k for k, kind in _KEYS.items() if not isinstance(info, dict) or not isinstance(info.get(k), kind)]
+    if wrong:
+        raise TrainingStateError(f"{path}: not a training state (field {wrong[0]!r} is missing or of the wrong type)")
+    if info["format"] != FORMAT:
+        raise TrainingStateError(f"{path}: format {info['format']}, this version reads format {FORMAT}")
+    return info

@@ -1,0 +1,149 @@
+"""One call that trains: position, curve, best weights, saved state, Ctrl-C."""
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from qingformer.errors import ConfigError
+from qingformer.training.best import BestCheckpoint
+from qingformer.training.curve import LearningCurve
+from qingformer.training.errors import TrainingInterrupted
+from qingformer.training.interrupt import Interruptible
+from qingformer.training.state import TrainingState
+from qingformer.training.steps import Logs
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a training did.
+
+    `history` has the logs of every finished epoch, those before a resume included. `interrupted` says that Ctrl-C ended
+    it. `resumed_from` is the (epoch, batch) it began with. `best` and `best_epoch` (from 0) are of the monitored value.
+    """
+
+    history: list[Logs]
+    interrupted: bool
+    resumed_from: tuple[int, int]
+    best: float | None = None
+    best_epoch: int | None = None
+
+
+class _OneRun(keras.callbacks.CallbackList):
+    """Callbacks for whom several calls of `fit` are one training."""
+
+    def __init__(self, callbacks: list[keras.callbacks.Callback], **options: Any) -> None:
+        super().__init__(callbacks, **options)
+        self._begun, self._last_logs = False, None
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        if not self._begun:
+            self._begun = True
+            super().on_train_begin(logs)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self._last_logs = logs
+
+    def finish(self) -> None:
+        if self._begun:
+            super().on_train_end(self._last_logs)
+
+
+def run(
+    model: keras.Model,
+    dataset: Any,
+    *,
+    epochs: int,
+    directory: str | os.PathLike[str],
+    resume: bool = False,
+    validation_data: Any = None,
+    callbacks: Iterable[keras.callbacks.Callback] = (),
+    monitor: str | None = None,
+    save_best: Callable[[Path], None] | None = None,
+    save_every_steps: int = 500,
+    curve_every_steps: int = 10,
+    verbose: int = 0,
+) -> RunResult:
+    """Train a compiled model and keep, in `directory`, all that is needed to look at it and to go on.
+
+    Written are `curve.jsonl` (`LearningCurve`), `best/` (`BestCheckpoint`, if `monitor` is given) and `state/`
+    (`TrainingState`). With `resume` training goes on from the saved state, if there is one, and gives what an
+    uninterrupted one would have given; without, an old state is deleted. Ctrl-C ends the training after the current
+    step; the result then says `interrupted`.
+
+    Args:
+        model: compiled with an optimizer.
+        dataset: `PaddedBatches`, or another `PyDataset` with `start_at(epoch, batch)` and a length.
+        epochs: number of epochs in all, those before a resume included.
+        validation_data: as in `fit`.
+        callbacks: more callbacks; they must use `self.model`, never a model from outside (on JAX it is empty within an
+            epoch). For all of them one training begins and ends once, in spite of a resume.
+        monitor: name in the logs by which the best epoch is chosen, such as "val_accuracy".
+        save_best: fills a directory with the best model, instead of weights alone.
+        save_every_steps: steps between saved states within an epoch; 0 for none.
+        curve_every_steps: steps per line of the curve; 0 for lines per epoch only.
+        verbose: Keras' own progress bar (0 for none).
+
+    Raises:
+        ConfigError: the model is not compiled, or `epochs` is not positive.
+        TrainingStateError: the state to resume does not fit or is damaged.
+
+    Example:
+        >>> result = run(model, batches, epochs=3, directory="runs/first", resume=True)
+        >>> result.history[-1]["loss"]
+    """
+    if epochs < 1 or not getattr(model, "compiled", False):
+        raise ConfigError("training needs a compiled model" if epochs > 0 else f"epochs is {epochs}, must be 1 or more")
+    folder = Path(directory)
+    best = None if monitor is None else BestCheckpoint(folder / "best", monitor, save=save_best)
+    companions = [*callbacks, LearningCurve(folder / "curve.jsonl", curve_every_steps), *([best] if best else [])]
+    state = TrainingState(folder / "state", save_every_steps, dataset, tuple(companions))
+    if not resume:
+        state.clear()
+    epoch, batch = state.restore(model)
+    options = {"add_history": True, "add_progbar": verbose != 0, "verbose": verbose, "steps": len(dataset)}
+    once = _OneRun([*companions, state, Interruptible(state)], model=model, epochs=epochs, **options)
+    interrupted = _fit(model, dataset, (epoch, batch), epochs, validation_data, once)
+    return RunResult(
+        list(state.epoch_logs), interrupted, (epoch, batch), best and best.best, best.best_epoch if best else None
+    )
+
+
+def _fit(
+    model: keras.Model, dataset: Any, start: tuple[int, int], epochs: int, validation_data: Any, callbacks: _OneRun
+) -> bool:
+    epoch, batch = start
+    # Keras asks for the number of batches once in a fit: the rest of an epoch is one of its own.
+    parts = [(epoch, epoch + 1), (epoch + 1, epochs)] if batch else [(epoch, epochs)]
+    try:
+        for number, (first, last) in enumerate(parts):
+            if first >= last:
+                continue
+            if hasattr(dataset, "start_at"):
+                dataset.start_at(first, batch if number == 0 else 0)
+            model.fit(
+                dataset,
+                initial_epoch=first,
+                epochs=last,
+                validation_data=validation_data,
+                callbacks=callbacks,
+                shuffle=False,
+                verbose=callbacks.params.get("verbose", 0) if callbacks.params else 0,
+            )
+            if model.stop_training:
+                break
+    except TrainingInterrupted:
+        return True
+    finally:
+        callbacks.finish()
+        _release(callbacks)
+    return False
+
+
+def _release(callbacks: _OneRun) -> None:
+    for callback in callbacks.callbacks:
+        if isinstance(callback, Interruptible):
+            callback.release()

@@ -1,0 +1,170 @@
+"""Stop anywhere, go on exactly there."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from qingformer.files import atomic_directory, write_json
+from qingformer.training.errors import TrainingStateError
+from qingformer.training.memory import (
+    FORMAT,
+    check_dataset,
+    describe_dataset,
+    memory_of,
+    read_info,
+    remember_all,
+)
+from qingformer.training.steps import Logs, OrderedSteps
+from qingformer.training.storage import check_same, describe, read_values, variables_of, write_values
+
+_VALUES, _INFO = "values.npz", "state.json"
+
+
+class TrainingState(OrderedSteps):
+    """Write everything a training needs to go on: every so many steps, after every epoch, and on request.
+
+    Saved are weights, optimizer, metrics, dropout seeds, the position (epoch, batch) in the data, the logs of the
+    epochs so far, and what the `companions` remember (curve, best checkpoint, early stopping). A kill at any moment
+    leaves a whole state behind; after `restore` training gives the numbers it would have given without the kill,
+    on JAX on the CPU to the bit. Only the newest state is kept. Should stand behind its companions in `callbacks`.
+
+    Args:
+        directory: holds one folder, named after epoch and batch.
+        every_steps: steps between two states within an epoch; 0 for the ends of epochs only.
+        dataset: a `keras.utils.PyDataset` with `start_at(epoch, batch)`, whose order is a function of its seed and the
+            epoch (`qingformer.data.PaddedBatches`). Without one only whole epochs can be resumed.
+        companions: callbacks whose memory is saved too: those with `get_state` and `set_state`, and Keras' own
+            EarlyStopping (not the weights it keeps), ReduceLROnPlateau and ModelCheckpoint.
+
+    Raises:
+        TrainingStateError: in `restore`, a damaged state, or one of another model, optimizer or data set.
+
+    Example:
+        >>> state = TrainingState("run/state", every_steps=500, dataset=batches)
+        >>> epoch, batch = state.restore(model)
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        every_steps: int = 500,
+        dataset: Any = None,
+        companions: tuple[keras.callbacks.Callback, ...] = (),
+    ) -> None:
+        super().__init__()
+        self.directory, self.every_steps, self.dataset = Path(directory), every_steps, dataset
+        self.companions = tuple(companions)
+        self.epoch_logs: list[Logs] = []
+        self.position = (0, 0)
+        self._begun_at = self._saved_at = 0  # steps of the whole training
+        self._folder: Path | None = None  # of a restored state, until training goes on from it
+        self._memories: list[dict[str, Any]] = []
+
+    # --- saving -------------------------------------------------------------------------------------------------------
+
+    def save(self) -> Path:
+        """Write the state of this moment, between two steps, and remove older ones; returns its folder."""
+        epoch, batch = self.position
+        for callback in (self, *self.companions):
+            if isinstance(callback, OrderedSteps) and batch:
+                callback.wait_for(batch)
+        variables = variables_of(self.model)  # on JAX this takes the state out of the running loop
+        info = {
+            "format": FORMAT,
+            "epoch": epoch,
+            "batch": batch,
+            "step": self.step,
+            "epoch_logs": self.epoch_logs,
+            "dataset": describe_dataset(self.dataset),
+            "companions": [memory_of(c) for c in self.companions],
+            "variables": describe(variables),
+        }
+        folder = self.directory / f"epoch-{epoch:05d}-batch-{batch:09d}"
+        with atomic_directory(folder) as temporary:
+            write_values(temporary / _VALUES, variables)
+            write_json(temporary / _INFO, info)
+        self._remove_all_but(folder)
+        self._saved_at = self.step
+        return folder
+
+    def clear(self) -> None:
+        """Remove what an earlier training left in the directory."""
+        self._remove_all_but(None)
+
+    def _remove_all_but(self, keep: Path | None) -> None:
+        for pattern in ("epoch-*-batch-*", ".epoch-*-batch-*"):  # the latter: half-written when a process was killed
+            for folder in self.directory.glob(pattern):
+                if folder != keep:
+                    shutil.rmtree(folder, ignore_errors=True)
+
+    # --- going on -----------------------------------------------------------------------------------------------------
+
+    def restore(self, model: keras.Model) -> tuple[int, int]:
+        """Put the newest state into a compiled model and its data set; returns (epoch, batch) to go on with.
+
+        Without a saved state nothing happens and the result is (0, 0). Then train as `qingformer.training.run` does.
+
+        Raises:
+            TrainingStateError: the state is damaged, or the model, optimizer or data set is another one.
+        """
+        folders = sorted(self.directory.glob("epoch-*-batch-*"))
+        if not folders:
+            return 0, 0
+        folder = folders[-1]
+        info = read_info(folder / _INFO)
+        epoch, batch = info["epoch"], info["batch"]
+        check_dataset(info["dataset"], self.dataset, folder, within_epoch=batch > 0)
+        self._build(model)
+        variables = variables_of(model)
+        check_same(info["variables"], variables, str(folder))
+        read_values(folder / _VALUES, variables, ("trainable", "non_trainable", "optimizer"))
+        self.set_state(info)
+        self.epoch_logs, self._memories, self._folder = list(info["epoch_logs"]), info["companions"], folder
+        self.position = (epoch, batch)
+        if self.dataset is not None:
+            self.dataset.start_at(epoch, batch)
+        return epoch, batch
+
+    def _build(self, model: keras.Model) -> None:
+        if getattr(getattr(model.optimizer, "inner_optimizer", model.optimizer), "use_ema", False):
+            raise TrainingStateError(
+                f"{self.directory}: an optimizer with use_ema replaces the weights at the end of fit and cannot go on "
+                "exactly; keep averages in a callback instead"
+            )
+        # Metrics and optimizer have no variables before the first step, which is too late for restoring them.
+        if self.dataset is not None:
+            model._symbolic_build(data_batch=self.dataset[0])
+        if not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        if self._folder is not None:  # the companions have just forgotten everything
+            for companion in self.companions:
+                if isinstance(companion, OrderedSteps):
+                    companion.set_state(self.get_state() | {"batch": self.position[1]})
+            remember_all(self.companions, self._memories)
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        super().on_epoch_begin(epoch, logs)
+        self.position, self._begun_at, self._saved_at = (epoch, self.batch), self.step, self.step
+        if hasattr(self.dataset, "start_at"):
+            self.dataset.start_at(epoch, self.batch)
+        if self._folder is not None:  # fit has just reset the metrics, which the rest of an epoch goes on with
+            groups = ("metrics",) if self.batch else ()
+            read_values(self._folder / _VALUES, variables_of(self.model), groups)
+            self._folder = None
+
+    def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        if not batch:
+            return
+        self.position = (self.position[0], self._first + batch)
+        if self.every_steps and (self._begun_at + batch) // self.every_steps > self._saved_at // self.every_steps:
+            self.save()
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        self.epoch_logs.append(dict(logs or {}))
+        self.position = (epoch + 1, 0)
+        self.save()
