@@ -95,12 +95,11 @@ def load(model: Any, plan: Plan) -> LoadingReport:
     """Read the weights of `plan` into `model`; see `PretrainedModel.from_pretrained`."""
     variables = model.named_variables()
     request = plan.request
-    stretch = Stretch(plan.config.hidden_act, plan.stored_config.intermediate_size, plan.config.intermediate_size)
     loader = Loader(
         weight_map=map_for(plan.config, plan.layout, list(variables)),
         layout=plan.layout,
         change=request.surgery,
-        resize=stretch if request.autoresize else None,
+        resize=Stretch(plan.config.hidden_act) if request.autoresize else None,
         may_be_missing=NEW_CONDITION,
         allow_left_over=left_over_patterns(plan),
         strict=request.strict,

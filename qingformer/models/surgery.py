@@ -95,27 +95,22 @@ def repeat_blocks(array: np.ndarray, axis: int, times: int, window: int) -> np.n
 class Stretch:
     """Bring every array of another size to the model's, scaled so that signals keep their magnitude.
 
-    Queries and keys are multiplied by (new / old last size)^(1/4), since their product is divided by sqrt(key size);
-    the feed-forward input side by sqrt(new / old last size) and its output side by sqrt(old / new first size); for
-    (leaky) relu, which is homogeneous, all four feed-forward arrays take the output side's factor.
+    With r the ratio of the new to the old size of the axis named: queries and keys are multiplied by r_last^(1/4), since
+    their product is divided by sqrt(key size); the feed-forward input side by r_last^(1/2), its output side by
+    r_first^(-1/2); for (leaky) relu, which is homogeneous, all four feed-forward arrays take the output side's factor.
     Source: the weight stretching of bert4keras 0.11.5.
     """
 
     hidden_act: str
-    old_intermediate_size: int
-    intermediate_size: int
 
     def __call__(self, path: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """The array of variable `path` in the new shape."""
         new = orthogonal_resize(array, shape)
-        growth = shape[-1] / array.shape[-1]
-        inner = self.intermediate_size / self.old_intermediate_size
+        first, last = shape[0] / array.shape[0], shape[-1] / array.shape[-1]
         if "/attention/query/" in path or "/attention/key/" in path:
-            return new * growth**0.25
-        if "/feed_forward/" in path and self.hidden_act in ("relu", "leaky_relu"):
-            return new * inner**-0.5
+            return new * last**0.25
+        if "/feed_forward/output/" in path or ("/feed_forward/" in path and self.hidden_act in ("relu", "leaky_relu")):
+            return new * first**-0.5
         if "/feed_forward/intermediate/" in path:
-            return new * inner**0.5
-        if "/feed_forward/output/" in path:
-            return new * inner**-0.5
+            return new * last**0.5
         return new

@@ -84,8 +84,8 @@ def assign_condition_weights(model, arrays) -> None:
 def outputs_of(model, build: dict, inputs: dict) -> dict:
     result = model(inputs)
     if not isinstance(result, dict):
-        name = build["outputs"][0]
-        result = {name.split("_")[0]: result}
+        heads = [name for name in build["outputs"] if name != "pooled_output"]
+        result = {heads[0].split("_")[0]: result, **model.backbone(inputs)}
     else:
         renamed = {"mlm_logits": "mlm", "next_sentence_logits": "nsp"}
         result = {renamed.get(key, key): value for key, value in result.items()}
