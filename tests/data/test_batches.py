@@ -256,6 +256,18 @@ def test_fit_stopped_and_resumed_gives_the_same_weights(left):
         assert np.array_equal(expected, given_weights)
 
 
+def test_fit_from_the_middle_when_the_next_two_batches_have_one_width():
+    """Keras on TensorFlow learns from items 0 and 1 which dimensions vary; the rest may begin with twins."""
+    lengths = [3] * 24 + [9] * 8
+    batches = make_batches(lengths, batch_size=4, buckets=(4, 16), seed=0)
+    widths = [inputs["token_ids"].shape[1] for inputs, _, _ in batches]
+    start = next(k for k in range(1, 6) if widths[k] == widths[k + 1] and len(set(widths[k:])) == 2)
+    rest = Spy(make_features(lengths), np.ones(32), batch_size=4, buckets=(4, 16), seed=0, start=(0, start))
+    make_model().fit(rest, epochs=1, verbose=0, shuffle=False)
+    read = [batch for epoch, batch in rest.seen if epoch == 0]
+    assert read[-(8 - start):] == list(range(start, 8))
+
+
 def test_predict_in_input_order():
     model = make_model()
     lengths = list(np.random.default_rng(5).integers(2, 40, 30))

@@ -97,6 +97,7 @@ def test_tables_are_straight_with_chinese_names():
     names = ["天气", "music", "路线导航"]
     lines = report.format_table(names).splitlines()
     assert len(lines) == 1 + 3 + 3 + 1
+    assert display_width("路线导航 ok") == 11
     assert {display_width(line) for line in lines[:-1]} == {display_width(lines[0])}
     assert lines[3].split() == ["路线导航", "1.0000", "1.0000", "1.0000", "2"]
     assert lines[-1].split() == ["accuracy", "0.7500"]
