@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 
+from qingformer.checkpoints.wire import printable
 from qingformer.errors import CheckpointError
 
 PathLike = str | os.PathLike[str]
@@ -77,7 +78,7 @@ class Checkpoint(ABC):
         if name in records:
             return records[name]
         close = difflib.get_close_matches(name, list(records), n=3)
-        hint = f"; close names: {', '.join(close)}" if close else f"; it has {len(records)} tensors"
+        hint = f"; close names: {printable(', '.join(close))}" if close else f"; it has {len(records)} tensors"
         raise CheckpointError(f"{self.path}: no tensor named {name!r}{hint}")
 
     def __contains__(self, name: object) -> bool:

@@ -1,6 +1,7 @@
 """Download a pretrained model from the Hugging Face Hub, or from a mirror of it, into the Hub's own cache."""
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from qingformer.errors import CheckpointError
 
 HUB_PREFIX = "hf://"
 _SOURCE = re.compile(r"^hf://(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[^@\s]+))?$")
+_TIMEOUT = 20  # seconds for the list of files
 _CONFIG_PATTERNS = ("config.json", "bert_config.json", "*config*.json")
 _VOCABULARY_PATTERNS = (
     "tokenizer.json",
@@ -62,7 +64,9 @@ def download(source: str, revision: str | None = None, need: Sequence[str] = ())
     endpoint = os.environ.get("HF_ENDPOINT") or constants.ENDPOINT
     if not _is_offline():
         try:
-            files = huggingface_hub.HfApi(endpoint=endpoint).list_repo_files(name, revision=revision)
+            # model_info asks once; the calls that list trees try again for 20 s before the cache would be used
+            model = huggingface_hub.HfApi(endpoint=endpoint).model_info(name, revision=revision, timeout=_TIMEOUT)
+            files = [sibling.rfilename for sibling in model.siblings or ()]
             chosen = choose(files, need)
             if not chosen:
                 raise CheckpointError(f"{source}: no pretrained model there; it holds: {', '.join(sorted(files)[:20])}")
@@ -71,6 +75,8 @@ def download(source: str, revision: str | None = None, need: Sequence[str] = ())
             if not _is_outage(problem):
                 raise _refusal(source, revision, endpoint, problem) from None
             reason = f"{endpoint} does not answer properly ({type(problem).__name__})"
+        except json.JSONDecodeError:
+            reason = f"{endpoint} answers with something else than JSON; is HF_ENDPOINT right?"
         except (HTTPError, OSError) as problem:
             reason = f"{endpoint} cannot be reached ({type(problem).__name__})"
     else:

@@ -1,6 +1,7 @@
 """Writer of safetensors files, in one piece or in shards behind an index."""
 
 import json
+import re
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,6 +27,8 @@ def write_safetensors(
     max_shard_bytes: int | None = None,
 ) -> list[Path]:
     """Write `tensors` to `path`, or to `stem-00001-of-0000N.safetensors` and `path`.index.json if they are too large.
+
+    An earlier save of the same name in the other form is removed once the new one is complete.
 
     Args:
         path: a name ending in ".safetensors".
@@ -55,10 +58,13 @@ def write_safetensors(
         if len(groups) == 1:
             with atomic_file(path) as temporary:
                 _write_file(temporary, groups[0], header)
-            return [path]
-        return _write_shards(path, index_path, groups, header)
+            written = [path]
+        else:
+            written = _write_shards(path, index_path, groups, header)
+        _remove_superseded(path, index_path, written)
     except OSError as problem:
         raise CheckpointError(f"{path}: cannot be written: {problem.strerror or problem}") from problem
+    return written
 
 
 def _check(name: str, array: np.ndarray) -> None:
@@ -94,6 +100,14 @@ def _write_shards(
         for shard, group in zip(paths, groups, strict=True):
             _write_file(stack.enter_context(atomic_file(shard)), group, metadata)
     return [*paths, index_path]
+
+
+def _remove_superseded(path: Path, index_path: Path, written: list[Path]) -> None:
+    """Remove what an earlier save under the same name left: it would be read in place of the new files."""
+    shard = re.compile(re.escape(path.name.removesuffix(".safetensors")) + r"-\d{5}-of-\d{5}\.safetensors")
+    for old in (path, index_path, *path.parent.iterdir()):
+        if old not in written and (old in (path, index_path) or shard.fullmatch(old.name)):
+            old.unlink(missing_ok=True)
 
 
 def _write_file(path: Path, arrays: Mapping[str, np.ndarray], metadata: dict[str, str]) -> None:

@@ -1,5 +1,6 @@
 """Find the files of a pretrained model: in a directory, by the prefix of a checkpoint, by one file, or on the Hub."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ _CONFIGS = ("config.json", "bert_config.json")
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "spiece.model")
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _WEIGHTS = ("model.safetensors", _INDEXES[0], "pytorch_model.bin", _INDEXES[1])
+_SHARD = re.compile(r"-\d{5}-of-\d{5}$")
 _SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
 _NO_CONFIGS = ("tokenizer_config.json", "generation_config.json", "preprocessor_config.json", "adapter_config.json")
 _EXPECTED = {
@@ -151,7 +153,9 @@ def _weights(directory: Path) -> list[Path]:
     if prefixes:
         return sorted(prefixes)
     for suffix in _SUFFIXES:
-        found = sorted(path for path in directory.glob(f"*{suffix}") if path.name != "training_args.bin")
+        indexes = sorted(directory.glob(f"*{suffix}.index.json"))
+        single = [path for path in sorted(directory.glob(f"*{suffix}")) if path.name != "training_args.bin"]
+        found = indexes + [path for path in single if not (indexes and _SHARD.search(path.stem))]
         if found:
             return found
     return []

@@ -17,7 +17,12 @@ def about(thing: object) -> Iterator[None]:
     try:
         yield
     except CheckpointError as problem:
-        raise CheckpointError(f"{thing}: {problem}") from None
+        raise CheckpointError(printable(f"{thing}: {problem}")) from None
+
+
+def printable(text: str) -> str:
+    """Return `text` with control characters escaped, so that a message stays one line whatever a file calls itself."""
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
 
 
 def read_varint(data: bytes | memoryview, position: int, bits: int = 64) -> tuple[int, int]:

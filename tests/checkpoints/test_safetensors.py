@@ -63,6 +63,18 @@ def test_shards_round_trip(tmp_path):
         checkpoint.read("layer.4")
 
 
+def test_an_earlier_save_in_the_other_form_is_superseded(tmp_path):
+    """Left beside the new files, the old ones would be loaded instead of them."""
+    path = tmp_path / "model.safetensors"
+    (tmp_path / "model-notes.safetensors").write_bytes(b"of someone else")
+    for number, limit in enumerate((None, 100, 300, None, 100)):
+        tensors = {name: np.full(20, number, np.float32) for name in "abcdef"}
+        written = write_safetensors(path, tensors, max_shard_bytes=limit)
+        kept = {entry.name for entry in tmp_path.iterdir()}
+        assert kept == {"model-notes.safetensors", *(entry.name for entry in written)}
+        assert_holds(open_checkpoint(tmp_path), tensors)
+
+
 @pytest.mark.parametrize(
     ("index", "match"),
     [
