@@ -6,7 +6,12 @@ import numpy as np
 
 SETTINGS = {
     "plain": {},
-    "one_layer_odd_sizes": {"hidden_size": 21, "num_attention_heads": 3, "intermediate_size": 33, "num_hidden_layers": 1},
+    "one_layer_odd_sizes": {
+        "hidden_size": 21,
+        "num_attention_heads": 3,
+        "intermediate_size": 33,
+        "num_hidden_layers": 1,
+    },
     "many_heads": {"hidden_size": 36, "num_attention_heads": 12, "intermediate_size": 50},
     "long": {"max_position_embeddings": 160, "length": 150},
     "single_token": {"length": 1},

@@ -117,7 +117,9 @@ def gradients_and_loss(model, inputs):
 
 def test_gradient_checkpointing_changes_no_number():
     backbone = Backbone(SMALL)
-    tensors = {key: ops.convert_to_tensor(value) for key, value in backbone.complete_inputs({"token_ids": ids()}).items()}
+    tensors = {
+        key: ops.convert_to_tensor(value) for key, value in backbone.complete_inputs({"token_ids": ids()}).items()
+    }
     plain = gradients_and_loss(backbone, tensors)
     backbone.enable_gradient_checkpointing()
     assert backbone.get_layer("block_1").checkpointing

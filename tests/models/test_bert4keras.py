@@ -12,7 +12,9 @@ from qingformer.models import Backbone, CausalLM, MaskedLM, NextSentencePredicti
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures" / "bert4keras"
 CASES = sorted(folder.name for folder in FIXTURES.glob("bert*"))
-BUILDS = [(case, build) for case in CASES for build in json.loads((FIXTURES / case / "builds.json").read_text())["builds"]]
+BUILDS = [
+    (case, build) for case in CASES for build in json.loads((FIXTURES / case / "builds.json").read_text())["builds"]
+]
 # Quirks of the original that this package leaves behind, each checked by a test of its own below: the original hands
 # only the last layer's scores on, and masks positions whose segment id is 0 when segments share the token table.
 LEFT_BEHIND = {("bert", "residual_attention_scores_3_layers"), ("bert_shared_segments", "zero_segment_quirk")}

@@ -102,7 +102,9 @@ def test_a_copy_of_a_tied_weight_is_accepted_if_equal_and_refused_if_not(tmp_pat
         return {**arrays, "cls.predictions.decoder.weight": arrays["bert.embeddings.word_embeddings.weight"] + 1}
 
     MaskedLM.from_pretrained(rewrite(tmp_path, tied))
-    with pytest.raises(CheckpointError, match=r"decoder\.weight should be a copy of .*word_embeddings\.weight but differs"):
+    with pytest.raises(
+        CheckpointError, match=r"decoder\.weight should be a copy of .*word_embeddings\.weight but differs"
+    ):
         MaskedLM.from_pretrained(rewrite(tmp_path, untied))
 
 
@@ -112,7 +114,9 @@ def test_a_missing_an_unknown_and_a_misshapen_weight_are_named(tmp_path):
         MaskedLM.from_pretrained(rewrite(tmp_path, lambda a: {k: v for k, v in a.items() if k != name}))
     with pytest.raises(CheckpointError, match=r"1 weights belong to nothing in this model \(bert\.extra\)"):
         MaskedLM.from_pretrained(rewrite(tmp_path, lambda a: {**a, "bert.extra": a[name]}))
-    with pytest.raises(CheckpointError, match=r"has shape \(7,\), but block_1/feed_forward/output/bias .* needs \(24,\)"):
+    with pytest.raises(
+        CheckpointError, match=r"has shape \(7,\), but block_1/feed_forward/output/bias .* needs \(24,\)"
+    ):
         MaskedLM.from_pretrained(rewrite(tmp_path, lambda a: {**a, name: np.ones(7, "float32")}))
     with pytest.raises(CheckpointError, match="none of the model's weights is there"):
         MaskedLM.from_pretrained(rewrite(tmp_path, lambda a: {"other": a[name]}))

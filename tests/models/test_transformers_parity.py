@@ -42,7 +42,9 @@ def check_outputs(directory: Path, arrays) -> None:
 
 def check_gradients(directory: Path, arrays) -> None:
     model = load(directory, arrays)
-    inputs = {key.removeprefix("input/"): ops.convert_to_tensor(arrays[key]) for key in arrays if key.startswith("input/")}
+    inputs = {
+        key.removeprefix("input/"): ops.convert_to_tensor(arrays[key]) for key in arrays if key.startswith("input/")
+    }
     trained = {variable.path: variable.value for variable in model.trainable_variables}
     fixed = [variable.value for variable in model.non_trainable_variables]
 
