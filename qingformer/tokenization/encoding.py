@@ -1,5 +1,8 @@
 """One encoded text: a view over what the Rust library computed, read out only when asked for."""
 
+from collections.abc import Iterator, Sequence
+from typing import overload
+
 from tokenizers import Encoding as RustEncoding
 
 
@@ -74,3 +77,33 @@ class Encoding:
 
     def __repr__(self) -> str:
         return f"Encoding(tokens={self.tokens})"
+
+
+class Encodings(Sequence[Encoding]):
+    """The encodings of a batch: a list to the eye, whose views are made when one is asked for.
+
+    Keeping the views would double the objects of a large data set that Python's garbage collector has to visit.
+    """
+
+    __slots__ = ("_rust",)
+
+    def __init__(self, rust: list[RustEncoding]) -> None:
+        self._rust = rust
+
+    @overload
+    def __getitem__(self, index: int) -> Encoding: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "Encodings": ...
+
+    def __getitem__(self, index: int | slice) -> "Encoding | Encodings":
+        return Encodings(self._rust[index]) if isinstance(index, slice) else Encoding(self._rust[index])
+
+    def __iter__(self) -> Iterator[Encoding]:
+        return map(Encoding, self._rust)
+
+    def __len__(self) -> int:
+        return len(self._rust)
+
+    def __repr__(self) -> str:
+        return f"Encodings({len(self)} texts)"

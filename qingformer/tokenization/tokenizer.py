@@ -13,7 +13,7 @@ from tokenizers import Tokenizer as RustTokenizer
 from qingformer.errors import TokenizerError
 from qingformer.tokenization.build import Options, Parts, build, from_tokens
 from qingformer.tokenization.decoding import join_tokens
-from qingformer.tokenization.encoding import Encoding
+from qingformer.tokenization.encoding import Encoding, Encodings
 from qingformer.tokenization.inputs import check_truncation, explain
 from qingformer.tokenization.saving import save
 from qingformer.tokenization.sources import find_source
@@ -153,7 +153,7 @@ class Tokenizer(NamedSpecialTokens):
         truncation: str = "longest_first",
         truncation_side: str = "right",
         add_special_tokens: bool = True,
-    ) -> list[Encoding]:
+    ) -> Encodings:
         """Encode many texts or pairs, on all cores; arguments as in `encode`, one Encoding a text."""
         if isinstance(texts, str) or isinstance(pairs, str):
             raise TokenizerError("encode_batch: expected a list of strings, not one string; use encode for that")
@@ -170,7 +170,7 @@ class Tokenizer(NamedSpecialTokens):
                 encoded = self._rust.encode_batch(rows, add_special_tokens=add_special_tokens)
             except Exception as problem:
                 raise explain(problem, texts, pairs) from None
-        return [Encoding(rust) for rust in encoded]
+        return Encodings(encoded)
 
     def _set_truncation(self, max_length: int | None, truncation: str, side: str, paired: bool, special: bool) -> None:
         wanted = (max_length, truncation, side, paired and special)

@@ -77,7 +77,7 @@ def _texts(file, form):
                 sentence = []
     elif form == "json":
         body = file.read()
-        rows = json.loads(body) if body.lstrip().startswith("[") else map(json.loads, body.splitlines())
+        rows = json.loads(body) if body.lstrip().startswith("[") else map(json.loads, body.strip().split("\n"))
         for row in rows:
             yield from (value for value in row.values() if isinstance(value, str))
     else:

@@ -116,3 +116,13 @@ def test_every_character_differs_only_in_named_classes():
             assert not is_old(char) or 0x2B820 <= code <= 0x2B91F, hex(code)
             named += 1
     assert named > 256
+
+
+def test_batch_is_a_sequence():
+    batch = TOKENIZERS[True].encode_batch(["今", "天 ab", ""])
+    assert len(batch) == 3
+    assert batch[1].tokens == ["[CLS]", "天", "ab", "[SEP]"]
+    assert batch[-1].tokens == ["[CLS]", "[SEP]"]
+    assert [encoding.tokens for encoding in batch[:2]] == [encoding.tokens for encoding in list(batch)[:2]]
+    assert "天" in repr(batch[1])
+    assert repr(batch) == "Encodings(3 texts)"
