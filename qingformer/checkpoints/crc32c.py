@@ -42,9 +42,12 @@ def _raw(data: np.ndarray) -> int:
     padded[padded.size - data.size :] = data
     columns = np.ascontiguousarray(padded.view("<u2").reshape(lanes, width // 2).T)
     table = _table16()
-    registers = np.zeros(lanes, np.uint32)
+    registers, fresh = np.zeros(lanes, "<u4"), np.empty(lanes, np.uint32)
+    low_halves = registers.view("<u2")[0::2]
     for column in columns:
-        registers = table[(registers ^ column) & 0xFFFF] ^ (registers >> 16)
+        np.take(table, low_halves ^ column, out=fresh, mode="clip")
+        np.right_shift(registers, 16, out=registers)
+        np.bitwise_xor(registers, fresh, out=registers)
     while registers.size > 1:
         registers = _apply(_shift_tables(width), registers[0::2]) ^ registers[1::2]
         width *= 2

@@ -30,9 +30,13 @@ def open_checkpoint(path: PathLike, verify: bool = False) -> Checkpoint:
         CheckpointError: nothing there, another format, truncated or damaged.
 
     Example:
-        with open_checkpoint("chinese_L-12_H-768_A-12/bert_model.ckpt") as checkpoint:
-            for name in checkpoint.names():
-                print(name, checkpoint.shape(name), checkpoint.dtype(name))
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from qingformer.checkpoints import write_tensor_bundle
+        >>> prefix = write_tensor_bundle(f"{tempfile.mkdtemp()}/bert_model.ckpt", {"pooler/bias": np.ones(2)})
+        >>> with open_checkpoint(prefix) as checkpoint:
+        ...     checkpoint.format, checkpoint.names(), checkpoint.shape("pooler/bias"), checkpoint.read("pooler/bias")
+        ('tensorflow', ['pooler/bias'], (2,), array([1., 1.]))
     """
     path = Path(path)
     if path.is_dir():

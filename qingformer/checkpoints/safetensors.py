@@ -62,7 +62,11 @@ class Safetensors(Checkpoint):
         CheckpointError: the file is missing, truncated, or breaks a rule of the format.
 
     Example:
-        Safetensors("model.safetensors").read("bert.pooler.dense.weight")
+        >>> import tempfile
+        >>> from qingformer.checkpoints import write_safetensors
+        >>> paths = write_safetensors(f"{tempfile.mkdtemp()}/model.safetensors", {"w": np.arange(3)})
+        >>> Safetensors(paths[0]).read("w")
+        array([0, 1, 2])
     """
 
     format = "safetensors"

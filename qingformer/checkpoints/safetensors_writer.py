@@ -43,7 +43,11 @@ def write_safetensors(
         CheckpointError: a type that the format lacks, a reserved name, or a full disk; older files are then untouched.
 
     Example:
-        write_safetensors("model.safetensors", {"dense.weight": np.zeros((3, 2), np.float32)})
+        >>> import tempfile
+        >>> tensors = {"dense.weight": np.zeros((3, 2), np.float32), "dense.bias": np.zeros(3, np.float32)}
+        >>> paths = write_safetensors(f"{tempfile.mkdtemp()}/model.safetensors", tensors, max_shard_bytes=24)
+        >>> [path.name for path in paths][1:]
+        ['model-00002-of-00002.safetensors', 'model.safetensors.index.json']
     """
     path = Path(path)
     if path.suffix != ".safetensors":

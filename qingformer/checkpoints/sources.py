@@ -73,8 +73,12 @@ def locate(source: PathLike, revision: str | None = None, *, need: Sequence[Kind
         CheckpointError: nothing there, several candidates, or a needed file is missing; lists what is there.
 
     Example:
-        files = locate("chinese_L-12_H-768_A-12/bert_model.ckpt")
-        files.config, files.weights, files.vocabulary, files.layout
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> _ = (folder / "config.json").write_text("{}"), (folder / "vocab.txt").write_text("[PAD]")
+        >>> files = locate(folder)
+        >>> files.layout, files.require("config").name, files.require("vocabulary").name, files.weights
+        ('huggingface', 'config.json', 'vocab.txt', None)
     """
     text = str(source)
     if text.startswith(HUB_PREFIX):

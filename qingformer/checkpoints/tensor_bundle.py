@@ -38,8 +38,12 @@ class TensorBundle(Checkpoint):
         CheckpointError: the index is missing, truncated, damaged or big-endian.
 
     Example:
-        with TensorBundle("bert_model.ckpt") as checkpoint:
-            table = checkpoint.read("bert/embeddings/word_embeddings")
+        >>> import tempfile
+        >>> from qingformer.checkpoints import write_tensor_bundle
+        >>> tensors = {"kernel": np.zeros((2, 3)), "kernel/adam_m": np.zeros((2, 3))}
+        >>> checkpoint = TensorBundle(write_tensor_bundle(f"{tempfile.mkdtemp()}/m.ckpt", tensors), verify=True)
+        >>> checkpoint.names(), checkpoint.names(everything=True), checkpoint.read("kernel").shape
+        (['kernel'], ['kernel', 'kernel/adam_m'], (2, 3))
     """
 
     format = "tensorflow"

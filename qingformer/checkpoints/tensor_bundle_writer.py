@@ -34,7 +34,10 @@ def write_tensor_bundle(prefix: PathLike, tensors: Mapping[str, np.ndarray]) -> 
             full; what was there before is then untouched.
 
     Example:
-        write_tensor_bundle("model.ckpt", {"dense/kernel": np.zeros((2, 3), np.float32)})
+        >>> import tempfile
+        >>> prefix = write_tensor_bundle(f"{tempfile.mkdtemp()}/model.ckpt", {"dense/kernel": np.zeros((2, 3))})
+        >>> sorted(path.name for path in prefix.parent.iterdir())
+        ['model.ckpt.data-00000-of-00001', 'model.ckpt.index']
     """
     prefix = Path(prefix)
     named = sorted((_key(name), np.asarray(tensor)) for name, tensor in tensors.items())

@@ -32,7 +32,9 @@ class TorchFile(Checkpoint):
         CheckpointError: truncated, damaged, or in need of anything but tensors; nothing in the file is ever executed.
 
     Example:
-        TorchFile("pytorch_model.bin").read("bert.embeddings.word_embeddings.weight")
+        >>> TorchFile("pytorch_model.bin").names()
+        Traceback (most recent call last):
+        qingformer.errors.CheckpointError: pytorch_model.bin: no such file
     """
 
     format = "torch"

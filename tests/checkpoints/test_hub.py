@@ -168,6 +168,7 @@ def test_choice_of_files():
         "model.safetensors.index.json",
     ]
     assert choose(["pytorch_model.bin", "x/model.safetensors"], ("weights",)) == ["pytorch_model.bin"]
+    assert choose(["onnx/a.safetensors", "a.bin", "deep/config.json"]) == ["a.bin"]
     ckpt = ["bert_model.ckpt.data-00000-of-00001", "bert_model.ckpt.index"]
     assert choose([*ckpt, "bert_model.ckpt.meta", "bert_config.json"]) == ["bert_config.json", *ckpt]
     assert choose(["bert_config.json", "a_config.json"], ("config",)) == ["bert_config.json"]

@@ -90,20 +90,22 @@ def test_snappy_literals_and_all_references():
 
 
 @pytest.mark.parametrize(
-    "block",
+    ("block", "match"),
     [
-        b"",
-        b"\x05",
-        write_varint(1 << 31) + b"\x00a",
-        b"\x04\x01\x04",
-        b"\x04\x00a\x01\x00",
-        b"\x04\x0cab",
-        b"\x04\xf0",
-        b"\x01\x04ab",
+        (b"", "truncated"),
+        (b"\x05", "another number"),
+        (write_varint(1 << 31) + b"\x00a", "announce 2147483648 plain bytes"),
+        (write_varint(1000) + b"\x00a", "announce 1000 plain bytes"),
+        (b"\x04\x01\x04", "before its start"),
+        (b"\x05\x00a\x01\x00", "before its start"),
+        (b"\x05\x00a\x01\x02", "before its start"),
+        (b"\x04\x0cab", "ends early"),
+        (b"\x04\xf0", "ends early"),
+        (b"\x01\x04ab", "another number"),
     ],
 )
-def test_snappy_errors(block):
-    with pytest.raises(CheckpointError):
+def test_snappy_errors(block, match):
+    with pytest.raises(CheckpointError, match=match):
         decompress(block)
 
 

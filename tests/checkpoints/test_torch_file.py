@@ -279,6 +279,14 @@ def test_zip_checksum_on_request(tmp_path):
         open_checkpoint(path, verify=True).read("w")
 
 
+def test_checksum_of_the_pickle_is_always_verified(tmp_path):
+    path = zipped(tmp_path / "m.bin", tensor_pickle(), [("0", bytes(16))])
+    raw = path.read_bytes()
+    path.write_bytes(raw.replace(b"X\1\0\0\0wc", b"X\1\0\0\0vc"))
+    with pytest.raises(CheckpointError, match="do not match their checksum"):
+        open_checkpoint(path)
+
+
 def old_file(keys=("0",), counts=(4,), data=bytes(16), machine=True, magic=0x1950A86A20F9469CFC6C, pickled=None):
     head = pickle.dumps(magic, 2) + pickle.dumps(1001, 2) + pickle.dumps({"little_endian": machine}, 2)
     body = tensor_pickle(extra=b"N") if pickled is None else pickled
