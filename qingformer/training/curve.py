@@ -39,15 +39,13 @@ class LearningCurve(OrderedSteps):
         self._iterations = 0
 
     def get_state(self) -> dict[str, Any]:
-        """Counters, the time so far, the sums behind `recent_loss`, and the length of the file in bytes."""
-        more = {"elapsed": self._time(), "mean": self._mean, "count": self._count, "size": self._size}
-        return super().get_state() | more
+        """The time so far, the sums behind `recent_loss`, and the length of the file in bytes."""
+        return {"elapsed": self._time(), "mean": self._mean, "count": self._count, "size": self._size}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Go on from `get_state`; later lines of the file are cut off."""
-        super().set_state(state)
-        self._elapsed, self._mean = float(state.get("elapsed", 0)), float(state.get("mean", 0))
-        self._count, self._size = int(state.get("count", 0)), int(state.get("size", 0))
+        self._elapsed, self._mean = float(state["elapsed"]), float(state["mean"])
+        self._count, self._size = int(state["count"]), int(state["size"])
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         self._clock = None

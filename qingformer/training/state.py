@@ -121,7 +121,7 @@ class TrainingState(OrderedSteps):
         variables = variables_of(model)
         check_same(info["variables"], variables, str(folder))
         read_values(folder / _VALUES, variables, ("trainable", "non_trainable", "optimizer"))
-        self.set_state(info)
+        self.start_from(info["step"], batch)
         self.epoch_logs, self._memories, self._folder = list(info["epoch_logs"]), info["companions"], folder
         self.position = (epoch, batch)
         if self.dataset is not None:
@@ -142,10 +142,10 @@ class TrainingState(OrderedSteps):
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         if self._folder is not None:  # the companions have just forgotten everything
+            remember_all(self.companions, self._memories)
             for companion in self.companions:
                 if isinstance(companion, OrderedSteps):
-                    companion.set_state(self.get_state() | {"batch": self.position[1]})
-            remember_all(self.companions, self._memories)
+                    companion.start_from(self.step, self.position[1])
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         super().on_epoch_begin(epoch, logs)
@@ -153,12 +153,14 @@ class TrainingState(OrderedSteps):
         if hasattr(self.dataset, "start_at"):
             self.dataset.start_at(epoch, self.batch)
         if self._folder is not None:  # fit has just reset the metrics, which the rest of an epoch goes on with
-            groups = ("metrics",) if self.batch else ()
-            read_values(self._folder / _VALUES, variables_of(self.model), groups)
-            self._folder = None
+            read_values(self._folder / _VALUES, variables_of(self.model), ("metrics",) if self.batch else ())
+            self._folder = self._folder if self.batch else None
 
     def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
         if not batch:
+            if self._folder is not None:  # torch draws a random number for the data between epoch and first step
+                read_values(self._folder / _VALUES, {}, ())
+                self._folder = None
             return
         self.position = (self.position[0], self._first + batch)
         if self.every_steps and (self._begun_at + batch) // self.every_steps > self._saved_at // self.every_steps:

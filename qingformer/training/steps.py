@@ -4,7 +4,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import keras
 
@@ -36,13 +35,9 @@ class OrderedSteps(keras.callbacks.Callback):
     def on_step(self, logs: Logs) -> None:
         """Called after every step, in order; `self.step`, `self.batch` and `self.epoch` are up to date."""
 
-    def get_state(self) -> dict[str, Any]:
-        """What a resume needs."""
-        return {"step": self.step, "batch": self.batch}
-
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from `get_state`; to be called before the first epoch."""
-        self.step, self._resumed = int(state["step"]), int(state["batch"])
+    def start_from(self, step: int, batch: int) -> None:
+        """Count on from a restored state; to be called before the first epoch."""
+        self.step, self._resumed = step, batch
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         self.epoch, self.batch = epoch, self._resumed or 0

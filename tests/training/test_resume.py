@@ -170,8 +170,9 @@ def test_leftovers_of_a_killed_write_are_passed_over_and_removed(saved):
     state = TrainingState(directory, dataset=batches())
     state.set_model(make_model())
     state.restore(state.model)
+    state.position = (0, 0)
     state.save()
-    assert [p.name for p in directory.iterdir()] == ["epoch-00000-batch-000000003"]
+    assert [p.name for p in directory.iterdir()] == ["epoch-00000-batch-000000000"]
 
 
 def test_another_model_is_refused_by_the_name_of_its_first_difference(saved):
