@@ -6,6 +6,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
+# Arguments of the library that the command line has under the same name.
+_OPTIONS = (
+    "text_column", "pair_column", "label_column", "format", "columns", "encoding", "quoting", "skip_empty",
+    "multi_label", "max_length", "epochs", "batch_size", "learning_rate", "class_weights", "seed", "save_every", "resume",
+)  # fmt: skip
+
 
 def results() -> "Console":
     """Standard output."""
@@ -28,4 +34,11 @@ def note(line: str) -> None:
 
 def as_options(message: str) -> str:
     """Python's `max_length=` in a message as `--max-length`, which is what the user of a shell can change."""
-    return re.sub(r"\b([a-z]+(?:_[a-z]+)*)=(?:True\b)?(?=[ ;,.]|$)", lambda found: f"--{found[1].replace('_', '-')}", message)
+
+    def option(found: re.Match[str]) -> str:
+        value = found[2].strip('"') if found[2] not in (None, "True", "False") else ""
+        flag = ("no-" if found[2] == "False" else "") + found[1].replace("_", "-")
+        return f"--{flag} {value}".rstrip()
+
+    names = "|".join(_OPTIONS)
+    return re.sub(rf'\b({names})=(True\b|False\b|"[^"]*")?(?=[ ;,.)]|$)', option, message)

@@ -24,11 +24,18 @@ class Layout(StrEnum):
 
 
 def command(
-    source: Annotated[str, typer.Argument(help="A folder, a .ckpt, a weights file or hf://org/name.", show_default=False)],
-    target: Annotated[Path, typer.Argument(help="Folder to write; it is whole or as it was before.", show_default=False)],
+    source: Annotated[
+        str, typer.Argument(help="A folder, a .ckpt, a weights file or hf://org/name.", show_default=False)
+    ],
+    target: Annotated[
+        Path, typer.Argument(help="Folder to write; it is whole or as it was before.", show_default=False)
+    ],
     to: Annotated[Layout, typer.Option(help="Format to write.")] = Layout.qingformer,
     head: Annotated[
-        str, typer.Option(help="What to carry over: auto (all that is there), none (the encoder alone), mlm or pretraining.")
+        str,
+        typer.Option(
+            help="What to carry over: auto (all that is there), none (the encoder alone), mlm or pretraining."
+        ),
     ] = "auto",
     family: Annotated[str | None, typer.Option(help="The model's family, where config.json does not tell.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder if it is there.")] = False,

@@ -1,6 +1,5 @@
 """The work of `qingformer info`; imported only when it runs."""
 
-
 from typing import TYPE_CHECKING, Any
 
 from qingformer.analysis import encoder_cost
@@ -76,7 +75,7 @@ def print_description(found: dict[str, Any]) -> None:
         _section(out, f"Cost of one sentence of {cost['tokens']} tokens", rows)
     for what, names in (("Unknown keys", found["unknown_keys"]), ("Unknown weights", found["unknown_tensors"])):
         if names:
-            _section(out, what, {name: "" for name in names})
+            _section(out, what, dict.fromkeys(names, ""))
     if "tensors" in found:
         _section(out, "Weights", {name: f"{tuple(shape)} {dtype}" for name, (shape, dtype) in found["tensors"].items()})
 
@@ -113,5 +112,3 @@ def _operations(count: int) -> str:
             break
         value /= 1000
     return f"{value:.2f} {unit}"
-
-

@@ -17,17 +17,25 @@ For a program:  qingformer evaluate test.jsonl --model runs/first --json | jq .a
 
 
 def command(
-    file: Annotated[str, typer.Argument(help="Labelled data: JSONL, JSON, CSV or TSV, or - for standard input.", show_default=False)],
+    file: Annotated[
+        str, typer.Argument(help="Labelled data: JSONL, JSON, CSV or TSV, or - for standard input.", show_default=False)
+    ],
     model: options.Model,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the report here too, as JSON.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the report as one line of JSON instead of tables.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print the report as one line of JSON instead of tables.")
+    ] = False,
     text_column: options.TextColumn = None,
     pair_column: options.PairColumn = None,
     label_column: options.LabelColumn = None,
     format: options.Format = None,
     columns: options.Columns = None,
+    encoding: options.Encoding = "utf-8",
+    quoting: options.Quoting = None,
+    skip_empty: options.SkipEmpty = False,
     threshold: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Least probability of a label, for models with several labels a text.")
+        float,
+        typer.Option(min=0.0, max=1.0, help="Least probability of a label, for models with several labels a text."),
     ] = 0.5,
     batch_size: options.BatchSize = 32,
 ) -> None:
@@ -40,7 +48,10 @@ def command(
     from qingformer.tasks import Columns
     from qingformer.tasks.examples import read_examples
 
-    where = Columns(text_column, pair_column, label_column, options.split_names(columns), format)
+    where = Columns(
+        text_column, pair_column, label_column, options.split_names(columns), format,
+        encoding=encoding, quoting=quoting, skip_empty=skip_empty,
+    )  # fmt: skip
     classifier = load_model(model)
     examples = read_examples(file, where, multi_label=classifier.multi_label)
     with counting(status(), "scoring", len(examples)) as done:

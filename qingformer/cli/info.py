@@ -17,12 +17,16 @@ For a program:  qingformer info runs/first --json | jq .parameters.total
 
 def command(
     source: Annotated[
-        str, typer.Argument(help="A folder, a .ckpt, a weights file, a run's folder or hf://org/name.", show_default=False)
+        str,
+        typer.Argument(help="A folder, a .ckpt, a weights file, a run's folder or hf://org/name.", show_default=False),
     ],
     length: Annotated[
-        int | None, typer.Option(min=1, help="Tokens per sentence for the cost. [dim]128, or the most the model reads.[/dim]")
+        int | None,
+        typer.Option(min=1, help="Tokens per sentence for the cost. [dim]128, or the most the model reads.[/dim]"),
     ] = None,
-    tensors: Annotated[bool, typer.Option("--tensors", help="List every stored weight with its shape and type.")] = False,
+    tensors: Annotated[
+        bool, typer.Option("--tensors", help="List every stored weight with its shape and type.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object instead of tables.")] = False,
 ) -> None:
     """Show format, family, files, configuration, unknown keys, parameters by part and operations per sentence.

@@ -3,6 +3,7 @@
 Nothing here, nor at the top of a verb's file, imports Keras: `qingformer --help` answers in a blink.
 """
 
+import errno
 import os
 import signal
 import sys
@@ -40,7 +41,9 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _top(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it and stop.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it and stop.")
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere.")] = False,
 ) -> None:
     """Train, evaluate and use text classifiers; look into and convert pretrained transformers.
@@ -68,7 +71,7 @@ def run(arguments: list[str]) -> int:
     except QingFormerError as problem:
         if debug:
             raise
-        return _say(f"error: {problem}", EXIT_ERROR)
+        return _say(f"error: {problem}{_remedy(problem.__cause__ or problem.__context__)}", EXIT_ERROR)
     except OSError as problem:
         if debug:
             raise
@@ -76,7 +79,9 @@ def run(arguments: list[str]) -> int:
     except ModuleNotFoundError as problem:
         if debug:
             raise
-        return _say(f"error: the Python package {problem.name!r} is not installed: pip install {problem.name}", EXIT_ERROR)
+        return _say(
+            f"error: the Python package {problem.name!r} is not installed: pip install {problem.name}", EXIT_ERROR
+        )
 
 
 def _invoke(arguments: list[str]) -> int:
@@ -95,19 +100,16 @@ def _invoke(arguments: list[str]) -> int:
 
 def _describe(problem: OSError) -> str:
     where = f"{problem.filename}: " if problem.filename else ""
-    what = problem.strerror or str(problem)
-    if problem.errno in _NO_ROOM:
-        what += "; nothing half-written was left behind: free some space and run the command again"
-    return where + what
+    return where + (problem.strerror or str(problem)) + _remedy(problem)
 
 
-def _no_room() -> set[int]:
-    import errno
+def _remedy(problem: BaseException | None) -> str:
+    if isinstance(problem, OSError) and problem.errno in _NO_ROOM:
+        return "; nothing half-written was left behind: free some space and run the command again"
+    return ""
 
-    return {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name)}
 
-
-_NO_ROOM = _no_room()
+_NO_ROOM = {getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EFBIG")}
 
 
 def _say(line: str, code: int) -> int:

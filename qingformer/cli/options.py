@@ -12,22 +12,38 @@ Model = Annotated[
 ]
 TextColumn = Annotated[
     str | None,
-    typer.Option(help="Field with the text. [dim]Found by itself: text, sentence, sentence1, ...[/dim]", rich_help_panel=DATA),
+    typer.Option(
+        help="Field with the text. [dim]Found by itself: text, sentence, sentence1, ...[/dim]", rich_help_panel=DATA
+    ),
 ]
 PairColumn = Annotated[
     str | None, typer.Option(help="Field with the second text, for tasks on pairs.", rich_help_panel=DATA)
 ]
 LabelColumn = Annotated[
-    str | None, typer.Option(help="Field with the label. [dim]Found by itself: label, labels, ...[/dim]", rich_help_panel=DATA)
+    str | None,
+    typer.Option(help="Field with the label. [dim]Found by itself: label, labels, ...[/dim]", rich_help_panel=DATA),
 ]
 Format = Annotated[
     str | None,
-    typer.Option(help="jsonl, json, csv or tsv; [dim]by the file's ending if not given (.gz and .xz too).[/dim]", rich_help_panel=DATA),
+    typer.Option(
+        help="jsonl, json, csv or tsv; [dim]by the file's ending if not given (.gz and .xz too).[/dim]",
+        rich_help_panel=DATA,
+    ),
 ]
 Columns = Annotated[
     str | None,
-    typer.Option(help="Names for a CSV or TSV file without header line: text,label or text,pair,label.", rich_help_panel=DATA),
+    typer.Option(
+        help="Names for a CSV or TSV file without header line: text,label or text,pair,label.", rich_help_panel=DATA
+    ),
 ]
+Encoding = Annotated[str, typer.Option(help="Of the file, such as gb18030.", rich_help_panel=DATA)]
+Quoting = Annotated[
+    bool | None,
+    typer.Option(
+        help='Whether " encloses fields. [dim]In CSV yes, in TSV no.[/dim]', rich_help_panel=DATA, show_default=False
+    ),
+]
+SkipEmpty = Annotated[bool, typer.Option("--skip-empty", help="Leave out rows without a text.", rich_help_panel=DATA)]
 BatchSize = Annotated[int, typer.Option(min=1, help="Texts per step.")]
 
 

@@ -27,16 +27,22 @@ def command(
     file: Annotated[
         str, typer.Argument(help="JSONL, JSON, CSV, TSV or plain text (a text a line), or - for standard input.")
     ] = "-",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write here instead of to standard output.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write here instead of to standard output.")
+    ] = None,
     text_column: options.TextColumn = None,
     pair_column: options.PairColumn = None,
     format: options.Format = None,
     columns: options.Columns = None,
+    encoding: options.Encoding = "utf-8",
+    quoting: options.Quoting = None,
+    skip_empty: options.SkipEmpty = False,
     all_probabilities: Annotated[
         bool, typer.Option("--all/--best", help="Give the probability of every label, or of the best one only.")
     ] = False,
     threshold: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="Least probability of a label, for models with several labels a text.")
+        float,
+        typer.Option(min=0.0, max=1.0, help="Least probability of a label, for models with several labels a text."),
     ] = 0.5,
     batch_size: options.BatchSize = 32,
 ) -> None:
@@ -49,7 +55,10 @@ def command(
     from qingformer.cli.running import load_model
     from qingformer.tasks.examples import Columns, read_examples
 
-    where = Columns(text_column, pair_column, None, options.split_names(columns), format)
+    where = Columns(
+        text_column, pair_column, None, options.split_names(columns), format,
+        encoding=encoding, quoting=quoting, skip_empty=skip_empty,
+    )  # fmt: skip
     examples = read_examples(file, where, labelled=False)
     classifier = load_model(model)
     with counting(status(), "predicting", len(examples)) as done:

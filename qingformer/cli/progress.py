@@ -49,7 +49,9 @@ def training(results: Console, status: Console) -> "Iterator[Callable[[ProgressE
 
         def listen(event: "ProgressEvent") -> None:
             if event.kind == "epoch":
-                results.print(f"epoch {event.epoch}/{event.epochs}  {_values(event.logs)}  {event.elapsed:.1f} s", markup=False)
+                results.print(
+                    f"epoch {event.epoch}/{event.epochs}  {_values(event.logs)}  {event.elapsed:.1f} s", markup=False
+                )
                 results.file.flush()
             shown = {key: value for key, value in event.logs.items() if not key.startswith("val_")}
             bar.update(

@@ -27,6 +27,9 @@ class Settings:
     label_column: str | None
     format: str | None
     columns: list[str] | None
+    encoding: str
+    quoting: bool | None
+    skip_empty: bool
     multi_label: bool
     epochs: int
     batch_size: int
@@ -58,14 +61,18 @@ def claim_folder(output: Path, settings: Settings, *, resume: bool, overwrite: b
     there = output / RUN_FILE
     if resume:
         if not there.exists():
-            raise ConfigError(f"{output}: no run to resume there ({RUN_FILE} is missing); leave out --resume to begin one")
+            raise ConfigError(
+                f"{output}: no run to resume there ({RUN_FILE} is missing); leave out --resume to begin one"
+            )
         _check_same(there, read_json(there, ConfigError), dataclasses.asdict(settings))
         return
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         if not there.exists():
             raise ConfigError(f"{output}: holds files that no run wrote; choose another --output")
         if not overwrite:
-            raise ConfigError(f"{output}: holds a run already; continue it with --resume or replace it with --overwrite")
+            raise ConfigError(
+                f"{output}: holds a run already; continue it with --resume or replace it with --overwrite"
+            )
         _clear(output)
     output.mkdir(parents=True, exist_ok=True)
     write_json(there, dataclasses.asdict(settings))
@@ -75,7 +82,8 @@ def _check_same(path: Path, begun: dict[str, Any], now: dict[str, Any]) -> None:
     for key, value in now.items():
         if begun.get(key) != value:
             raise ConfigError(
-                f"{path}: the run began with {key} = {begun.get(key)!r}, not {value!r}; --resume needs the same settings"
+                f"{path}: the run began with {key} = {begun.get(key)!r}, not {value!r}; "
+                "--resume needs the same settings"
             )
 
 

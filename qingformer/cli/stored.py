@@ -69,7 +69,9 @@ def inspect(source: str) -> Stored:
     if files.weights is not None:
         with open_checkpoint(files.weights) as checkpoint:
             format = checkpoint.format
-            tensors = {name: (tuple(checkpoint.shape(name)), str(checkpoint.dtype(name))) for name in checkpoint.names()}
+            tensors = {
+                name: (tuple(checkpoint.shape(name)), str(checkpoint.dtype(name))) for name in checkpoint.names()
+            }
     paths = {} if config is None else _paths(config, files.layout, list(tensors))
     return Stored(files, values, unknown, family, config, format, tensors, paths)
 

@@ -14,25 +14,29 @@ First run, no downloads:  qingformer train --train train.jsonl --dev dev.jsonl -
 
 Fine-tune a BERT:  qingformer train --train train.jsonl --source chinese_L-12_H-768_A-12 --output runs/bert
 
-Pairs in a TSV without header:  qingformer train --train pairs.tsv --columns text,pair,label --from-scratch small -o runs/pairs
+Pairs in a TSV without header:  qingformer train --train a.tsv --columns text,pair,label --from-scratch small -o runs/a
 
 Adversarial training:  qingformer train --train train.jsonl --source my-bert --transform fgm=0.5 -o runs/fgm
 
 After Ctrl-C:  the same command and --resume
 
-[bold]Data[/bold]  JSONL has one object a line: {"text": "今天天气不错", "label": "weather"}; CSV and TSV name their columns in
-the first line. .gz and .xz are read as they are.
+[bold]Data[/bold]  JSONL has one object a line: {"text": "今天天气不错", "label": "weather"}; CSV and TSV name their
+columns in the first line. .gz and .xz are read as they are.
 
-[bold]What lands in --output[/bold]  best/ (the model of the best epoch, for evaluate and predict), curve.jsonl and curve.png (the
-learning curve), report.json (the score on --test), state/ (the resume point), run.json (the settings).
+[bold]What lands in --output[/bold]  best/ (the model of the best epoch, for evaluate and predict), curve.jsonl and
+curve.png (the learning curve), report.json (the score on --test), state/ (the resume point), run.json (the settings).
 """
 START, LEARN, RUN = "What to start from", "How to learn", "The run"
 
 
 def command(
     train: Annotated[Path, typer.Option(help="Training data.", show_default=False)],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for everything this run writes.", show_default=False)],
-    dev: Annotated[Path | None, typer.Option(help="Held-out data scored after every epoch; the best epoch is kept.")] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for everything this run writes.", show_default=False)
+    ],
+    dev: Annotated[
+        Path | None, typer.Option(help="Held-out data scored after every epoch; the best epoch is kept.")
+    ] = None,
     test: Annotated[Path | None, typer.Option(help="Held-out data scored once, at the end.")] = None,
     source: Annotated[
         str | None,
@@ -43,25 +47,39 @@ def command(
     ] = None,
     vocabulary: Annotated[
         Path | None,
-        typer.Option(help="vocab.txt; [dim]else the source's own, or counted from --train.[/dim]", rich_help_panel=START),
+        typer.Option(
+            help="vocab.txt; [dim]else the source's own, or counted from --train.[/dim]", rich_help_panel=START
+        ),
     ] = None,
     text_column: options.TextColumn = None,
     pair_column: options.PairColumn = None,
     label_column: options.LabelColumn = None,
     format: options.Format = None,
     columns: options.Columns = None,
+    encoding: options.Encoding = "utf-8",
+    quoting: options.Quoting = None,
+    skip_empty: options.SkipEmpty = False,
     multi_label: Annotated[
-        bool, typer.Option("--multi-label", help="A text has any number of labels: a list, or a,b,c in a table.", rich_help_panel=options.DATA)
+        bool,
+        typer.Option(
+            "--multi-label",
+            help="A text has any number of labels: a list, or a,b,c in a table.",
+            rich_help_panel=options.DATA,
+        ),
     ] = False,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training data.", rich_help_panel=LEARN)] = 3,
     batch_size: Annotated[int, typer.Option(min=1, help="Texts per step.", rich_help_panel=LEARN)] = 32,
     learning_rate: Annotated[
         float | None,
-        typer.Option(help="Peak rate. [dim]5e-5 for pretrained weights, 1e-3 tiny, 5e-4 small, 1e-4 base.[/dim]", rich_help_panel=LEARN),
+        typer.Option(
+            help="Peak rate. [dim]5e-5 for pretrained weights, 1e-3 tiny, 5e-4 small, 1e-4 base.[/dim]",
+            rich_help_panel=LEARN,
+        ),
     ] = None,
     max_length: Annotated[int, typer.Option(help="Longest input in tokens.", rich_help_panel=LEARN)] = 128,
     transform: Annotated[
-        list[str] | None, typer.Option(help="A training trick, such as fgm=0.5; may be given several times.", rich_help_panel=LEARN)
+        list[str] | None,
+        typer.Option(help="A training trick, such as fgm=0.5; may be given several times.", rich_help_panel=LEARN),
     ] = None,
     class_weights: Annotated[
         str | None,
@@ -70,9 +88,12 @@ def command(
     precision: Annotated[str, typer.Option(help="float32 or mixed_bfloat16.", rich_help_panel=LEARN)] = "float32",
     seed: Annotated[int, typer.Option(help="The same seed and data give the same run.", rich_help_panel=RUN)] = 0,
     save_every: Annotated[
-        int | None, typer.Option(min=1, help="Steps between resume points. [dim]One after each epoch.[/dim]", rich_help_panel=RUN)
+        int | None,
+        typer.Option(min=1, help="Steps between resume points. [dim]One after each epoch.[/dim]", rich_help_panel=RUN),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on exactly where a stopped run was.", rich_help_panel=RUN)] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on exactly where a stopped run was.", rich_help_panel=RUN)
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the run that is in --output.", rich_help_panel=RUN)
     ] = False,
@@ -87,7 +108,8 @@ def command(
         Settings(
             train=str(train), dev=_text(dev), test=_text(test), source=source, from_scratch=from_scratch,
             vocabulary=_text(vocabulary), text_column=text_column, pair_column=pair_column, label_column=label_column,
-            format=format, columns=options.split_names(columns), multi_label=multi_label, epochs=epochs,
+            format=format, columns=options.split_names(columns), encoding=encoding,
+            quoting=quoting, skip_empty=skip_empty, multi_label=multi_label, epochs=epochs,
             batch_size=batch_size, learning_rate=learning_rate, max_length=max_length, transforms=transform or [],
             class_weights=class_weights, precision=precision, seed=seed,
         ),

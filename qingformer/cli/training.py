@@ -25,8 +25,9 @@ def train_classifier(
     transforms = parse_transforms(settings.transforms)
     class_weights = parse_class_weights(settings.class_weights)
     columns = Columns(
-        settings.text_column, settings.pair_column, settings.label_column, settings.columns, settings.format
-    )
+        settings.text_column, settings.pair_column, settings.label_column, settings.columns, settings.format,
+        encoding=settings.encoding, quoting=settings.quoting, skip_empty=settings.skip_empty,
+    )  # fmt: skip
     parts = {
         name: read_examples(path, columns, multi_label=settings.multi_label)
         for name, path in (("train", settings.train), ("dev", settings.dev), ("test", settings.test))
@@ -47,7 +48,9 @@ def train_classifier(
                 seed=settings.seed, directory=output, save_every=save_every, resume=resume, progress=progress,
             )  # fmt: skip
     except TrainingInterrupted:
-        raise KeyboardInterrupt(f"stopped; to continue where it was, run the same command with --resume ({output})") from None
+        raise KeyboardInterrupt(
+            f"stopped; to continue where it was, run the same command with --resume ({output})"
+        ) from None
     out.print(f"trained in {time.perf_counter() - began:.1f} s", markup=False)
     _finish(classifier, parts.get("test"), output, settings.batch_size)
 

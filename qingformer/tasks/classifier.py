@@ -189,7 +189,7 @@ class TextClassifier:
         examples = self._read(train, columns, "training data")
         held_out = None if validation_data is None else self._read(validation_data, columns, "validation data")
         self._prepare(examples)
-        assert self.labels is not None and self.model is not None
+        assert self.labels is not None
         encoded = self._encode(examples)
         targets = label_targets(examples, self.labels, multi_label=self.multi_label)
         weights = row_weights(targets, self.labels, class_weights)
@@ -246,7 +246,9 @@ class TextClassifier:
         if isinstance(texts, Sequence) and not isinstance(texts, str) and len(texts) == 0:
             return []
         if isinstance(texts, str) and not os.path.exists(texts):
-            raise DataError(f"predict takes a list of texts or the path of a file; to predict one text write [{texts!r}]")
+            raise DataError(
+                f"predict takes a list of texts or the path of a file; to predict one text write [{texts!r}]"
+            )
         examples = texts if isinstance(texts, Examples) else read_examples(texts, columns, name="texts", labelled=False)
         return choose(
             self._probabilities(examples, batch_size, done), labels, multi_label=self.multi_label,
@@ -290,9 +292,7 @@ class TextClassifier:
             self.tokenizer = Tokenizer.from_vocabulary(count_vocabulary(texts), lowercase=True)
         if self.backbone is None:
             assert self._size is not None
-            self.backbone = new_backbone(
-                self._size, self.tokenizer, self.max_length, seed=self.seed, dtype=self._dtype
-            )
+            self.backbone = new_backbone(self._size, self.tokenizer, self.max_length, seed=self.seed, dtype=self._dtype)
         self._make_model()
 
     def _make_model(self) -> None:

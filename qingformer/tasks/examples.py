@@ -15,7 +15,8 @@ class Columns:
     """Which field of a row is what; what is None is found by the names that public data sets use.
 
     `names` are the fields of a CSV or TSV file without a header line, `format` is that of the file where its ending
-    does not tell, and `separator` divides several labels in one cell of a table.
+    does not tell, and `separator` divides several labels in one cell of a table. `encoding`, `quoting` and `skip_empty`
+    are those of `qingformer.data.read_classification`.
     """
 
     text: str | None = None
@@ -24,6 +25,9 @@ class Columns:
     names: Sequence[str] | None = None
     format: str | None = None
     separator: str = ","
+    encoding: str = "utf-8"
+    quoting: bool | None = None
+    skip_empty: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,9 @@ def _from_file(path: Path, columns: Columns, multi_label: bool, labelled: bool) 
         require_labels=labelled,
         format=columns.format,
         columns=columns.names,
+        encoding=columns.encoding,
+        quoting=columns.quoting,
+        skip_empty=columns.skip_empty,
     )
 
 
@@ -115,7 +122,9 @@ def _from_fields(row: Mapping[str, Any], columns: Columns, labelled: bool, where
     for column in wanted:
         if column not in row:
             listed = ", ".join(map(str, row)) or "none"
-            raise DataError(f"{where}: no field {column!r}; there are: {listed}; name the fields with columns=Columns(...)")
+            raise DataError(
+                f"{where}: no field {column!r}; there are: {listed}; name the fields with columns=Columns(...)"
+            )
     return row[text], row.get(pair), row[label] if labelled else None
 
 

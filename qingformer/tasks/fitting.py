@@ -109,7 +109,9 @@ def _fit_on_disk(
         **options,
     )
     if result.interrupted:
-        raise training.TrainingInterrupted(f"stopped by Ctrl-C; go on with fit(..., directory={str(directory)!r}, resume=True)")
+        raise training.TrainingInterrupted(
+            f"stopped by Ctrl-C; go on with fit(..., directory={str(directory)!r}, resume=True)"
+        )
     if result.best_epoch is not None:
         storage.read_weights(classifier, directory / BEST)
     else:

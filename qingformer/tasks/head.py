@@ -39,10 +39,22 @@ def new_backbone(size: str, tokenizer: Tokenizer, max_length: int, *, seed: int,
         max_position_embeddings=max(512, max_length),
         pad_token_id=tokenizer.pad_token_id,
     )
-    # A generator and not a number: with a number, matrices of one shape would all start equal.
-    generator = keras.random.SeedGenerator(seed)
-    initializer = keras.initializers.TruncatedNormal(stddev=config.initializer_range, seed=generator)
-    return Backbone(config, initializer=initializer, dtype=dtype)
+    return Backbone(config, initializer=SeededNormal(config.initializer_range, seed), dtype=dtype)
+
+
+class SeededNormal(keras.initializers.TruncatedNormal):
+    """The truncated normal for all matrices of a model, repeatable without seeding the whole process.
+
+    Layers clone their initialiser. A clone of one with a seed would give every matrix of one shape the same numbers, so
+    all clones are this one, and each matrix gets the next numbers of its generator.
+    """
+
+    def __init__(self, stddev: float, seed: int) -> None:
+        super().__init__(stddev=stddev, seed=keras.random.SeedGenerator(seed))
+
+    def clone(self) -> "SeededNormal":
+        """This very object."""
+        return self
 
 
 def reseed(model: keras.Model, seed: int) -> None:

@@ -20,7 +20,9 @@ def discover_labels(examples: Examples) -> list[str]:
     found = {label for example in examples for label in example.labels or ()}
     if len(found) < 2:
         held = f"only {next(iter(found))!r}" if found else "none"
-        raise DataError(f"{examples.name}: a classifier needs at least two labels, found {held}; check the label column")
+        raise DataError(
+            f"{examples.name}: a classifier needs at least two labels, found {held}; check the label column"
+        )
     if all(label.lstrip("-").isdecimal() for label in found):
         return sorted(found, key=lambda label: (int(label), label))
     return sorted(found)
@@ -33,7 +35,9 @@ def label_targets(examples: Examples, labels: Sequence[str], *, multi_label: boo
         DataError: a label is not among `labels`, a row has none, or several where one is expected.
     """
     index = {label: position for position, label in enumerate(labels)}
-    targets = np.zeros((len(examples), len(labels)) if multi_label else len(examples), "float32" if multi_label else "int32")
+    targets = np.zeros(
+        (len(examples), len(labels)) if multi_label else len(examples), "float32" if multi_label else "int32"
+    )
     for row, example in enumerate(examples):
         for label in example.labels or ():
             if label not in index:

@@ -27,15 +27,16 @@ def check_fit(backbone: Backbone, tokenizer: Tokenizer, max_length: int, source:
     config = backbone.config
     if tokenizer.vocab_size != config.vocab_size:
         raise ConfigError(
-            f"{source}: the vocabulary has {tokenizer.vocab_size} tokens but the weights have {config.vocab_size} rows; "
-            "use the vocab.txt that belongs to these weights"
+            f"{source}: the vocabulary has {tokenizer.vocab_size} tokens but the weights have {config.vocab_size} rows;"
+            " use the vocab.txt that belongs to these weights"
         )
     longest = config.max_position_embeddings
     if config.hierarchical_position is not None:
         longest *= longest
     if not 3 <= max_length <= longest:
         raise ConfigError(
-            f"max_length is {max_length}, but this model reads 3 to {longest} tokens; choose a length in between with max_length="
+            f"max_length is {max_length}, but this model reads 3 to {longest} tokens; "
+            "choose a length in between with max_length="
         )
 
 
@@ -83,7 +84,9 @@ def _read(path: Path, variables: dict[str, keras.Variable]) -> None:
     with open_checkpoint(path) as checkpoint:
         if set(checkpoint.names()) != set(variables):
             wrong = sorted(set(checkpoint.names()) ^ set(variables))
-            raise CheckpointError(f"{path}: does not fit the model at {', '.join(wrong[:3])}; it belongs to another model")
+            raise CheckpointError(
+                f"{path}: does not fit the model at {', '.join(wrong[:3])}; it belongs to another model"
+            )
         for name, variable in variables.items():
             found, wanted = tuple(checkpoint.shape(name)), tuple(variable.shape)
             if found != wanted:

@@ -1,0 +1,278 @@
+"""The classifier learns, repeats, resumes, survives saving, and refuses what does not fit."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+import qingformer.tasks.storage as storage
+from qingformer.errors import CheckpointError, ConfigError, DataError
+from qingformer.models import Backbone
+from qingformer.objectives import FGM
+from qingformer.tasks import Columns, TextClassifier, load
+from qingformer.training import TrainingInterrupted
+from tests.tasks.helpers import FIT, VOCABULARY, backbone, classifier, rows, tokenizer
+
+
+@pytest.fixture(scope="module")
+def trained():
+    made = classifier()
+    made.fit(rows(), **FIT)
+    return made
+
+
+def test_it_learns_what_can_be_learnt(trained):
+    report = trained.evaluate(rows(30, start=200))
+    assert report.accuracy == 1.0
+    assert report.confusion == ((10, 0, 0), (0, 10, 0), (0, 0, 10))
+    assert trained.labels == ["food", "music", "weather"]
+
+
+def test_predictions_are_in_order_and_equal_the_model(trained):
+    texts = ["我想听歌", "雨", "我要吃饭菜一二三四五我想要", "天气"] * 9
+    predictions = trained.predict(texts, batch_size=4)
+    for text, found in zip(texts, predictions):
+        encoding = trained.tokenizer.encode(text)
+        inputs = {
+            "token_ids": np.array([encoding.token_ids]),
+            "segment_ids": np.array([encoding.segment_ids]),
+            "padding_mask": np.ones((1, len(encoding.token_ids)), "int32"),
+        }
+        logits = keras.ops.convert_to_numpy(trained.model(inputs, training=False))[0]
+        wanted = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+        np.testing.assert_allclose([found.probabilities[label] for label in trained.labels], wanted, atol=2e-5)
+        assert found.label == trained.labels[int(wanted.argmax())]
+        assert found.probability == max(found.probabilities.values())
+    assert [p.label for p in predictions[:4]] == ["music", "weather", "food", "weather"]
+
+
+def test_predict_takes_one_text_none_and_no_probabilities(trained):
+    assert trained.predict([]) == []
+    (only,) = trained.predict(["想唱歌"], return_probabilities=False)
+    assert (only.label, only.probabilities) == ("music", None)
+    with pytest.raises(DataError, match="predict takes a list"):
+        trained.predict("唱歌")
+
+
+def test_predict_reads_a_file(trained, tmp_path):
+    path = tmp_path / "texts.jsonl"
+    path.write_text('{"text": "唱歌"}\n{"text": "下雨"}\n', encoding="utf-8")
+    assert [p.label for p in trained.predict(path)] == ["music", "weather"]
+
+
+def test_saved_and_loaded_it_says_the_same(trained, tmp_path):
+    trained.save(tmp_path / "model")
+    again = load(tmp_path / "model")
+    assert isinstance(again, TextClassifier)
+    assert (again.labels, again.max_length, again.multi_label) == (trained.labels, 16, False)
+    texts = [text for text, _ in rows(12)]
+    assert again.predict(texts) == trained.predict(texts)
+    assert Backbone.from_pretrained(tmp_path / "model").config == trained.backbone.config
+
+
+def test_saving_over_a_model_that_fails_leaves_the_old_one(trained, tmp_path, monkeypatch):
+    target = trained.save(tmp_path / "model")
+    before = {path.name: path.read_bytes() for path in target.iterdir()}
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(storage, "write_safetensors", full)
+    with pytest.raises(OSError, match="No space"):
+        classifier(labels=["a", "b"]).save(target)
+    assert {path.name: path.read_bytes() for path in target.iterdir()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("name", ["head.safetensors", "model.safetensors", "vocab.txt", "config.json", "task.json"])
+def test_a_missing_file_is_named(trained, tmp_path, name):
+    target = trained.save(tmp_path / "model")
+    (target / name).unlink()
+    if name == "vocab.txt":
+        (target / "tokenizer.json").unlink()
+    with pytest.raises(ValueError, match=name.split(".")[0]):
+        load(target)
+
+
+def test_labels_that_do_not_fit_the_head_are_refused(trained, tmp_path):
+    target = trained.save(tmp_path / "model")
+    task = json.loads((target / "task.json").read_text())
+    (target / "task.json").write_text(json.dumps(task | {"labels": ["a", "b"]}))
+    with pytest.raises(CheckpointError, match=r"classifier/.*shape.*files belong to different models"):
+        load(target)
+    (target / "task.json").write_text(json.dumps(task | {"colour": 1}))
+    with pytest.raises(ConfigError, match=r"task.json: unknown key 'colour'"):
+        load(target)
+
+
+def test_the_same_seed_is_the_same_run_and_another_is_not():
+    first, again, other = (classifier().fit(rows(), seed=seed, **FIT)["loss"] for seed in (5, 5, 6))
+    np.testing.assert_allclose(first, again, rtol=1e-6)
+    assert np.abs(np.array(first) - other).max() > 1e-3
+
+
+def test_a_run_that_was_stopped_goes_on_exactly(tmp_path):
+    options = FIT | {"save_every": 2}
+    whole = classifier().fit(rows(), rows(30, 200), directory=tmp_path / "whole", **options)
+
+    class StopOnce(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if stop and self.params and batch == 4 and self.seen:
+                raise TrainingInterrupted("test")
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.seen = True
+
+        seen = False
+
+    stop = True
+    with pytest.raises(TrainingInterrupted):
+        classifier().fit(rows(), rows(30, 200), directory=tmp_path / "cut", callbacks=[StopOnce()], **options)
+    stop = False
+    resumed = classifier().fit(
+        rows(), rows(30, 200), directory=tmp_path / "cut", resume=True, callbacks=[StopOnce()], **options
+    )
+    assert resumed.keys() == whole.keys()
+    for key, values in whole.items():
+        np.testing.assert_allclose(resumed[key], values, rtol=1e-5, atol=1e-6)
+    texts = [text for text, _ in rows(12)]
+    for left, right in zip(load(tmp_path / "whole").predict(texts), load(tmp_path / "cut").predict(texts)):
+        assert left.label == right.label
+        assert left.probability == pytest.approx(right.probability, abs=1e-5)
+
+
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_the_best_epoch_is_put_back(tmp_path, on_disk):
+    """The last epoch is trained with a rate that wrecks the model."""
+    held_out = rows(30, 200)
+    made = classifier()
+    rate = keras.callbacks.LearningRateScheduler(lambda epoch: 1e-2 if epoch < 4 else 10.0)
+    options = FIT | {"optimizer": keras.optimizers.Adam(1e-2), "callbacks": [rate]}
+    if on_disk:
+        options["directory"] = tmp_path / "run"
+    curve = made.fit(rows(), held_out, **options)
+    best = max(curve["val_accuracy"])
+    assert best != curve["val_accuracy"][-1], "the run must get worse for this test to say anything"
+    assert made.evaluate(held_out).accuracy == pytest.approx(best)
+
+
+def test_of_a_pair_the_second_text_is_read_as_such():
+    """The label is that of the second text; the first is of another one."""
+    pairs = [(other, text, label) for (text, label), (other, _) in zip(rows(), rows(start=31))]
+    made = classifier()
+    made.fit(pairs, **FIT | {"epochs": 8})
+    assert made.evaluate(pairs).accuracy > 0.95
+    assert made.evaluate([(text, other, label) for other, text, label in pairs]).accuracy < 0.5
+
+
+def test_several_labels_a_text():
+    def both(first, second):
+        return (first[0] + second[0], sorted({first[1], second[1]}))
+
+    data = [both(a, b) for a, b in zip(rows(90), rows(90, 31))] + [(text, [label]) for text, label in rows(30)]
+    made = classifier(multi_label=True)
+    made.fit([*data, ("一二", [])], data, **FIT | {"epochs": 12})
+    assert made.evaluate(data).subset_accuracy > 0.9
+    assert set(made.predict(["歌曲天气"])[0].labels) == {"music", "weather"}
+    assert made.predict(["歌曲天气"], threshold=1.0)[0].labels == ()
+
+
+def test_fgm_changes_the_run():
+    plain = classifier().fit(rows(), **FIT)["loss"]
+    adversarial = classifier().fit(rows(), transforms=[FGM(0.5)], **FIT)["loss"]
+    assert adversarial[0] > plain[0]
+
+
+def test_class_weights_change_the_loss():
+    data = rows(60) + [("天晴", "weather")] * 60
+    plain = classifier().fit(data, **FIT)["loss"]
+    balanced = classifier().fit(data, class_weights="balanced", **FIT)["loss"]
+    assert abs(plain[0] - balanced[0]) > 1e-3
+
+
+def test_over_long_texts_are_cut_and_reported():
+    made = classifier(max_length=8)
+    made.fit([*rows(), ("一二三四五我想要天气", "weather")], **FIT | {"epochs": 1})
+    assert "item 97: the text has 12 tokens and was cut to 8" in made.cut["training data"]
+    assert "1 of 97" in made.cut["training data"]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ([("天", "a"), ("气",)], r"training data, item 2: expected \(text, label\)"),
+        ([("天", "a"), (3, "b")], r"training data, item 2: the text is 3"),
+        ([("天", "a"), ("气", None)], r"training data, item 2: the label is None"),
+        ([("天", "a"), ("气", "a")], r"training data: .*at least two labels, found only 'a'"),
+        ([], "training data: no examples"),
+        (
+            [{"text": "天", "label": "a"}, {"txt": "气", "label": "b"}],
+            r"item 2: no field 'text'; there are: txt, label",
+        ),
+    ],
+)
+def test_bad_training_data_is_named(data, message):
+    with pytest.raises(DataError, match=message):
+        classifier().fit(data, verbose=0)
+
+
+def test_an_unknown_label_is_named_with_its_line(trained, tmp_path):
+    path = tmp_path / "test.jsonl"
+    path.write_text('{"s": "天气", "y": "weather"}\n\n{"s": "天气", "y": "sport"}\n', encoding="utf-8")
+    columns = Columns(text="s", label="y")
+    with pytest.raises(DataError, match=r"test.jsonl, line 3: label 'sport' is not known.*food, music, weather"):
+        trained.evaluate(path, columns=columns)
+
+
+def test_a_vocabulary_of_another_model_is_refused(tmp_path):
+    from qingformer.tokenization import Tokenizer
+
+    backbone().save_pretrained(tmp_path / "bert", tokenizer=tokenizer())
+    (tmp_path / "other.txt").write_text("\n".join(VOCABULARY[:-1]) + "\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"other.txt: the vocabulary has 24 tokens but the weights have 25 rows"):
+        TextClassifier.from_pretrained(tmp_path / "bert", vocabulary=tmp_path / "other.txt", max_length=16)
+    with pytest.raises(ConfigError, match="24 tokens"):
+        TextClassifier(backbone(), Tokenizer.from_vocabulary(VOCABULARY[:-1]), max_length=16)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: classifier(max_length=64), r"max_length is 64.*3 to 32"),
+        (lambda: classifier(labels=["a", "a"]), "'a' occurs twice"),
+        (lambda: classifier(labels=["a"]), "at least two"),
+        (lambda: classifier(labels="ab"), "list of labels"),
+        (lambda: classifier(dropout=1.5, labels=["a", "b"]), "dropout is 1.5"),
+        (lambda: TextClassifier.from_scratch("huge"), r"'huge' is not known; choose one of tiny, small, base"),
+        (lambda: TextClassifier(None, None), "from_scratch"),
+        (lambda: classifier().predict(["天"]), "call fit"),
+        (lambda: classifier().save("never"), "nothing to save"),
+        (lambda: classifier().fit(rows(), resume=True, verbose=0), "need a directory"),
+        (lambda: classifier().fit(rows(), epochs=0, verbose=0), "epochs is 0"),
+        (lambda: classifier().fit(rows(), class_weights={"x": 1.0}, verbose=0), "names 'x', which is no label"),
+    ],
+)
+def test_arguments_that_cannot_be_are_named(make, message):
+    with pytest.raises(ConfigError, match=message):
+        make()
+
+
+def test_a_family_without_pooler_uses_the_first_position():
+    made = TextClassifier(backbone(pooler=False), tokenizer(), max_length=16)
+    made.fit(rows(), **FIT)
+    assert made.evaluate(rows(30, 200)).accuracy > 0.9
+
+
+def test_from_scratch_counts_its_vocabulary():
+    made = TextClassifier.from_scratch("tiny", max_length=16)
+    made.fit(rows(48), **FIT | {"epochs": 1, "learning_rate": None})
+    assert set("天气歌曲") <= set(made.tokenizer.vocabulary)
+    assert made.backbone.config.vocab_size == made.tokenizer.vocab_size
+
+
+def test_half_precision_trains():
+    made = TextClassifier.from_scratch("tiny", VOCABULARY, max_length=16, dtype="mixed_bfloat16")
+    curve = made.fit(rows(), **FIT | {"learning_rate": 1e-3, "epochs": 6})
+    assert made.backbone.token_embedding.compute_dtype == "bfloat16"
+    assert curve["loss"][-1] < 0.7 * curve["loss"][0]

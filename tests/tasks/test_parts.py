@@ -1,0 +1,122 @@
+"""Labels, schedule, vocabulary and batch widths, each against a plainer account of what it should be."""
+
+import doctest
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qingformer.data import TextExample
+from qingformer.errors import ConfigError, TokenizerError
+from qingformer.tasks import encoding, schedule, scratch
+from qingformer.tasks.examples import Examples, read_examples
+from qingformer.tasks.head import reseed
+from qingformer.tasks.labels import discover_labels, label_targets, row_weights
+from qingformer.tasks.prediction import choose
+from qingformer.tokenization import Tokenizer
+from tests.tasks.helpers import backbone
+
+
+def examples(*labels):
+    return Examples("train.tsv", [TextExample("x", None, (label,), line=i) for i, label in enumerate(labels, 1)], True)
+
+
+def test_labels_are_sorted_by_value_or_code_point_whatever_the_order_of_rows():
+    assert discover_labels(examples("10", "9", "-1", "9")) == ["-1", "9", "10"]
+    assert discover_labels(examples("b", "10", "a")) == ["10", "a", "b"]
+
+
+def test_targets_of_one_and_of_several_labels():
+    data = read_examples([("x", ["a", "c"]), ("x", "b"), ("x", [])], multi_label=True)
+    assert label_targets(data, ["a", "b", "c"], multi_label=True).tolist() == [[1, 0, 1], [0, 1, 0], [0, 0, 0]]
+    assert label_targets(examples("b", "a"), ["a", "b"], multi_label=False).tolist() == [1, 0]
+
+
+def test_weights_by_label_and_balanced():
+    targets = np.array([0, 0, 0, 1], "int32")
+    assert row_weights(targets, ["a", "b"], {"b": 3.0}).tolist() == [1, 1, 1, 3]
+    balanced = row_weights(targets, ["a", "b"], "balanced")
+    assert balanced[:3].sum() == pytest.approx(balanced[3:].sum())
+    assert row_weights(targets, ["a", "b"], None) is None
+    with pytest.raises(ConfigError, match="positive"):
+        row_weights(targets, ["a", "b"], {"a": 0.0})
+    with pytest.raises(ConfigError, match="one label per text"):
+        row_weights(np.zeros((2, 2), "float32"), ["a", "b"], "balanced")
+
+
+@pytest.mark.parametrize(("warm", "total"), [(4, 10), (1, 5), (3, 3)])
+def test_warm_up_rises_to_the_peak_and_falls_to_nothing(warm, total):
+    rates = [float(schedule.LinearWarmup(0.5, warm, total)(step)) for step in range(total + 2)]
+    assert max(rates) <= 0.5 + 1e-7
+    assert rates[0] == pytest.approx(0.5 / warm)
+    assert rates[total:] == [0.0, 0.0]
+    if warm < total:
+        assert rates[warm] == pytest.approx(0.5)
+        assert all(later < earlier for earlier, later in zip(rates[warm:total], rates[warm + 1 : total + 1]))
+
+
+def test_schedule_survives_serialisation():
+    one = schedule.LinearWarmup(0.5, 3, 9)
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(one))
+    assert again.get_config() == {"peak": 0.5, "warmup_steps": 3, "total_steps": 9}
+
+
+def test_biases_and_norms_do_not_decay():
+    model = backbone()
+    optimizer = schedule.default_optimizer(1e-3, 10)
+    optimizer.build(model.trainable_variables)
+    decaying = {v.path for v in model.trainable_variables if optimizer._use_weight_decay(v)}
+    assert any(path.endswith("kernel") for path in decaying)
+    assert not [path for path in decaying if path.endswith(("bias", "gamma", "beta"))]
+
+
+@given(st.lists(st.text(alphabet="天地人abcAB 1,。é", max_size=12), max_size=8))
+def test_every_text_is_spelt_without_unknown_tokens_by_its_own_vocabulary(texts):
+    try:
+        vocabulary = scratch.count_vocabulary(texts)
+    except TokenizerError:
+        assert not "".join(texts).strip()
+        return
+    assert len(set(vocabulary)) == len(vocabulary)
+    assert vocabulary == scratch.count_vocabulary(reversed(texts))
+    tokenizer = Tokenizer.from_vocabulary(vocabulary)
+    for text in texts:
+        assert "[UNK]" not in tokenizer.encode(text).tokens
+
+
+def test_vocabulary_keeps_frequent_words_and_its_size():
+    texts = ["hello 天", "hello 天"] * 3
+    assert "hello" in scratch.count_vocabulary(texts)
+    assert "hello" not in scratch.count_vocabulary(texts, min_word_count=7)
+    assert len(scratch.count_vocabulary(texts, max_size=7)) == 7
+
+
+def test_choice_of_labels():
+    table = np.array([[0.1, 0.6, 0.3], [0.4, 0.2, 0.4]], "float32")
+    one = choose(table, "abc", multi_label=False, threshold=0.9, with_all=False)
+    assert [p.labels for p in one] == [("b",), ("a",)]
+    several = choose(table, "abc", multi_label=True, threshold=0.3, with_all=True)
+    assert [p.labels for p in several] == [("b", "c"), ("a", "c")]
+    assert several[1].probabilities == pytest.approx({"a": 0.4, "b": 0.2, "c": 0.4})
+
+
+def test_random_generators_follow_the_seed_and_differ_from_each_other():
+    def states(seed):
+        reseed(model, seed)
+        return [
+            tuple(keras.ops.convert_to_numpy(v.value).tolist())
+            for v in model.variables
+            if v.path.endswith("seed_generator_state")
+        ]
+
+    model = backbone()
+    assert len(states(1)) > 1
+    assert len(set(states(1))) == len(states(1))
+    assert states(1) == states(1) != states(2)
+
+
+@pytest.mark.parametrize("module", [encoding, schedule, scratch])
+def test_docstring_examples_run(module):
+    assert doctest.testmod(module, extraglobs={"LinearWarmup": schedule.LinearWarmup}).failed == 0
