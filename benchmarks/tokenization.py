@@ -1,8 +1,10 @@
-"""How fast is the tokenizer beside the bare Rust library: python benchmarks/tokenization.py --vocabulary vocab.txt --data FILE...
+"""How fast is the tokenizer beside the bare Rust library?
 
-Both sides encode every text of the files with the same algorithm and the same truncation, on all cores, and hand out the
-token ids (and, in the second row, the offsets too) as Python lists. The sides take turns on slices of the data; of each
-slice the least time counts, and these are added up, so that a passing load on the machine does not decide the ratio.
+python benchmarks/tokenization.py --vocabulary vocab.txt --data FILE...
+
+Both sides encode every text of the files with the same algorithm and truncation, on all cores, and hand out the
+token ids (and, in the second row, the offsets too) as Python lists. The sides take turns on slices of the data; of
+each slice the least time counts, and these are added up: a passing load on the machine does not decide the ratio.
 """
 
 import argparse
@@ -102,8 +104,8 @@ def main():
     ours = Tokenizer.from_pretrained(arguments.vocabulary, lowercase=True)
     bare = bare_tokenizer(arguments.vocabulary, arguments.max_length)
     characters = sum(map(len, texts))
-    print(f"{len(texts):,} texts, {characters:,} characters, max_length {arguments.max_length}, {os.cpu_count()} cores, "
-          f"slices of {arguments.slice:,}, least of {arguments.repeats} turns")
+    print(f"{len(texts):,} texts, {characters:,} characters, max_length {arguments.max_length}, "
+          f"{os.cpu_count()} cores, slices of {arguments.slice:,}, least of {arguments.repeats} turns")
     print(f"{'task':32}{'ours s':>10}{'bare s':>10}{'ours texts/s':>15}{'ours / bare rate':>18}")
     for name, (our_side, bare_side) in sides(ours, bare, arguments.max_length).items():
         mine, theirs = measure(our_side, bare_side, texts, arguments.repeats, arguments.slice)

@@ -1,4 +1,4 @@
-"""Write tests/fixtures/tokenization/bert.json: what `transformers` makes of our own odd texts over our own small vocabulary.
+"""Write tests/fixtures/tokenization/bert.json: what `transformers` makes of our own odd texts and small vocabulary.
 
 Run from the repository root with `transformers` installed: python scripts/make_fixtures_tokenization.py
 """

@@ -36,9 +36,9 @@ def find_source(source: str | os.PathLike[str]) -> Source:
     if str(source).startswith("hf://"):
         from qingformer.checkpoints import locate  # only here: local sources need no hub
 
-        located = locate(str(source))
+        located = locate(str(source), need=["vocabulary"])  # and not the weights
         return _from_directory(Path(located.directory), str(source))
-    path = Path(source)
+    path = Path(source).expanduser()
     if path.is_dir():
         return _from_directory(path, str(path))
     if Path(f"{path}.index").is_file() or (path.suffix in _WEIGHT_SUFFIXES and path.is_file()):

@@ -5,25 +5,36 @@ longest vocabulary entry again and again. Special tokens in the text are ordinar
 """
 
 import unicodedata
+from functools import cache
 
 IDEOGRAPHS = [
-    range(0x4E00, 0xA000), range(0x3400, 0x4DC0), range(0x20000, 0x2A6E0), range(0x2A700, 0x2B740),
-    range(0x2B740, 0x2B820), range(0x2B820, 0x2CEB0), range(0xF900, 0xFB00), range(0x2F800, 0x2FA20),
+    range(0x4E00, 0xA000),
+    range(0x3400, 0x4DC0),
+    range(0x20000, 0x2A6E0),
+    range(0x2A700, 0x2B740),
+    range(0x2B740, 0x2B820),
+    range(0x2B820, 0x2CEB0),
+    range(0xF900, 0xFB00),
+    range(0x2F800, 0x2FA20),
 ]
 
 
+@cache
 def is_space(char):
     return char in " \t\n\r" or unicodedata.category(char) == "Zs"
 
 
+@cache
 def is_control(char):
     return char not in "\t\n\r" and unicodedata.category(char).startswith("C")
 
 
+@cache
 def is_ideograph(char):
     return any(ord(char) in block for block in IDEOGRAPHS)
 
 
+@cache
 def is_punctuation(char):
     printable_ascii = "!" <= char <= "~" and not char.isalnum()
     return printable_ascii or unicodedata.category(char).startswith("P")
@@ -67,11 +78,11 @@ def wordpiece(word, vocabulary, limit=100):
     tokens, start = [], 0
     while start < len(word):
         mark = "##" if start else ""
-        ends = [end for end in range(len(word), start, -1) if mark + word[start:end] in vocabulary]
-        if not ends:
+        end = next((end for end in range(len(word), start, -1) if mark + word[start:end] in vocabulary), None)
+        if end is None:
             return ["[UNK]"]
-        tokens.append(mark + word[start : ends[0]])
-        start = ends[0]
+        tokens.append(mark + word[start:end])
+        start = end
     return tokens
 
 
@@ -81,7 +92,7 @@ def tokenize(text, vocabulary, lowercase=True):
 
 
 def truncate_pair(first, second, budget):
-    """Take tokens off the end of the longer list until both fit; when equally long, off the one that was shorter at first."""
+    """Take tokens off the longer list until both fit; if equally long, off the one shorter at first."""
     first, second = list(first), list(second)
     tie = second if len(first) > len(second) else first
     while len(first) + len(second) > budget:

@@ -1,48 +1,51 @@
-"""Texts for the tests: our own odd ones, a vocabulary that covers them, and the real data sets where they are at hand."""
+"""Texts for the tests: our own odd ones, a vocabulary that covers them, and the real data sets if they are at hand."""
 
 import csv
 import gzip
 import json
 import lzma
 import string
+import unicodedata
 
 from hypothesis import strategies as st
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 _IDEOGRAPHS = "今天气不错我们的中文和英混排苹果香蕉价格元二三十学习机器人说好吗北京"
-_WORDS = ["the", "wea", "##ther", "is", "un", "##able", "naive", "token", "##izer", "##izers", "hello", "world", "ab", "##cd"]
+_WORDS = ["the", "wea", "##ther", "is", "un", "##able", "naive", "token", "##izer", "##izers", "hello", "world",
+          "ab", "##cd"]
 _SIGNS = "，。！？：；（）《》“”、—…·①②αβγσςλ한ｆｕｌﬁߛ€🙂😂🚀が゛Iiİıßøñ"
 _JAMO = "\u1112\u1161\u11ab"
 
 ODD_TEXTS = [
-    "", "   ", "\t\n\r ", "今天天气不错", "Hello, World! it's 3.14", "ＦＵＬＬ　ｗｉｄｔｈ，全角", "rΣ ΣΑΣ Σ", "İstanbul DİYARBAKIR ıI",
-    "a\x00b\x07c\ufffdd\u200de\u200b", "e\u0301 é ñandú Ångström", "한글 조각", "👨‍👩‍👧‍👦家庭🇨🇳", "𠀀𠮷野家 𪛖 \U0002f800",
-    "价格:3.5元/斤(约$0.50)", "a—b–c…d·e", "[MASK] [mask] [SEP]x[CLS]", "学##习 ##ing", "x" * 99 + " " + "x" * 100 + " " + "x" * 101,
-    "\u00a0no\u00a0break\u2003em\u3000cjk\u2028line", "ﬁne ﷺ ℃ ½ Ⅷ", "mixed中文and英文123混排", "\u0301\u0302", "\ufeffbom", "a\u00adb",
+    "", "   ", "\t\n\r ", "今天天气不错", "Hello, World! it's 3.14", "ＦＵＬＬ　ｗｉｄｔｈ，全角", "rΣ ΣΑΣ Σ",
+    "İstanbul DİYARBAKIR ıI",
+    "a\x00b\x07c\ufffdd\u200de\u200b", "e\u0301 é ñandú Ångström", "한글 조각",
+    "👨‍👩‍👧‍👦家庭🇨🇳", "𠀀𠮷野家 𪛖 \U0002f800",
+    "价格:3.5元/斤(约$0.50)", "a—b–c…d·e", "[MASK] [mask] [SEP]x[CLS]",
+    "学##习 ##ing",
+    "x" * 99 + " " + "x" * 100 + " " + "x" * 101,
+    "\u00a0no\u00a0break\u2003em\u3000cjk\u2028line", "ﬁne ﷺ ℃ ½ Ⅷ",
+    "mixed中文and英文123混排", "\u0301\u0302", "\ufeffbom", "a\u00adb",
 ]
 
 
 def small_vocabulary():
     """Special tokens, every printable ASCII sign with and without mark, some words, ideographs and other scripts."""
-    letters = [sign for sign in string.printable.strip()]
+    letters = list(string.printable.strip())
     others = list(_IDEOGRAPHS + _SIGNS + _JAMO)
     marked = ["##" + sign for sign in letters + others]
     return list(dict.fromkeys(SPECIAL + letters + _WORDS + others + marked))
 
 
-# Characters as old as Unicode 3.2, on whose classes all tables agree (the Rust library's are of version 8), and without
-# those that were reclassified since, see test_wordpiece.
-RECLASSIFIED = "\u166d\u1734"
-
-
 def is_old(char):
-    import unicodedata
-
-    return unicodedata.ucd_3_2_0.category(char) not in ("Cn", "Cs") and char not in RECLASSIFIED
+    """Whether the class is the same since Unicode 3.2: there all tables agree (the Rust library's are of version 8)."""
+    old = unicodedata.ucd_3_2_0.category(char)
+    return old not in ("Cn", "Cs") and old == unicodedata.category(char)
 
 
 old_characters = st.characters(exclude_categories=["Cs", "Cn"]).filter(is_old)
-vocabulary_characters = st.sampled_from("".join(dict.fromkeys("".join(small_vocabulary()).replace("##", ""))) + "   \t\u3000\x00\u0301")
+_covered = "".join(dict.fromkeys("".join(small_vocabulary()).replace("##", "")))
+vocabulary_characters = st.sampled_from(_covered + "   \t\u3000\x00\u0301")
 mixed_texts = st.text(st.one_of(vocabulary_characters, vocabulary_characters, old_characters), max_size=40)
 
 DATA_SETS = {
@@ -81,5 +84,6 @@ def _texts(file, form):
         for row in rows:
             yield from (value for value in row.values() if isinstance(value, str))
     else:
-        for row in csv.reader(file, delimiter="\t" if form == "tsv" else ",", quoting=csv.QUOTE_NONE if form == "tsv" else 0):
+        tabs = {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
+        for row in csv.reader(file, **(tabs if form == "tsv" else {})):
             yield from row

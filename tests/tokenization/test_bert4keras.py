@@ -1,4 +1,4 @@
-"""The cases computed with the original toolkit: equal but for differences that are named here and checked one by one."""
+"""The cases computed with the original toolkit: equal but for differences named here and checked one by one."""
 
 import json
 import re
@@ -132,8 +132,8 @@ def test_cut_single_texts(load, name):
 
 @pytest.mark.parametrize("name", ["bert_base_chinese_lower", "wobert_plus_jieba"])
 def test_pairs(load, name):
-    """Two differences. Of two equally long texts the original always cuts the first, we the one that was shorter at first
-    (as the Rust library; Google cuts the second). And its layout "S*E*ES" keeps a second [CLS], which BERT's has not.
+    """Two differences. Of two equally long texts the original always cuts the first, we the one that was shorter at
+    first (as the Rust library; Google cuts the second). And its layout "S*E*ES" has a second [CLS], BERT's has not.
     """
     tokenizer, cases = load(name)
     equal = tied = 0
@@ -172,7 +172,7 @@ def _original_cut(first, second, pair):
 
 
 def test_long_words(load, shared):
-    """Oddity 24: over 200 characters, or without a match, the whole word is one (unknown) token; `transformers` says 100."""
+    """Oddity 24: over 200 characters, or without a match, a word is one (unknown) token; `transformers` says 100."""
     tokenizer, _ = load("bert_english_uncased")
     default = Tokenizer.from_pretrained(shared / "vocab" / FILES["bert_english_uncased"][0])
     for length, google, ours in [(100, False, False), (101, False, True), (200, False, True), (201, True, True)]:
@@ -183,7 +183,7 @@ def test_long_words(load, shared):
 
 
 def test_words_of_every_case(load, shared):
-    """One difference: ours are cut from the cleaned text, where control characters are gone and every space is plain."""
+    """One difference: ours are cut from the cleaned text, without control characters and with plain spaces."""
     import jieba
 
     _, cases = load("wobert_plus_jieba")

@@ -18,7 +18,8 @@ OPTIONS = {
     "words": {"lowercase": True, "pre_tokenize": lambda text: [text[:3], text[3:4], text[4:]]},
 }
 TOKENIZERS = {
-    name: Tokenizer.from_vocabulary(VOCABULARY, split_special_tokens=True, **options) for name, options in OPTIONS.items()
+    name: Tokenizer.from_vocabulary(VOCABULARY, split_special_tokens=True, **options)
+    for name, options in OPTIONS.items()
 }
 
 

@@ -91,10 +91,12 @@ def test_slow_algorithm_of_transformers(shared, tmp_path, data_set, transformers
 
 @pytest.mark.parametrize("options", [
     {}, {"lowercase": False}, {"strip_accents": False}, {"tokenize_chinese_chars": False}, {"max_word_length": 7},
-    {"special_tokens": {"cls_token": None, "sep_token": None}}, {"special_tokens": {"bos_token": "今", "tag_token": "天"}},
+    {"special_tokens": {"cls_token": None, "sep_token": None}},
+    {"special_tokens": {"bos_token": "今", "tag_token": "天"}},
 ])
 def test_transformers_reads_what_we_save(tmp_path, transformers, options):
-    ours = Tokenizer.from_vocabulary(small_vocabulary(), **options).add_tokens(["<e1>"]).add_tokens(["<e2>"], special=True)
+    ours = Tokenizer.from_vocabulary(small_vocabulary(), **options)
+    ours = ours.add_tokens(["<e1>"]).add_tokens(["<e2>"], special=True)
     ours.save_pretrained(tmp_path)
     theirs = transformers.AutoTokenizer.from_pretrained(str(tmp_path))
     assert len(theirs) == ours.vocab_size

@@ -1,5 +1,7 @@
 """Truncation equals the obvious algorithm: take tokens off, one by one, until the text fits."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -67,6 +69,14 @@ def test_settings_do_not_leak_into_the_next_call():
     assert TOKENIZER.encode("今天天气不错", max_length=3, add_special_tokens=False).tokens == ["今", "天", "天"]
 
 
+def test_threads_do_not_disturb_each_other():
+    def lengths(max_length):
+        return {len(TOKENIZER.encode("今天天气不错我们的中文" * 3, max_length=max_length)) for _ in range(300)}
+
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(lengths, range(5, 17))) == [{max_length} for max_length in range(5, 17)]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -74,7 +84,7 @@ def test_settings_do_not_leak_into_the_next_call():
         ({"max_length": 0}, "max_length=0 leaves no room"),
         ({"max_length": -5, "add_special_tokens": False}, "max_length=-5"),
         ({"max_length": 4.5}, "max_length: expected a whole number"),
-        ({"truncation": "longest"}, "truncation: expected one of longest_first, only_first, only_second, not 'longest'"),
+        ({"truncation": "longest"}, "truncation: expected one of longest_first, only_first, only_second"),
         ({"max_length": 4, "truncation_side": "middle"}, "truncation_side: expected one of right, left"),
         ({"max_length": 5, "pair": "今天天气不错", "truncation": "only_first"}, "use truncation='longest_first'"),
     ],

@@ -17,7 +17,7 @@ TOKENIZERS = {
 
 
 def _has_final_sigma(text, lowercase):
-    """Python lower-cases a capital sigma at the end of a word to another letter than elsewhere; the Rust library does not."""
+    """Python lower-cases a capital sigma at the end of a word to another letter; the Rust library does not."""
     return lowercase and "Σ" in text
 
 
