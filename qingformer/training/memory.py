@@ -12,6 +12,7 @@ from qingformer.training.errors import TrainingStateError
 FORMAT = 1
 
 _KEYS = {"format": int, "epoch": int, "batch": int, "step": int, "epoch_logs": list, "companions": list}
+_KEYS |= {"optimizer": str, "variables": list}
 # What these callbacks of Keras remember between epochs; they forget it in `on_train_begin`.
 _MEMORY = {
     keras.callbacks.EarlyStopping: ("wait", "best", "best_epoch", "stopped_epoch"),

@@ -18,7 +18,14 @@ from qingformer.training.memory import (
     remember_all,
 )
 from qingformer.training.steps import Logs, OrderedSteps
-from qingformer.training.storage import check_same, describe, read_values, variables_of, write_values
+from qingformer.training.storage import (
+    check_same,
+    describe,
+    optimizer_name,
+    read_values,
+    variables_of,
+    write_values,
+)
 
 _VALUES, _INFO = "values.npz", "state.json"
 
@@ -78,6 +85,7 @@ class TrainingState(OrderedSteps):
             "batch": batch,
             "step": self.step,
             "epoch_logs": self.epoch_logs,
+            "optimizer": optimizer_name(self._model),
             "dataset": describe_dataset(self.dataset),
             "companions": [memory_of(c) for c in self.companions],
             "variables": describe(variables),
@@ -119,6 +127,8 @@ class TrainingState(OrderedSteps):
         check_dataset(info["dataset"], self.dataset, folder, within_epoch=batch > 0)
         self._build(model)
         variables = variables_of(model)
+        if info["optimizer"] != optimizer_name(model):
+            raise TrainingStateError(f"{folder}: saved with {info['optimizer']}, the model has {optimizer_name(model)}")
         check_same(info["variables"], variables, str(folder))
         read_values(folder / _VALUES, variables, ("trainable", "non_trainable", "optimizer"))
         self.start_from(info["step"], batch)

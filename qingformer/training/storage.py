@@ -51,6 +51,13 @@ def _bits(values: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(values).view(np.dtype(f"uint{8 * values.dtype.itemsize}"))
 
 
+def optimizer_name(model: keras.Model) -> str:
+    """Class of the optimizer, inside of a loss-scaling one its own."""
+    optimizer = model.optimizer
+    inner = getattr(optimizer, "inner_optimizer", None)
+    return type(optimizer).__name__ + (f"({type(inner).__name__})" if inner is not None else "")
+
+
 def check_same(saved: list[dict[str, Any]], variables: Variables, where: str) -> None:
     """Compare descriptions; the numbers that Keras appends to layer names (`dense_3`) may differ.
 
@@ -70,7 +77,10 @@ def check_same(saved: list[dict[str, Any]], variables: Variables, where: str) ->
 
 
 def _without_counters(entry: dict[str, Any]) -> dict[str, Any]:
-    return entry | {"path": re.sub(r"_\d+(?=[_/]|$)", "", str(entry["path"]))}
+    path = str(entry["path"])
+    if entry["group"] == "optimizer":  # what stands before depends on who created the variables, the first step or we
+        path = path.rsplit("/", 1)[-1]
+    return entry | {"path": re.sub(r"_\d+(?=[_/]|$)", "", path)}
 
 
 def _name(entry: dict[str, Any]) -> str:

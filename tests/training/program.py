@@ -66,10 +66,8 @@ def train(directory, resume=False, callbacks=(), transforms=(), **options):
     held_out, labels = examples(seed=1, count=16)
     validation = PaddedBatches(held_out, labels, batch_size=BATCH, buckets=(16,), shuffle=False)
     settings = {"epochs": EPOCHS, "save_every_steps": 3, "curve_every_steps": 1, "monitor": "val_loss"} | options
-    result = run(
-        model, batches(), directory=directory, resume=resume, validation_data=validation, callbacks=callbacks, **settings
-    )
-    return model, result
+    settings |= {"directory": directory, "resume": resume, "validation_data": validation, "callbacks": callbacks}
+    return model, run(model, batches(), **settings)
 
 
 def main():
