@@ -14,6 +14,8 @@ from qingformer.checkpoints.wire import printable
 from qingformer.errors import CheckpointError
 
 PathLike = str | os.PathLike[str]
+HUB_PREFIX = "hf://"
+"""How a source on the Hugging Face Hub begins."""
 
 
 class TensorRecord(Protocol):

@@ -21,9 +21,9 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from qingformer.checkpoints.checkpoint import HUB_PREFIX
 from qingformer.errors import CheckpointError
 
-HUB_PREFIX = "hf://"
 _SOURCE = re.compile(r"^hf://(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[^@\s]+))?$")
 _TIMEOUT = 20  # seconds for the list of files
 _CONFIG_PATTERNS = ("config.json", "bert_config.json", "*config*.json")

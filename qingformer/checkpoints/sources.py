@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from qingformer.checkpoints.checkpoint import PathLike
-from qingformer.checkpoints.hub import HUB_PREFIX, download
+from qingformer.checkpoints.checkpoint import HUB_PREFIX, PathLike
 from qingformer.checkpoints.tensor_bundle import bundle_prefix
 from qingformer.errors import CheckpointError
 from qingformer.files import read_json
@@ -82,6 +81,8 @@ def locate(source: PathLike, revision: str | None = None, *, need: Sequence[Kind
     """
     text = str(source)
     if text.startswith(HUB_PREFIX):
+        from qingformer.checkpoints.hub import download  # the client takes 0.1 s to import, local files do not need it
+
         return _in_directory(download(text, revision, need), need)
     if revision is not None:
         raise CheckpointError(f"{text}: a revision ({revision}) is for {HUB_PREFIX}org/name sources only")
