@@ -20,6 +20,7 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
     os.close(handle)
     temporary = Path(name)
+    temporary.chmod(0o666 & ~_umask())
     try:
         yield temporary
         os.replace(temporary, target)
@@ -36,6 +37,7 @@ def atomic_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
+    temporary.chmod(0o777 & ~_umask())
     try:
         yield temporary
         _swap(temporary, target)
@@ -48,13 +50,23 @@ def _swap(new: Path, target: Path) -> None:
         os.replace(new, target)
         return
     old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
-    os.replace(target, old / target.name)
+    kept = old / target.name
     try:
+        os.replace(target, kept)
         os.replace(new, target)
     except OSError:
-        os.replace(old / target.name, target)
+        if kept.exists():
+            os.replace(kept, target)
+        old.rmdir()
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _umask() -> int:
+    """The process's file mode mask: temporary files are private, what replaces them should be as any saved file."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

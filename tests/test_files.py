@@ -132,3 +132,16 @@ def test_all_errors_are_one_family():
     for error in (CheckpointError, ConfigError, DataError, TokenizerError):
         assert issubclass(error, QingFormerError)
         assert issubclass(error, ValueError)
+
+
+def test_saved_files_and_directories_have_the_usual_modes(tmp_path):
+    before = os.umask(0o022)
+    try:
+        with atomic_file(tmp_path / "file") as temporary:
+            temporary.write_text("x")
+        with atomic_directory(tmp_path / "directory"):
+            pass
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o644
+    assert (tmp_path / "directory").stat().st_mode & 0o777 == 0o755
