@@ -8,9 +8,9 @@ if TYPE_CHECKING:
 
 # Arguments of the library that the command line has under the same name.
 _OPTIONS = (
-    "text_column", "pair_column", "label_column", "format", "columns", "encoding", "quoting", "skip_empty",
-    "multi_label", "max_length", "epochs", "batch_size", "learning_rate", "class_weights", "seed", "save_every", "resume",
-)  # fmt: skip
+    "text_column pair_column label_column format columns encoding quoting skip_empty multi_label max_length epochs "
+    "batch_size learning_rate class_weights seed save_every resume"
+).split()
 
 
 def results() -> "Console":

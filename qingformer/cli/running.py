@@ -1,5 +1,6 @@
 """What verbs that run a model do first; imported only when they run."""
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
 
 def prepare() -> None:
     """Let compiled programs be found again by the next run; a home that cannot be written to is no reason to stop."""
+    # JAX complains when a program cannot be kept or read back; it compiles anew, which is all that matters here.
+    warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
     try:
         backend.enable_compilation_cache()
     except OSError:

@@ -51,6 +51,8 @@ def train_classifier(
         raise KeyboardInterrupt(
             f"stopped; to continue where it was, run the same command with --resume ({output})"
         ) from None
+    except OSError as problem:  # NumPy's writers do not say which file it was
+        raise OSError(problem.errno, problem.strerror or str(problem), problem.filename or str(output)) from problem
     out.print(f"trained in {time.perf_counter() - began:.1f} s", markup=False)
     _finish(classifier, parts.get("test"), output, settings.batch_size)
 

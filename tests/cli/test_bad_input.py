@@ -2,7 +2,7 @@
 
 import json
 import os
-import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -177,27 +177,26 @@ def test_debug_shows_the_exception(work, tmp_path):
     assert "Traceback" in done.stderr
 
 
-def test_disk_full_while_saving(work, tmp_path):
+@pytest.mark.skipif(os.name != "posix", reason="limits the size of files with ulimit")
+@pytest.mark.parametrize("verb", ["train", "convert"])
+def test_disk_full_while_saving(work, tmp_path, verb):
     """A limit on the size of files stands in for a full disk: the write itself fails, deep inside saving."""
-    backbone(hidden_size=64, intermediate_size=256).save_pretrained(tmp_path / "bert", tokenizer=tokenizer())
-    command = [
-        sys.executable,
-        "-m",
-        "qingformer",
-        "convert",
-        str(tmp_path / "bert"),
-        str(tmp_path / "new"),
-        "--to",
-        "tensorflow",
-    ]
-    done = subprocess.run(
-        command, capture_output=True, text=True, check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
-    )  # fmt: skip
+    big = {"hidden_size": 64, "intermediate_size": 256}
+    backbone(**big).save_pretrained(tmp_path / "bert", tokenizer=tokenizer())
+    new = tmp_path / "new"
+    command = {
+        "convert": ["convert", str(tmp_path / "bert"), str(new), "--to", "tensorflow"],
+        "train": [*train_arguments(work, new), "--source", str(tmp_path / "bert"), "--epochs", "1"],
+    }[verb]
+    limited = f"ulimit -f 100; exec {shlex.join([sys.executable, '-m', 'qingformer', *command])}"
+    done = subprocess.run(["bash", "-c", limited], capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert str(new.parent) in done.stderr
     assert "free some space" in done.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["bert"], "nothing half-written stays"
+    left = {path.relative_to(new).as_posix() for path in new.rglob("*") if path.is_file()} if new.exists() else set()
+    assert left <= {"run.json", "curve.jsonl"}, "nothing half-written stays"
+    assert not list(tmp_path.rglob("*.part"))
 
 
 def losses(folder):
