@@ -205,6 +205,18 @@ def test_loss_scale_does_not_change_the_perturbation(rows):
         np.testing.assert_allclose(b / 2.0**15, a, rtol=1e-5, atol=1e-8)
 
 
+def test_the_small_constant_of_the_norm_is_in_unscaled_units():
+    model = build()
+    model.compile("sgd", cross_entropy())
+    adversarial = FGM(0.5)(ModelObjective(model))
+    tiny = np.full((2, 2), 1e-8, "float32")  # of the size of the constant
+    (plain,) = values(adversarial._deltas([keras.ops.convert_to_tensor(tiny)], keras.ops.ones(())))
+    scaled = keras.ops.convert_to_tensor(tiny * 2.0**15)
+    (delta,) = values(adversarial._deltas([scaled], keras.ops.convert_to_tensor(np.float32(2.0**15))))
+    np.testing.assert_allclose(plain, 0.5 * tiny / (2e-8 + 1e-8), rtol=1e-5)
+    np.testing.assert_allclose(delta, plain, rtol=1e-5)
+
+
 def test_an_overflowed_gradient_perturbs_nothing(rows):
     model = build()
     model.compile("sgd", cross_entropy())
