@@ -68,6 +68,7 @@ def test_saving_and_reading_back(tmp_path, options):
     tokenizer = Tokenizer.from_vocabulary(VOCABULARY, **options)
     tokenizer.encode("今天天气", max_length=4)  # a truncation that must not be saved
     tokenizer.save_pretrained(tmp_path / "saved")
+    assert json.loads((tmp_path / "saved" / "tokenizer.json").read_text(encoding="utf-8"))["truncation"] is None
     again = Tokenizer.from_pretrained(tmp_path / "saved")
     assert again.special_tokens == tokenizer.special_tokens
     assert ids(again) == ids(tokenizer)
