@@ -15,7 +15,7 @@ if "keras" not in sys.modules:
 from qingformer.version import __version__
 
 if TYPE_CHECKING:
-    from qingformer import optimizers
+    import qingformer.optimizers as optimizers
     from qingformer.errors import QingFormerError
     from qingformer.models import (
         Backbone,

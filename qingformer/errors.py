@@ -2,7 +2,7 @@
 
 
 class QingFormerError(ValueError):
-    """Base of all errors that come from the input rather than from a bug; the command line turns it into exit code 2."""
+    """Base of the errors that come from the input, not from a bug; on the command line they are exit code 2."""
 
 
 class ConfigError(QingFormerError):

@@ -40,9 +40,10 @@ TRANSPOSE = Transpose()
 
 @dataclass(frozen=True)
 class Row:
-    """One variable: its path in the model, and in each format its name (None: it has no place there) and layout.
+    """One variable: its path in the model, and in each format its name (None: no place there) and layout.
 
-    Example: `Row("pooler/kernel", "bert/pooler/dense/kernel", "bert.pooler.dense.weight", huggingface_steps=(TRANSPOSE,))`
+    Example:
+        Row("pooler/kernel", "bert/pooler/dense/kernel", "bert.pooler.dense.weight", huggingface_steps=(TRANSPOSE,))
     """
 
     ours: str

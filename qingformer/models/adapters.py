@@ -69,7 +69,8 @@ def enable_lora(model: Any, rank: int, targets: Sequence[str]) -> list[str]:
 
 def freeze(model: Any, pattern: str) -> list[str]:
     """See `PretrainedModel.freeze`."""
-    matching = [layer for layer in all_layers(model) if layer.variables and re.search(pattern, layer.path or layer.name)]
+    with_weights = [layer for layer in all_layers(model) if layer.variables]
+    matching = [layer for layer in with_weights if re.search(pattern, layer.path or layer.name)]
     if not matching:
         names = ", ".join(layer.name for layer in model.layers if layer.variables)
         raise ConfigError(f"freeze: no layer matches {pattern!r}; layers are {names}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from qingformer.checkpoints import locate, open_checkpoint
 from qingformer.checkpoints.weight_map import Loader, LoadingReport, Row, WeightMap
@@ -108,7 +109,8 @@ def load(model: Any, plan: Plan) -> LoadingReport:
         shapes = {path: tuple(variable.shape) for path, variable in variables.items()}
         arrays, report = loader.load(checkpoint, shapes, plan.source)
         for path, array in arrays:
-            variables[path].assign(array)
+            # A copy: JAX would otherwise go on reading the mapped file, which may change or vanish under it.
+            variables[path].assign(np.array(array))
     start_anew([variables[path] for path in report.missing], plan.config)
     return report
 

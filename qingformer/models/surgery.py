@@ -95,8 +95,8 @@ def repeat_blocks(array: np.ndarray, axis: int, times: int, window: int) -> np.n
 class Stretch:
     """Bring every array of another size to the model's, scaled so that signals keep their magnitude.
 
-    With r the ratio of the new to the old size of the axis named: queries and keys are multiplied by r_last^(1/4), since
-    their product is divided by sqrt(key size); the feed-forward input side by r_last^(1/2), its output side by
+    With r the ratio of the new to the old size of the axis named: queries and keys are multiplied by r_last^(1/4),
+    since their product is divided by sqrt(key size); the feed-forward input side by r_last^(1/2), its output side by
     r_first^(-1/2); for (leaky) relu, which is homogeneous, all four feed-forward arrays take the output side's factor.
     Source: the weight stretching of bert4keras 0.11.5.
     """

@@ -1,4 +1,4 @@
-"""BERT in `transformers` on random weights: what the parity fixtures hold and what the live parity test compares with."""
+"""BERT in `transformers` on random weights: what parity fixtures hold and the live parity test compares with."""
 
 from pathlib import Path
 

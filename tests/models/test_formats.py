@@ -62,6 +62,18 @@ def test_masked_lm_files_have_no_pooler_and_neither_has_the_model(tmp_path):
         Backbone.from_pretrained(tmp_path / "model", pooler=True)
 
 
+@pytest.mark.parametrize("format", FORMATS)
+def test_weights_do_not_follow_the_file_after_loading(format, tmp_path):
+    MaskedLM(SMALL.replace(hidden_size=96, intermediate_size=512)).save_pretrained(tmp_path / "model", format=format)
+    model = MaskedLM.from_pretrained(tmp_path / "model")
+    before = {path: array.copy() for path, array in model.weight_arrays().items()}
+    for file in (tmp_path / "model").iterdir():
+        with open(file, "r+b") as handle:
+            handle.write(b"\xff" * file.stat().st_size)
+    for path, array in model.weight_arrays().items():
+        np.testing.assert_array_equal(array, before[path], err_msg=path)
+
+
 def test_roles_are_saved_and_come_back(tmp_path):
     CausalLM(SMALL.replace(application="unilm")).save_pretrained(tmp_path / "unilm")
     assert CausalLM.from_pretrained(tmp_path / "unilm").config.application == "unilm"

@@ -1,4 +1,4 @@
-"""BERT equals `transformers` on random weights, in outputs and gradients; from fixtures, and live in the second ring."""
+"""BERT equals `transformers` on random weights, in outputs and gradients: from fixtures, and live."""
 
 from pathlib import Path
 
