@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import keras
 from keras import ops
 
 Tensor = Any
@@ -50,10 +49,6 @@ def unilm_mask(segment_ids: Tensor) -> Tensor:
 def masked_scores(scores: Tensor, mask: Tensor | None) -> Tensor:
     """Replace hidden scores by a large finite negative number, so that a row without any key stays finite.
 
-    `scores` (B, N, Tq, Tk) float; `mask` broadcastable to it, bool. The number is far inside the range of the dtype:
-    sums with biases or other scores cannot overflow.
+    `scores` (B, N, Tq, Tk) float32; `mask` broadcastable to it, bool, or None.
     """
-    if mask is None:
-        return scores
-    lowest = -1e4 if keras.backend.standardize_dtype(scores.dtype) == "float16" else -1e30
-    return ops.where(mask, scores, ops.cast(lowest, scores.dtype))
+    return scores if mask is None else ops.where(mask, scores, ops.cast(-1e30, scores.dtype))
