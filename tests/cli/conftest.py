@@ -71,5 +71,5 @@ def cli(capfd):
 def train_arguments(work, output):
     return [
         "train", "--train", str(work.train), "--dev", str(work.dev), "--source", str(work.bert), "--max-length", "16",
-        "--epochs", "5", "--batch-size", "16", "--learning-rate", "0.01", "--output", str(output),
+        "--epochs", "10", "--batch-size", "16", "--learning-rate", "0.01", "--output", str(output),
     ]  # fmt: skip

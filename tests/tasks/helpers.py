@@ -47,4 +47,4 @@ def classifier(seed=0, max_length=16, **options):
     return TextClassifier(backbone(seed), tokenizer(), max_length=max_length, seed=seed, **options)
 
 
-FIT = {"epochs": 5, "batch_size": 16, "learning_rate": 1e-2, "verbose": 0}
+FIT = {"epochs": 10, "batch_size": 16, "learning_rate": 1e-2, "verbose": 0}
