@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from qingformer.checkpoints import open_checkpoint, write_safetensors
 from qingformer.errors import CheckpointError, ConfigError
@@ -94,7 +95,7 @@ def _read(path: Path, variables: dict[str, keras.Variable]) -> None:
                     f"{path}: {name} has shape {found}, but the model described by {TASK_FILE} needs {wanted}; "
                     "the files belong to different models"
                 )
-            variable.assign(checkpoint.read(name))
+            variable.assign(np.array(checkpoint.read(name)))  # a copy: the file may change
 
 
 def read_settings(path: Path) -> dict[str, Any]:
