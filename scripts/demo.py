@@ -1,12 +1,13 @@
 """`make demo`: train a small classifier on the bundled sample, score it, and ask it about five sentences."""
 
+import os
 import sys
 import time
 from pathlib import Path
 
 from qingformer.cli import run
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(os.path.relpath(Path(__file__).resolve().parent.parent))
 OUTPUT = ROOT / "runs" / "demo"
 SENTENCES = (
     "明天出门要不要带伞",
