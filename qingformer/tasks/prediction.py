@@ -46,15 +46,16 @@ class Predictor:
         self._forward = backend.compile(forward)
 
     def __call__(self, batches: PaddedBatches, done: Callable[[int], None] | None = None) -> np.ndarray:
-        """Outputs `(n, C)` float32 of all examples in input order; `done` hears the number of rows after each batch."""
+        """Outputs `(n, C)` float32 of all examples in input order; `done` hears the number of texts after each batch."""
         trainable = [variable.value for variable in self.model.trainable_variables]
         non_trainable = [variable.value for variable in self.model.non_trainable_variables]
-        outputs = []
+        outputs: list[np.ndarray] = []
+        filled = (batches.order() >= 0).sum(axis=1).tolist()
         with backend.without_gradients():
             for inputs, *_ in batches:
                 outputs.append(keras.ops.convert_to_numpy(self._forward(trainable, non_trainable, inputs)))
                 if done is not None:
-                    done(len(outputs[-1]))
+                    done(filled[len(outputs) - 1])  # rows of padding are no texts
         return batches.restore_order(np.concatenate(outputs))
 
 

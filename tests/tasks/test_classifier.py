@@ -55,6 +55,12 @@ def test_predict_takes_one_text_none_and_no_probabilities(trained):
         trained.predict("唱歌")
 
 
+def test_progress_counts_texts_and_not_padding(trained):
+    heard = []
+    trained.predict(["天气"] * 9, batch_size=4, done=heard.append)
+    assert heard == [4, 4, 1]
+
+
 def test_predict_reads_a_file(trained, tmp_path):
     path = tmp_path / "texts.jsonl"
     path.write_text('{"text": "唱歌"}\n{"text": "下雨"}\n', encoding="utf-8")
