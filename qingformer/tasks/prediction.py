@@ -46,7 +46,7 @@ class Predictor:
         self._forward = backend.compile(forward)
 
     def __call__(self, batches: PaddedBatches, done: Callable[[int], None] | None = None) -> np.ndarray:
-        """Outputs `(n, C)` float32 of all examples in input order; `done` hears the number of texts after each batch."""
+        """Outputs `(n, C)` float32 in input order; `done` hears the number of texts after each batch."""
         trainable = [variable.value for variable in self.model.trainable_variables]
         non_trainable = [variable.value for variable in self.model.non_trainable_variables]
         outputs: list[np.ndarray] = []
