@@ -170,8 +170,8 @@ class TextClassifier:
             validation_data: the same kinds; scored after every epoch.
             columns: which field of a row is what.
             epochs, batch_size: passes over the data, texts per step.
-            optimizer: AdamW with warm-up (`default_optimizer`) if None; then `learning_rate` is its peak, by default
-                5e-5 for pretrained weights and that of the size for new ones.
+            optimizer: AdamW with linear warm-up (`qf.optimizers.adamw`) if None; then `learning_rate` is its peak, by
+                default 5e-5 for pretrained weights and that of the size for new ones.
             transforms: of the objective, such as `[FGM(0.5)]`.
             class_weights: "balanced", "sqrt", or weights by label.
             seed: order of the data, dropout.

@@ -10,11 +10,11 @@ import keras
 from qingformer import training
 from qingformer.data import PaddedBatches
 from qingformer.errors import ConfigError
+from qingformer.optimizers import adamw, warmup_linear
 from qingformer.tasks import storage
 from qingformer.tasks.best import BestInMemory
 from qingformer.tasks.head import reseed
 from qingformer.tasks.registry import BEST
-from qingformer.tasks.schedule import default_optimizer
 from qingformer.training import Progress, ProgressEvent
 
 Listener = Callable[[ProgressEvent], None]
@@ -59,7 +59,7 @@ def fit(
         raise ConfigError("resume and save_every need a directory to keep resume points in")
     model = classifier.model
     total_steps = plan.epochs * batches.batches_per_epoch
-    compile_model(model, optimizer or default_optimizer(plan.learning_rate, total_steps), plan)
+    compile_model(model, optimizer or adamw(warmup_linear(plan.learning_rate, total_steps)), plan)
     reseed(model, plan.seed)
     monitor = None
     if held_out is not None:

@@ -1,4 +1,4 @@
-"""Labels, schedule, vocabulary and batch widths, each against a plainer account of what it should be."""
+"""Labels, vocabulary and batch widths, each against a plainer account of what it should be."""
 
 import doctest
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from qingformer.data import TextExample
 from qingformer.errors import ConfigError, TokenizerError
-from qingformer.tasks import encoding, schedule, scratch
+from qingformer.tasks import encoding, scratch
 from qingformer.tasks.examples import Examples, read_examples
 from qingformer.tasks.head import reseed
 from qingformer.tasks.labels import discover_labels, label_targets, row_weights
@@ -44,32 +44,6 @@ def test_weights_by_label_and_balanced():
         row_weights(targets, ["a", "b"], {"a": 0.0})
     with pytest.raises(ConfigError, match="one label per text"):
         row_weights(np.zeros((2, 2), "float32"), ["a", "b"], "balanced")
-
-
-@pytest.mark.parametrize(("warm", "total"), [(4, 10), (1, 5), (3, 3)])
-def test_warm_up_rises_to_the_peak_and_falls_to_nothing(warm, total):
-    rates = [float(schedule.LinearWarmup(0.5, warm, total)(step)) for step in range(total + 2)]
-    assert max(rates) <= 0.5 + 1e-7
-    assert rates[0] == pytest.approx(0.5 / warm)
-    assert rates[total:] == [0.0, 0.0]
-    if warm < total:
-        assert rates[warm] == pytest.approx(0.5)
-        assert all(later < earlier for earlier, later in zip(rates[warm:total], rates[warm + 1 : total + 1]))
-
-
-def test_schedule_survives_serialisation():
-    one = schedule.LinearWarmup(0.5, 3, 9)
-    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(one))
-    assert again.get_config() == {"peak": 0.5, "warmup_steps": 3, "total_steps": 9}
-
-
-def test_biases_and_norms_do_not_decay():
-    model = backbone()
-    optimizer = schedule.default_optimizer(1e-3, 10)
-    optimizer.build(model.trainable_variables)
-    decaying = {v.path for v in model.trainable_variables if optimizer._use_weight_decay(v)}
-    assert any(path.endswith("kernel") for path in decaying)
-    assert not [path for path in decaying if path.endswith(("bias", "gamma", "beta"))]
 
 
 @given(st.lists(st.text(alphabet="天地人abcAB 1,。é", max_size=12), max_size=8))
@@ -117,6 +91,6 @@ def test_random_generators_follow_the_seed_and_differ_from_each_other():
     assert states(1) == states(1) != states(2)
 
 
-@pytest.mark.parametrize("module", [encoding, schedule, scratch])
+@pytest.mark.parametrize("module", [encoding, scratch])
 def test_docstring_examples_run(module):
-    assert doctest.testmod(module, extraglobs={"LinearWarmup": schedule.LinearWarmup}).failed == 0
+    assert doctest.testmod(module).failed == 0
