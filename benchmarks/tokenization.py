@@ -48,7 +48,8 @@ def bare_tokenizer(path, max_length):
     rust.normalizer = normalizers.BertNormalizer(lowercase=True)
     rust.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     rust.post_processor = processors.TemplateProcessing(
-        single="[CLS]:0 $A:0 [SEP]:0", pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
+        single="[CLS]:0 $A:0 [SEP]:0",
+        pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
         special_tokens=[("[CLS]", ids["[CLS]"]), ("[SEP]", ids["[SEP]"])],
     )
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -65,8 +66,9 @@ def sides(ours, bare, max_length):
             lambda texts: [encoding.ids for encoding in bare.encode_batch(texts)],
         ),
         "ids, segments, offsets, batch": (
-            lambda texts: [(e.token_ids, e.segment_ids, e.offsets)
-                           for e in ours.encode_batch(texts, max_length=max_length)],
+            lambda texts: [
+                (e.token_ids, e.segment_ids, e.offsets) for e in ours.encode_batch(texts, max_length=max_length)
+            ],
             lambda texts: [(e.ids, e.type_ids, e.offsets) for e in bare.encode_batch(texts)],
         ),
         "ids, one by one": (
@@ -104,8 +106,10 @@ def main():
     ours = Tokenizer.from_pretrained(arguments.vocabulary, lowercase=True)
     bare = bare_tokenizer(arguments.vocabulary, arguments.max_length)
     characters = sum(map(len, texts))
-    print(f"{len(texts):,} texts, {characters:,} characters, max_length {arguments.max_length}, "
-          f"{os.cpu_count()} cores, slices of {arguments.slice:,}, least of {arguments.repeats} turns")
+    print(
+        f"{len(texts):,} texts, {characters:,} characters, max_length {arguments.max_length}, "
+        f"{os.cpu_count()} cores, slices of {arguments.slice:,}, least of {arguments.repeats} turns"
+    )
     print(f"{'task':32}{'ours s':>10}{'bare s':>10}{'ours texts/s':>15}{'ours / bare rate':>18}")
     for name, (our_side, bare_side) in sides(ours, bare, arguments.max_length).items():
         mine, theirs = measure(our_side, bare_side, texts, arguments.repeats, arguments.slice)

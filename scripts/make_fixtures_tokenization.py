@@ -27,10 +27,17 @@ def main():
             for text, pair in zip(ODD_TEXTS, ODD_TEXTS[1:] + ODD_TEXTS[:1]):
                 for max_length in (None, 9):
                     # As a batch: alone, an empty second text would be taken for none.
-                    row = tokenizer([text], [pair], return_offsets_mapping=True, truncation=max_length is not None,
-                                    max_length=max_length)
-                    cases.append({"lowercase": lowercase, "text": text, "pair": pair, "max_length": max_length}
-                                 | {field: row[field][0] for field in FIELDS})
+                    row = tokenizer(
+                        [text],
+                        [pair],
+                        return_offsets_mapping=True,
+                        truncation=max_length is not None,
+                        max_length=max_length,
+                    )
+                    cases.append(
+                        {"lowercase": lowercase, "text": text, "pair": pair, "max_length": max_length}
+                        | {field: row[field][0] for field in FIELDS}
+                    )
     content = {"transformers": transformers.__version__, "vocabulary": small_vocabulary(), "cases": cases}
     target = ROOT / "tests/fixtures/tokenization/bert.json"
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -173,7 +173,10 @@ def make_files() -> dict[str, str]:
     }
     files["vocab.txt"] = "".join(token + "\n" for token in vocabulary)
     files["README.md"] = README.format(
-        total=sum(map(len, parts.values())), classes=len(INTENTS), labels="、".join(INTENTS), table=table,
+        total=sum(map(len, parts.values())),
+        classes=len(INTENTS),
+        labels="、".join(INTENTS),
+        table=table,
         vocabulary=len(vocabulary),
     )
     return files

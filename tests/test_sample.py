@@ -64,6 +64,7 @@ def test_rows_are_plain(parts):
 
 def test_half_of_the_test_part_comes_from_templates_unseen_in_training(parts):
     """Words that only held-out templates hold must be in the test part and nowhere else."""
+
     def holds(name, phrase):
         return sum(phrase in example.text for example in parts[name])
 
@@ -106,7 +107,10 @@ def test_the_vocabulary_covers_the_sample(parts):
     assert len(tokens) == len(set(tokens))
     known = set(tokens)
     missing = {
-        char for examples in parts.values() for example in examples for char in example.text + example.label
+        char
+        for examples in parts.values()
+        for example in examples
+        for char in example.text + example.label
         if not char.isspace() and char.lower() not in known
     }
     assert missing == set()

@@ -58,8 +58,10 @@ class PaddedBatches(keras.utils.PyDataset):
         super().__init__(workers=1)  # with more, Keras gives batches of one epoch in the next
         self.buckets = tuple(sorted({int(length) for length in buckets}))
         if batch_size < 1 or not self.buckets or self.buckets[0] < 2:
-            raise DataError(f"batch_size={batch_size}, buckets={tuple(buckets)}: the batch size must be 1 or more, and "
-                            "there must be at least one bucket, none shorter than 2 tokens")
+            raise DataError(
+                f"batch_size={batch_size}, buckets={tuple(buckets)}: the batch size must be 1 or more, and "
+                "there must be at least one bucket, none shorter than 2 tokens"
+            )
         self.batch_size, self.shuffle, self.seed, self.pad_token_id = batch_size, shuffle, seed, pad_token_id
         self._features = PackedFeatures(features, max_length=self.buckets[-1])
         self.truncated = self._features.truncated
@@ -121,8 +123,11 @@ class PaddedBatches(keras.utils.PyDataset):
         if index == 1 and self._probed_by_tensorflow():
             index = self._other_width()
         if self._begun and self.shuffle and index not in (0, self._last + 1):
-            warnings.warn("Keras reads the batches in an order of its own; pass shuffle=False to fit, or this run "
-                          "cannot be resumed exactly", stacklevel=2)
+            warnings.warn(
+                "Keras reads the batches in an order of its own; pass shuffle=False to fit, or this run "
+                "cannot be resumed exactly",
+                stacklevel=2,
+            )
         self._last = index
         return self._item(index)
 

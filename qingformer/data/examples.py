@@ -9,17 +9,52 @@ from qingformer.data.readers import Column, Path, Row, read_rows
 from qingformer.errors import DataError
 
 TEXT_COLUMNS = (
-    "text", "sentence", "sentence1", "text_a", "text1", "text_1", "sentence_a", "content", "review", "comment", "query",
-    "question", "question1", "title", "abstract", "premise", "utterance",
+    "text",
+    "sentence",
+    "sentence1",
+    "text_a",
+    "text1",
+    "text_1",
+    "sentence_a",
+    "content",
+    "review",
+    "comment",
+    "query",
+    "question",
+    "question1",
+    "title",
+    "abstract",
+    "premise",
+    "utterance",
 )
 LABEL_COLUMNS = (
-    "label", "labels", "label_desc", "label_des", "category", "categories", "cat", "tag", "tags", "class", "intent",
-    "sentiment", "target", "topic",
+    "label",
+    "labels",
+    "label_desc",
+    "label_des",
+    "category",
+    "categories",
+    "cat",
+    "tag",
+    "tags",
+    "class",
+    "intent",
+    "sentiment",
+    "target",
+    "topic",
 )
 PAIRS = {
-    "text": ("pair", "text_pair", "text2"), "sentence": ("sentence2",), "sentence1": ("sentence2",),
-    "text_a": ("text_b",), "text1": ("text2",), "text_1": ("text_2",), "sentence_a": ("sentence_b",),
-    "query": ("title",), "question": ("question2",), "question1": ("question2",), "premise": ("hypothesis",),
+    "text": ("pair", "text_pair", "text2"),
+    "sentence": ("sentence2",),
+    "sentence1": ("sentence2",),
+    "text_a": ("text_b",),
+    "text1": ("text2",),
+    "text_1": ("text_2",),
+    "sentence_a": ("sentence_b",),
+    "query": ("title",),
+    "question": ("question2",),
+    "question1": ("question2",),
+    "premise": ("hypothesis",),
 }
 
 Wanted = tuple[Column | Literal[False] | None, ...]
@@ -41,8 +76,10 @@ class TextExample:
         if self.labels is None:
             return None
         if len(self.labels) != 1:
-            raise DataError(f"line {self.line}: {len(self.labels)} labels ({', '.join(self.labels)}) where one is "
-                            "expected; train with multi-label switched on")
+            raise DataError(
+                f"line {self.line}: {len(self.labels)} labels ({', '.join(self.labels)}) where one is "
+                "expected; train with multi-label switched on"
+            )
         return self.labels[0]
 
 
@@ -146,17 +183,21 @@ def find_columns(path: Path, row: Row, wanted: Wanted, require_labels: bool = Fa
     if text is None:
         text = next((names[name] for name in TEXT_COLUMNS if name in names and names[name] != label), None)
         if text is None:
-            raise DataError(f"{path}, line {row.line}: no column has a usual name for a text (there are "
-                            f"{_listed(row)}); name it with text_column=, or name all with columns= if the file "
-                            "has no header")
+            raise DataError(
+                f"{path}, line {row.line}: no column has a usual name for a text (there are "
+                f"{_listed(row)}); name it with text_column=, or name all with columns= if the file "
+                "has no header"
+            )
     if pair is None and wanted[1] is None:
         partners = PAIRS.get(str(text).strip().lower(), ())
         pair = next((names[name] for name in partners if name in names and names[name] != label), None)
     if label is None and wanted[2] is None:
         label = next((names[name] for name in LABEL_COLUMNS if name in names and names[name] not in (text, pair)), None)
         if label is None and require_labels:
-            raise DataError(f"{path}, line {row.line}: no column has a usual name for a label (there are "
-                            f"{_listed(row)}); name it with label_column=")
+            raise DataError(
+                f"{path}, line {row.line}: no column has a usual name for a label (there are "
+                f"{_listed(row)}); name it with label_column="
+            )
     return ClassificationColumns(text, pair, label, weight, group)
 
 
@@ -206,8 +247,10 @@ def _labels(
         value = [part.strip() for part in value.split(separator) if part.strip()]
     values = value if isinstance(value, list) else [value]
     if not all(isinstance(one, str | int | float) for one in values):
-        raise DataError(f"{path}, line {row.line}, column {column!r}: expected a label or a list of labels, found "
-                        f"{type(value).__name__}; write a string, a number, or a list of them")
+        raise DataError(
+            f"{path}, line {row.line}, column {column!r}: expected a label or a list of labels, found "
+            f"{type(value).__name__}; write a string, a number, or a list of them"
+        )
     return tuple(dict.fromkeys(str(one) for one in values))
 
 
@@ -219,8 +262,10 @@ def _weight(path: Path, row: Row, column: Column | None) -> float:
     except (KeyError, TypeError, ValueError):
         weight = math.nan
     if not 0 <= weight < math.inf:
-        raise DataError(f"{path}, line {row.line}, column {column!r}: expected a weight, a number not below 0, "
-                        f"found {row.values.get(column)!r}")
+        raise DataError(
+            f"{path}, line {row.line}, column {column!r}: expected a weight, a number not below 0, "
+            f"found {row.values.get(column)!r}"
+        )
     return weight
 
 
@@ -230,8 +275,10 @@ def _merged(path: Path, examples: Iterator[tuple[Any, TextExample]]) -> Iterator
     for group, example in examples:
         first = groups.setdefault(group, example)
         if (first.text, first.pair) != (example.text, example.pair):
-            raise DataError(f"{path}, line {example.line}: group {group!r} has another text than on line {first.line}; "
-                            "give every text a group of its own")
+            raise DataError(
+                f"{path}, line {example.line}: group {group!r} has another text than on line {first.line}; "
+                "give every text a group of its own"
+            )
         labels = None if example.labels is None else tuple(dict.fromkeys((first.labels or ()) + example.labels))
         groups[group] = replace(first, labels=labels)
     yield from groups.values()

@@ -30,8 +30,10 @@ class PackedFeatures:
         self.truncated = 0
         for index, (ids, types) in enumerate(_pairs(features)):
             if len(ids) == 0 or len(ids) != len(types):
-                raise DataError(f"example {index}: {len(ids)} token ids and {len(types)} segment ids; both must hold "
-                                "the same number, one or more: encode the text with a tokenizer first")
+                raise DataError(
+                    f"example {index}: {len(ids)} token ids and {len(types)} segment ids; both must hold "
+                    "the same number, one or more: encode the text with a tokenizer first"
+                )
             if max_length is not None and len(ids) > max_length:
                 ids, types = _cut(ids, max_length), _cut(types, max_length)
                 self.truncated += 1

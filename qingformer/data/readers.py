@@ -17,7 +17,13 @@ Lines = Iterator[tuple[int, str]]
 
 FORMATS = ("jsonl", "json", "csv", "tsv", "text")
 _SUFFIXES = {
-    ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv", ".tab": "tsv", ".txt": "text",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".txt": "text",
 }
 
 
@@ -87,8 +93,9 @@ def _format_of(path: Path) -> str:
         return "auto"
     suffix = bare_suffix(path)
     if suffix not in _SUFFIXES:
-        raise DataError(f"{path}: the suffix {suffix!r} does not tell the format; "
-                        f"pass format= one of {', '.join(FORMATS)}")
+        raise DataError(
+            f"{path}: the suffix {suffix!r} does not tell the format; pass format= one of {', '.join(FORMATS)}"
+        )
     return _SUFFIXES[suffix]
 
 
@@ -122,8 +129,10 @@ def _json_lines(path: Path, lines: Lines) -> Iterator[Row]:
         try:
             value = json.loads(line)
         except (ValueError, RecursionError) as problem:
-            raise DataError(f"{path}, line {number}: not JSON: {_reason(problem)}; every line must be one object, "
-                            'such as {"text": "...", "label": "..."}') from None
+            raise DataError(
+                f"{path}, line {number}: not JSON: {_reason(problem)}; every line must be one object, "
+                'such as {"text": "...", "label": "..."}'
+            ) from None
         yield _record(path, value, number)
 
 
@@ -145,16 +154,18 @@ def _json_list(path: Path, lines: Lines) -> Iterator[Row]:
         except (ValueError, RecursionError) as problem:
             wrong = getattr(problem, "pos", position)
             number = line + text.count("\n", seen, wrong)
-            raise DataError(f"{path}, line {number}: not JSON: {_reason(problem)}; "
-                            "the file must be one list of objects") from None
+            raise DataError(
+                f"{path}, line {number}: not JSON: {_reason(problem)}; the file must be one list of objects"
+            ) from None
         yield _record(path, value, line)
         position = _skip(text, position)
         if text.startswith(",", position):
             position = _skip(text, position + 1)
         elif not text.startswith("]", position):
             number = line + text.count("\n", seen, position)
-            raise DataError(f"{path}, line {number}: not JSON: expected ',' or ']' after an object; "
-                            "is the file cut off?")
+            raise DataError(
+                f"{path}, line {number}: not JSON: expected ',' or ']' after an object; is the file cut off?"
+            )
 
 
 def _skip(text: str, position: int) -> int:
@@ -165,8 +176,10 @@ def _skip(text: str, position: int) -> int:
 
 def _record(path: Path, value: Any, line: int) -> Row:
     if not isinstance(value, dict):
-        raise DataError(f"{path}, line {line}: expected an object with named fields, found {type(value).__name__}; "
-                        'write {"text": "...", "label": "..."}')
+        raise DataError(
+            f"{path}, line {line}: expected an object with named fields, found {type(value).__name__}; "
+            'write {"text": "...", "label": "..."}'
+        )
     return Row(value, line)
 
 
@@ -181,17 +194,21 @@ def _table(path: Path, lines: Lines, separator: str, options: TableOptions) -> I
                 continue
         assert names is not None
         if len(fields) != len(names):
-            raise DataError(f"{path}, line {line}: {len(fields)} fields where there are {len(names)} columns "
-                            f"({', '.join(map(str, names))}); remove the stray separator, "
-                            "or pass columns= and quoting= to fit")
+            raise DataError(
+                f"{path}, line {line}: {len(fields)} fields where there are {len(names)} columns "
+                f"({', '.join(map(str, names))}); remove the stray separator, "
+                "or pass columns= and quoting= to fit"
+            )
         yield Row(dict(zip(names, fields)), line)
 
 
 def _header(path: Path, line: int, fields: Sequence[str]) -> tuple[Column, ...]:
     names = tuple(field.strip() for field in fields)
     if len(set(names)) < len(names):
-        raise DataError(f"{path}, line {line}: the column names {', '.join(names)} are not all different; "
-                        "if this line is data, name the columns with columns=")
+        raise DataError(
+            f"{path}, line {line}: the column names {', '.join(names)} are not all different; "
+            "if this line is data, name the columns with columns="
+        )
     return names
 
 
@@ -219,7 +236,9 @@ def _quoted(path: Path, lines: Lines, separator: str) -> Iterator[tuple[int, lis
         except StopIteration:
             return
         except csv.Error as problem:
-            raise DataError(f"{path}, line {before + 1}: wrong quotes ({problem}); double a quote inside a quoted "
-                            "field, or pass quoting=False if quotes are only characters") from None
+            raise DataError(
+                f"{path}, line {before + 1}: wrong quotes ({problem}); double a quote inside a quoted "
+                "field, or pass quoting=False if quotes are only characters"
+            ) from None
         if fields:
             yield before + 1, fields

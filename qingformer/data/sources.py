@@ -76,19 +76,23 @@ def _undamaged(lines: Iterable[T], path: str | os.PathLike[str]) -> Iterator[T]:
         for number, line in enumerate(lines, 1):  # noqa: B007
             yield line
     except EOFError:
-        raise DataError(f"{path}, after line {number}: the compressed file ends too early; "
-                        "copy or download it again") from None
+        raise DataError(
+            f"{path}, after line {number}: the compressed file ends too early; copy or download it again"
+        ) from None
     except (gzip.BadGzipFile, lzma.LZMAError, zlib.error, OSError) as problem:
-        raise DataError(f"{path}, after line {number}: damaged, or not compressed as its suffix says ({problem}); "
-                        "copy it again or correct the suffix") from None
+        raise DataError(
+            f"{path}, after line {number}: damaged, or not compressed as its suffix says ({problem}); "
+            "copy it again or correct the suffix"
+        ) from None
 
 
 def _lines(stream: BinaryIO, path: str | os.PathLike[str], encoding: str) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(_undamaged(stream, path), 1):
         if number == 1:
             if line[:2] in _MARKS:
-                raise DataError(f"{path}, line 1: begins with a UTF-16 mark; "
-                                f'pass encoding="{_MARKS[line[:2]]}" or save it as UTF-8')
+                raise DataError(
+                    f'{path}, line 1: begins with a UTF-16 mark; pass encoding="{_MARKS[line[:2]]}" or save it as UTF-8'
+                )
             line = line.removeprefix(b"\xef\xbb\xbf")
         try:
             yield number, line.decode(encoding)
@@ -99,8 +103,10 @@ def _lines(stream: BinaryIO, path: str | os.PathLike[str], encoding: str) -> Ite
 def _wrong_byte(path: str | os.PathLike[str], line: int, problem: UnicodeDecodeError, encoding: str) -> DataError:
     other = "gb18030" if encoding.lower().replace("-", "") == "utf8" else "utf-8"
     byte = problem.object[problem.start]
-    return DataError(f"{path}, line {line}, byte {problem.start + 1}: 0x{byte:02x} is not {encoding}; if the whole "
-                     f'file is in another encoding pass it (encoding="{other}"), if only this line is, correct it')
+    return DataError(
+        f"{path}, line {line}, byte {problem.start + 1}: 0x{byte:02x} is not {encoding}; if the whole "
+        f'file is in another encoding pass it (encoding="{other}"), if only this line is, correct it'
+    )
 
 
 def _wide_lines(stream: BinaryIO, path: str | os.PathLike[str], encoding: str) -> Iterator[tuple[int, str]]:

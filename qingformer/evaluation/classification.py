@@ -100,8 +100,10 @@ def evaluate_classification(labels: Any, predictions: Any, num_classes: int) -> 
     _check(true, predicted, 1)
     for name, numbers in (("labels", true), ("predictions", predicted)):
         if numbers.dtype.kind not in "iu" or numbers.min() < 0 or numbers.max() >= num_classes:
-            raise DataError(f"{name}: expected class numbers from 0 to {num_classes - 1}, found "
-                            f"{numbers.min()} to {numbers.max()} of type {numbers.dtype}")
+            raise DataError(
+                f"{name}: expected class numbers from 0 to {num_classes - 1}, found "
+                f"{numbers.min()} to {numbers.max()} of type {numbers.dtype}"
+            )
     cells = np.bincount(true.astype(np.int64) * num_classes + predicted, minlength=num_classes**2)
     confusion = cells.reshape(num_classes, num_classes)
     hits, guesses, support = np.diag(confusion), confusion.sum(0), confusion.sum(1)
@@ -148,8 +150,10 @@ def evaluate_multi_label(labels: Any, predictions: Any) -> MultiLabelReport:
 
 def _check(true: np.ndarray, predicted: np.ndarray, rank: int) -> None:
     if true.shape != predicted.shape or true.ndim != rank:
-        raise DataError(f"labels of shape {true.shape} and predictions of shape {predicted.shape}: both must have "
-                        f"{rank} dimension{'s' if rank > 1 else ''} and one row for each example")
+        raise DataError(
+            f"labels of shape {true.shape} and predictions of shape {predicted.shape}: both must have "
+            f"{rank} dimension{'s' if rank > 1 else ''} and one row for each example"
+        )
     if not true.size:
         raise DataError("no examples to evaluate")
 

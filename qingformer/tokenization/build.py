@@ -99,8 +99,10 @@ def _from_model(source: Source, options: Options) -> tuple[RustTokenizer, dict[s
     chosen = check_names(options.special_tokens)
     for name, token in chosen.items():
         if token is not None and token not in vocabulary:
-            raise TokenizerError(f"{source.where}: special token {name}={token!r} is not in the vocabulary; add it "
-                                 f"to the vocabulary or choose one of its tokens")
+            raise TokenizerError(
+                f"{source.where}: special token {name}={token!r} is not in the vocabulary; add it "
+                f"to the vocabulary or choose one of its tokens"
+            )
     named = {**defaults, **stored, **chosen}
     special_tokens = {name: token for name, token in named.items() if token is not None}
     add_special(rust, special_tokens.values())
@@ -120,15 +122,20 @@ def _wordpiece_model(rust: RustTokenizer, option: str, where: str) -> models.Wor
 
 def _adjust_normalizer(rust: RustTokenizer, source: Source, options: Options) -> None:
     """Let the settings beside the file, then the options, overrule BERT's normaliser in it."""
-    names = {"lowercase": "do_lower_case", "strip_accents": "strip_accents",
-             "tokenize_chinese_chars": "tokenize_chinese_chars"}
+    names = {
+        "lowercase": "do_lower_case",
+        "strip_accents": "strip_accents",
+        "tokenize_chinese_chars": "tokenize_chinese_chars",
+    }
     attributes = {"tokenize_chinese_chars": "handle_chinese_chars"}
     bert = isinstance(rust.normalizer, normalizers.BertNormalizer)
     for option, setting in names.items():
         chosen = getattr(options, option)
         if chosen is not None and not bert:
-            raise TokenizerError(f"{source.where}: the option {option} needs BERT's normaliser, this file has "
-                                 f"{type(rust.normalizer).__name__}")
+            raise TokenizerError(
+                f"{source.where}: the option {option} needs BERT's normaliser, this file has "
+                f"{type(rust.normalizer).__name__}"
+            )
         value = _first(chosen, source.settings.get(setting))
         if value is not None and bert:
             setattr(rust.normalizer, attributes.get(option, option), value)
@@ -137,8 +144,10 @@ def _adjust_normalizer(rust: RustTokenizer, source: Source, options: Options) ->
 def _words(source: Source, options: Options) -> str | WordSplitter | None:
     stored = source.settings.get("qingformer_pre_tokenize")
     if options.pre_tokenize is None and stored == CUSTOM_WORDS:
-        raise TokenizerError(f"{source.where}: was saved with a word splitter of its own, which is code and not in the "
-                             f"files; pass it again as pre_tokenize=")
+        raise TokenizerError(
+            f"{source.where}: was saved with a word splitter of its own, which is code and not in the "
+            f"files; pass it again as pre_tokenize="
+        )
     return options.pre_tokenize if options.pre_tokenize is not None else stored
 
 

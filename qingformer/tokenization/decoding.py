@@ -6,8 +6,7 @@ from qingformer.tokenization.characters import is_cjk, is_punctuation
 
 # Signs after which no space is set: Chinese punctuation; operators and opening brackets, as formulas have them.
 _TIGHT_AFTER = frozenset(
-    "。，、；：？！…—～·《》〈〉「」『』【】〔〕〖〗（）［］｛｝“”‘’．﹏＿－＋＝／＜＞％＃＆＊＠＄＾｀｜＼"
-    "+-/={(<["
+    "。，、；：？！…—～·《》〈〉「」『』【】〔〕〖〗（）［］｛｝“”‘’．﹏＿－＋＝／＜＞％＃＆＊＠＄＾｀｜＼+-/={(<["
 )
 _CONTRACTIONS = frozenset(("re", "m", "s", "t", "ve", "d", "ll"))
 

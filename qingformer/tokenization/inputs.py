@@ -20,8 +20,10 @@ def check_truncation(max_length: int | None, truncation: str, side: str, special
     if isinstance(max_length, bool) or not isinstance(max_length, int):
         raise TokenizerError(f"max_length: expected a whole number of tokens or None, not {max_length!r}")
     if max_length < max(special, 1):
-        raise TokenizerError(f"max_length={max_length} leaves no room for the {special} special tokens around a text; "
-                             f"choose {special + 1} or more")
+        raise TokenizerError(
+            f"max_length={max_length} leaves no room for the {special} special tokens around a text; "
+            f"choose {special + 1} or more"
+        )
 
 
 def explain(problem: Exception, texts: Sequence[Any], pairs: Sequence[Any] | None) -> QingFormerError:
@@ -34,12 +36,16 @@ def explain(problem: Exception, texts: Sequence[Any], pairs: Sequence[Any] | Non
                 return TokenizerError(f"{name} {number}: expected a string, not {type(row).__name__} {str(row)[:40]!r}")
             for place, character in enumerate(row):
                 if "\ud800" <= character <= "\udfff":
-                    return TokenizerError(f"{name} {number}, character {place}: half of a surrogate pair "
-                                          f"(U+{ord(character):04X}) is not text; decode the input as UTF-8 or UTF-16")
+                    return TokenizerError(
+                        f"{name} {number}, character {place}: half of a surrogate pair "
+                        f"(U+{ord(character):04X}) is not text; decode the input as UTF-8 or UTF-16"
+                    )
     message = " ".join(str(problem).split())
     if "TokenizerError: " in message:  # raised in a word splitter, below the library
         return TokenizerError(message.split("TokenizerError: ", 1)[1])
     if "runcation" in message:
-        return TokenizerError("truncation: the text that may be cut is shorter than what must go; "
-                              "use truncation='longest_first' or a greater max_length")
+        return TokenizerError(
+            "truncation: the text that may be cut is shorter than what must go; "
+            "use truncation='longest_first' or a greater max_length"
+        )
     return TokenizerError(f"the text cannot be encoded: {message}")

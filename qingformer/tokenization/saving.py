@@ -51,9 +51,11 @@ def _state(rust: RustTokenizer) -> str:
 
 
 def _config(rust: RustTokenizer, special_tokens: Mapping[str, str]) -> dict[str, Any]:
-    config: dict[str, Any] = {"tokenizer_class": "BertTokenizer" if _is_plain_bert(rust, special_tokens) else
-                              "PreTrainedTokenizerFast", "model_max_length": 10**30,
-                              "model_input_names": ["input_ids", "token_type_ids", "attention_mask"]}
+    config: dict[str, Any] = {
+        "tokenizer_class": "BertTokenizer" if _is_plain_bert(rust, special_tokens) else "PreTrainedTokenizerFast",
+        "model_max_length": 10**30,
+        "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
+    }
     if isinstance(rust.normalizer, normalizers.BertNormalizer):
         config["do_lower_case"] = rust.normalizer.lowercase
         config["strip_accents"] = rust.normalizer.strip_accents

@@ -44,13 +44,17 @@ def find_source(source: str | os.PathLike[str]) -> Source:
     if Path(f"{path}.index").is_file() or (path.suffix in _WEIGHT_SUFFIXES and path.is_file()):
         return _from_directory(path.parent, str(path.parent))
     if not path.exists():
-        raise TokenizerError(f"{path}: no such file or directory; expected a directory, {VOCABULARY_FILE}, "
-                             f"{MODEL_FILE} or hf://organisation/name")
+        raise TokenizerError(
+            f"{path}: no such file or directory; expected a directory, {VOCABULARY_FILE}, "
+            f"{MODEL_FILE} or hf://organisation/name"
+        )
     if path.suffix == ".json":
         return Source(model=path)
     if path.suffix in (".model", ".spm", ".vocab"):
-        raise TokenizerError(f"{path}: a SentencePiece model; expected {VOCABULARY_FILE} or {MODEL_FILE} (transformers "
-                             f"writes the latter with save_pretrained)")
+        raise TokenizerError(
+            f"{path}: a SentencePiece model; expected {VOCABULARY_FILE} or {MODEL_FILE} (transformers "
+            f"writes the latter with save_pretrained)"
+        )
     return Source(vocabulary=path)
 
 
@@ -88,8 +92,10 @@ def _added_tokens(directory: Path, settings: dict[str, Any], vocabulary: Path) -
     beyond = sorted((index, token) for index, token in by_id.items() if index >= size)
     if [index for index, _ in beyond] != list(range(size, size + len(beyond))):
         found = [index for index, _ in beyond][:8]
-        raise TokenizerError(f"{directory}: the added tokens have the ids {found}; expected ids "
-                             f"that follow the {size} lines of {vocabulary.name}")
+        raise TokenizerError(
+            f"{directory}: the added tokens have the ids {found}; expected ids "
+            f"that follow the {size} lines of {vocabulary.name}"
+        )
     return tuple(token for _, token in beyond)
 
 

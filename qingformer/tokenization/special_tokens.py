@@ -7,7 +7,11 @@ from typing import Any
 from qingformer.errors import TokenizerError
 
 BERT_SPECIAL_TOKENS: dict[str, str] = {
-    "pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]",
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
 }
 STANDARD_NAMES = (*BERT_SPECIAL_TOKENS, "bos_token", "eos_token")
 _REQUIRED = {"unk_token": "an unknown word", "cls_token": "the start of a text", "sep_token": "the end of a text"}
@@ -31,11 +35,15 @@ def resolve_special_tokens(
             result[name] = token
         elif name in _REQUIRED:
             remedy = "" if name == "unk_token" else ", or None to add none"
-            raise TokenizerError(f"{where}: the vocabulary has no {token!r} for {_REQUIRED[name]}; name the token "
-                                 f"that it has with special_tokens={{{name!r}: ...}}{remedy}")
+            raise TokenizerError(
+                f"{where}: the vocabulary has no {token!r} for {_REQUIRED[name]}; name the token "
+                f"that it has with special_tokens={{{name!r}: ...}}{remedy}"
+            )
         elif name in chosen:
-            raise TokenizerError(f"{where}: special token {name}={token!r} is not in the vocabulary; add it to the "
-                                 f"vocabulary or choose one of its tokens")
+            raise TokenizerError(
+                f"{where}: special token {name}={token!r} is not in the vocabulary; add it to the "
+                f"vocabulary or choose one of its tokens"
+            )
     return result
 
 
@@ -103,8 +111,10 @@ class NamedSpecialTokens(ABC):
 
     def _special_id(self, name: str) -> int:
         if name not in self.special_tokens:
-            raise TokenizerError(f"this vocabulary has no {name}; it has {', '.join(self.special_tokens)}: add the "
-                                 f"token to the vocabulary or name one with special_tokens={{{name!r}: ...}}")
+            raise TokenizerError(
+                f"this vocabulary has no {name}; it has {', '.join(self.special_tokens)}: add the "
+                f"token to the vocabulary or name one with special_tokens={{{name!r}: ...}}"
+            )
         return self.token_to_id(self.special_tokens[name])
 
     def __getattr__(self, name: str) -> Any:

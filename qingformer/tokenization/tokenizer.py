@@ -81,8 +81,15 @@ class Tokenizer(NamedSpecialTokens):
 
         Example: `Tokenizer.from_pretrained("chinese_L-12_H-768_A-12")`
         """
-        options = Options(lowercase, strip_accents, tokenize_chinese_chars, max_word_length, special_tokens or {},
-                          pre_tokenize, split_special_tokens)
+        options = Options(
+            lowercase,
+            strip_accents,
+            tokenize_chinese_chars,
+            max_word_length,
+            special_tokens or {},
+            pre_tokenize,
+            split_special_tokens,
+        )
         return cls(build(find_source(source), options))
 
     @classmethod
@@ -113,8 +120,14 @@ class Tokenizer(NamedSpecialTokens):
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
         """Write `vocab.txt`, `tokenizer.json` and `tokenizer_config.json`, which `transformers` loads as well."""
-        save(Path(directory), self._plain, self._vocabulary, self.special_tokens, self._pre_tokenize,
-             self._rust.encode_special_tokens)
+        save(
+            Path(directory),
+            self._plain,
+            self._vocabulary,
+            self.special_tokens,
+            self._pre_tokenize,
+            self._rust.encode_special_tokens,
+        )
 
     # ---- encoding and decoding
 

@@ -46,8 +46,10 @@ def check_tokens(tokens: Sequence[str], where: str, first: int = 0) -> None:
         if not isinstance(token, str):
             raise TokenizerError(f"{where}{number}: {token!r} is not a string")
         if token in seen:
-            raise TokenizerError(f"{where}{number}: the token {token!r} is already at {seen[token]}; "
-                                 f"every token must have one id: remove or rename one of the two")
+            raise TokenizerError(
+                f"{where}{number}: the token {token!r} is already at {seen[token]}; "
+                f"every token must have one id: remove or rename one of the two"
+            )
         seen[token] = number
 
 
@@ -75,8 +77,10 @@ def renumber(state: dict[str, Any], vocabulary: Sequence[str], keep: Sequence[in
     """A WordPiece or WordLevel tokenizer's JSON with only the tokens `keep`, whose new ids are their places in it."""
     if state["model"].get("type") not in ("WordPiece", "WordLevel"):
         kind = state["model"].get("type")
-        raise TokenizerError(f"tokens can only be chosen in a WordPiece vocabulary, not in {kind}: "
-                             f"its merges or scores depend on all tokens")
+        raise TokenizerError(
+            f"tokens can only be chosen in a WordPiece vocabulary, not in {kind}: "
+            f"its merges or scores depend on all tokens"
+        )
     new_ids = {vocabulary[old]: new for new, old in enumerate(keep)}
     kept = [entry for entry in state["added_tokens"] if entry["content"] in new_ids]
     added = [{**entry, "id": new_ids[entry["content"]]} for entry in kept]

@@ -78,14 +78,17 @@ def word_spans(text: str, split: WordSplitter) -> Iterator[tuple[int, int]]:
     for word in split(text):
         start = text.find(word, position) if isinstance(word, str) else -1
         if start < 0 or text[position:start].strip():
-            raise TokenizerError(f"pre_tokenize: the words must be the pieces of the text in order; {word!r} does not "
-                                 f"follow at character {position} of {text[:60]!r}")
+            raise TokenizerError(
+                f"pre_tokenize: the words must be the pieces of the text in order; {word!r} does not "
+                f"follow at character {position} of {text[:60]!r}"
+            )
         position = start + len(word)
         if word:
             yield start, position
     if text[position:].strip():
-        raise TokenizerError(f"pre_tokenize: the words must make up the whole text; they end at character "
-                             f"{position} of {text[:60]!r}")
+        raise TokenizerError(
+            f"pre_tokenize: the words must make up the whole text; they end at character {position} of {text[:60]!r}"
+        )
 
 
 def with_words(rust: RustTokenizer, split: WordSplitter) -> RustTokenizer:

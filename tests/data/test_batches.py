@@ -35,8 +35,16 @@ def test_every_example_once_with_its_own_label_and_weight(lengths, batch_size, s
     buckets = (4, 8, 16, 40)
     features = make_features(lengths)
     weights = np.linspace(0.5, 2, len(lengths))
-    batches = PaddedBatches(features, np.arange(len(lengths)) + 7, weights, batch_size=batch_size, buckets=buckets,
-                            shuffle=shuffle, seed=seed, pad_token_id=0)
+    batches = PaddedBatches(
+        features,
+        np.arange(len(lengths)) + 7,
+        weights,
+        batch_size=batch_size,
+        buckets=buckets,
+        shuffle=shuffle,
+        seed=seed,
+        pad_token_id=0,
+    )
     seen = []
     for number, (inputs, labels, sample_weights) in enumerate(batches):
         width = inputs["token_ids"].shape[1]
@@ -94,8 +102,6 @@ def test_the_order_is_the_same_on_every_machine():
     """Numbers noted once: a change means that nobody's runs can be resumed or repeated any more."""
     batches = make_batches([3, 9, 4, 12, 2, 3, 15, 4], batch_size=2, buckets=(4, 16), seed=1)
     assert batches.order(2).tolist() == [[1, 7], [2, 0], [3, 6], [5, 4]]
-
-
 
 
 def test_start_gives_the_rest_of_the_epoch_and_then_whole_ones():
@@ -163,14 +169,17 @@ def test_features_may_be_pairs_arrays_or_a_generator():
             assert np.array_equal(values, expected[name])
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    (([],), "no examples"),
-    (([([], [])],), "example 0: 0 token ids"),
-    (([([1, 2], [0])],), "example 0: 2 token ids and 1 segment ids"),
-    (([([1], [0])], [1, 2]), "labels: 2 for 1 examples"),
-    (([([1], [0])], ["天气"]), "turn names into numbers"),
-    (([([1], [0])], [1], [1, 1]), "sample_weights: 2 for 1 examples"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([],), "no examples"),
+        (([([], [])],), "example 0: 0 token ids"),
+        (([([1, 2], [0])],), "example 0: 2 token ids and 1 segment ids"),
+        (([([1], [0])], [1, 2]), "labels: 2 for 1 examples"),
+        (([([1], [0])], ["天气"]), "turn names into numbers"),
+        (([([1], [0])], [1], [1, 1]), "sample_weights: 2 for 1 examples"),
+    ],
+)
 def test_wrong_arguments(arguments, message):
     with pytest.raises(DataError, match=message):
         PaddedBatches(*arguments)
@@ -265,7 +274,7 @@ def test_fit_from_the_middle_when_the_next_two_batches_have_one_width():
     rest = Spy(make_features(lengths), np.ones(32), batch_size=4, buckets=(4, 16), seed=0, start=(0, start))
     make_model().fit(rest, epochs=1, verbose=0, shuffle=False)
     read = [batch for epoch, batch in rest.seen if epoch == 0]
-    assert read[-(8 - start):] == list(range(start, 8))
+    assert read[-(8 - start) :] == list(range(start, 8))
 
 
 def test_predict_in_input_order():

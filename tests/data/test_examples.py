@@ -15,20 +15,23 @@ def read(path, **options):
     return [(example.text, example.pair, example.labels) for example in read_classification(path, **options)]
 
 
-@pytest.mark.parametrize(("content", "expected"), [
-    ('{"text": "甲", "label": "一"}', ("甲", None, ("一",))),
-    ('{"sentence": "甲", "label": 100, "label_desc": "news"}', ("甲", None, ("100",))),
-    ('{"id": 1, "sentence1": "甲", "sentence2": "乙", "label": "0"}', ("甲", "乙", ("0",))),
-    ('{"query": "甲", "title": "乙", "label": "2"}', ("甲", "乙", ("2",))),
-    ('{"title": "甲", "category": "体育"}', ("甲", None, ("体育",))),
-    ('{"title": "乙", "content": "甲", "tag": "体育"}', ("甲", None, ("体育",))),
-    ('{"Review": "甲", " Label ": true}', ("甲", None, ("True",))),
-    ('{"premise": "甲", "hypothesis": "乙"}', ("甲", "乙", None)),
-    ('{"text": "甲", "labels": ["一", "二", "一"]}', ("甲", None, ("一", "二"))),
-    ('{"text": "甲", "labels": []}', ("甲", None, ())),
-    ('{"text": "甲", "label": null}', ("甲", None, None)),
-    ('{"text": "甲", "label": ""}', ("甲", None, None)),
-])
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ('{"text": "甲", "label": "一"}', ("甲", None, ("一",))),
+        ('{"sentence": "甲", "label": 100, "label_desc": "news"}', ("甲", None, ("100",))),
+        ('{"id": 1, "sentence1": "甲", "sentence2": "乙", "label": "0"}', ("甲", "乙", ("0",))),
+        ('{"query": "甲", "title": "乙", "label": "2"}', ("甲", "乙", ("2",))),
+        ('{"title": "甲", "category": "体育"}', ("甲", None, ("体育",))),
+        ('{"title": "乙", "content": "甲", "tag": "体育"}', ("甲", None, ("体育",))),
+        ('{"Review": "甲", " Label ": true}', ("甲", None, ("True",))),
+        ('{"premise": "甲", "hypothesis": "乙"}', ("甲", "乙", None)),
+        ('{"text": "甲", "labels": ["一", "二", "一"]}', ("甲", None, ("一", "二"))),
+        ('{"text": "甲", "labels": []}', ("甲", None, ())),
+        ('{"text": "甲", "label": null}', ("甲", None, None)),
+        ('{"text": "甲", "label": ""}', ("甲", None, None)),
+    ],
+)
 def test_usual_columns_are_found(tmp_path, content, expected):
     assert read(write(tmp_path / "a.jsonl", content)) == [expected]
 
@@ -87,23 +90,29 @@ def test_the_only_label():
         _ = TextExample("甲", labels=("一", "二"), line=7).label
 
 
-@pytest.mark.parametrize(("content", "options", "message"), [
-    ('{"text": "甲"}\n{"label": "一"}', {}, "line 2, column 'text': the text is missing; fill it in, or leave"),
-    ('{"text": "甲"}\n{"text": ""}', {}, "line 2, column 'text': the text is empty"),
-    ('{"text": "甲"}\n{"text": 3}', {}, "line 2, column 'text': expected a text in quotes, found int"),
-    ('{"text": 3}', {"skip_empty": True}, "line 1, column 'text': expected a text in quotes, found int"),
-    ('{"text": "甲", "pair": "乙"}\n{"text": "甲"}', {}, "line 2, column 'pair': the text is missing"),
-    ('{"text": "\\ud83d好"}', {}, "line 1, column 'text': holds half of a character"),
-    ('{"text": "甲", "label": {"a": 1}}', {}, "line 1, column 'label': expected a label .*, found dict"),
-    ('{"text": "甲", "label": [["一"]]}', {}, "line 1, column 'label': expected a label or a list"),
-    ('{"text": "甲", "label": "一"}\n{"text": "乙"}', {"require_labels": True}, "line 2, column 'label': no label"),
-    ('{"text": "甲", "klasse": "一"}', {"require_labels": True},
-     "line 1: no column has a usual name for a label .there are text, klasse.; name it with label_column="),
-    ('{"satz": "甲", "label": "一"}', {}, "no column has a usual name for a text .there are satz, label.; name"),
-    ('{"text": "甲", "label": "一"}', {"text_column": "txt"}, "line 1: no column 'txt'; there are text, label"),
-    ('{"text": "甲", "label": "一"}', {"label_column": "etikett"}, "line 1: no column 'etikett'; there are text"),
-    ('{"text": "甲", "label": "一"}', {"label_column": 2}, "line 1: no column 2; there are text, label"),
-])
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        ('{"text": "甲"}\n{"label": "一"}', {}, "line 2, column 'text': the text is missing; fill it in, or leave"),
+        ('{"text": "甲"}\n{"text": ""}', {}, "line 2, column 'text': the text is empty"),
+        ('{"text": "甲"}\n{"text": 3}', {}, "line 2, column 'text': expected a text in quotes, found int"),
+        ('{"text": 3}', {"skip_empty": True}, "line 1, column 'text': expected a text in quotes, found int"),
+        ('{"text": "甲", "pair": "乙"}\n{"text": "甲"}', {}, "line 2, column 'pair': the text is missing"),
+        ('{"text": "\\ud83d好"}', {}, "line 1, column 'text': holds half of a character"),
+        ('{"text": "甲", "label": {"a": 1}}', {}, "line 1, column 'label': expected a label .*, found dict"),
+        ('{"text": "甲", "label": [["一"]]}', {}, "line 1, column 'label': expected a label or a list"),
+        ('{"text": "甲", "label": "一"}\n{"text": "乙"}', {"require_labels": True}, "line 2, column 'label': no label"),
+        (
+            '{"text": "甲", "klasse": "一"}',
+            {"require_labels": True},
+            "line 1: no column has a usual name for a label .there are text, klasse.; name it with label_column=",
+        ),
+        ('{"satz": "甲", "label": "一"}', {}, "no column has a usual name for a text .there are satz, label.; name"),
+        ('{"text": "甲", "label": "一"}', {"text_column": "txt"}, "line 1: no column 'txt'; there are text, label"),
+        ('{"text": "甲", "label": "一"}', {"label_column": "etikett"}, "line 1: no column 'etikett'; there are text"),
+        ('{"text": "甲", "label": "一"}', {"label_column": 2}, "line 1: no column 2; there are text, label"),
+    ],
+)
 def test_bad_rows(tmp_path, content, options, message):
     path = write(tmp_path / "a.jsonl", content)
     with pytest.raises(DataError, match=message) as caught:

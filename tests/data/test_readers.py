@@ -84,10 +84,13 @@ def test_columns_without_a_header(tmp_path):
     assert values(read_rows(path, columns=["text", "label"], header=True)) == [{"text": "一", "label": "甲"}]
 
 
-@pytest.mark.parametrize(("given_bytes", "expected"), [
-    (b'{"text": "a"}\n', [{"text": "a"}]),
-    ("明天下雨吗\n\n放歌\n".encode(), [{"text": "明天下雨吗"}, {"text": "放歌"}]),
-])
+@pytest.mark.parametrize(
+    ("given_bytes", "expected"),
+    [
+        (b'{"text": "a"}\n', [{"text": "a"}]),
+        ("明天下雨吗\n\n放歌\n".encode(), [{"text": "明天下雨吗"}, {"text": "放歌"}]),
+    ],
+)
 def test_standard_input(monkeypatch, given_bytes, expected):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given_bytes)))
     assert values(read_rows("-")) == expected
@@ -149,8 +152,11 @@ BAD_FILES = [
     ("a.tsv", "text\tlabel\n一\t二\t三\n".encode(), "a.tsv, line 2: 3 fields where there are 2 columns"),
     ("a.csv", 'text,label\n一,甲\n"二,乙\n三,丙\n'.encode(), "a.csv, line 3: wrong quotes"),
     ("a.csv", "甲,甲\n一,二\n".encode(), "a.csv, line 1: the column names 甲, 甲 are not all different"),
-    ("a.tsv", "text\n一\n".encode() + "二三".encode("gb18030"),
-     'a.tsv, line 3, byte 1: 0xb6 is not utf-8; .* pass it .encoding="gb18030".*, if only this line is, correct it'),
+    (
+        "a.tsv",
+        "text\n一\n".encode() + "二三".encode("gb18030"),
+        'a.tsv, line 3, byte 1: 0xb6 is not utf-8; .* pass it .encoding="gb18030".*, if only this line is, correct it',
+    ),
     ("a.csv", "text\n一\n".encode("utf-16"), 'a.csv, line 1: begins with a UTF-16 mark; pass encoding="utf-16"'),
     ("a.jsonl.gz", gzip.compress(TEXTS["jsonl"].encode() * 50)[:-20], "a.jsonl.gz, after line .* ends too early; copy"),
     ("a.jsonl.xz", lzma.compress(TEXTS["jsonl"].encode() * 50)[:-20], "a.jsonl.xz, after line .* ends too early; copy"),

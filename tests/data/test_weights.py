@@ -36,13 +36,16 @@ def test_sqrt_is_the_milder_one():
     assert class_weights(labels, 2)[1] / class_weights(labels, 2)[0] == pytest.approx(25)
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    (([], 2), "one integer label per example"),
-    (([[0, 1]], 2), "one integer label per example"),
-    (([0.5], 2), "one integer label per example"),
-    (([0, 2], 2), "labels from 0 to 2 do not fit 2 classes"),
-    (([0, 1], 2, "max"), "scheme 'max': choose 'balanced' or 'sqrt'"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([], 2), "one integer label per example"),
+        (([[0, 1]], 2), "one integer label per example"),
+        (([0.5], 2), "one integer label per example"),
+        (([0, 2], 2), "labels from 0 to 2 do not fit 2 classes"),
+        (([0, 1], 2, "max"), "scheme 'max': choose 'balanced' or 'sqrt'"),
+    ],
+)
 def test_wrong_arguments(arguments, message):
     with pytest.raises(DataError, match=message):
         class_weights(*arguments)

@@ -107,15 +107,18 @@ def test_tables_are_straight_with_chinese_names():
     assert "subset accuracy" in evaluate_multi_label([[1, 0]], [[1, 1]]).format_table(["甲", "乙"])
 
 
-@pytest.mark.parametrize(("call", "message"), [
-    (lambda: evaluate_classification([], [], 2), "no examples"),
-    (lambda: evaluate_classification([0], [0, 1], 2), r"shape \(1,\) and predictions of shape \(2,\)"),
-    (lambda: evaluate_classification([2], [0], 2), "labels: expected class numbers from 0 to 1, found 2 to 2"),
-    (lambda: evaluate_classification([0], [0.5], 2), "predictions: expected class numbers"),
-    (lambda: evaluate_multi_label([[0, 1]], [[0.2, 1]]), "compare probabilities with a threshold"),
-    (lambda: evaluate_multi_label([0, 1], [0, 1]), "2 dimensions"),
-    (lambda: evaluate_classification([0], [0], 2).format_table(["one"]), "1 label names for 2 classes"),
-])
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: evaluate_classification([], [], 2), "no examples"),
+        (lambda: evaluate_classification([0], [0, 1], 2), r"shape \(1,\) and predictions of shape \(2,\)"),
+        (lambda: evaluate_classification([2], [0], 2), "labels: expected class numbers from 0 to 1, found 2 to 2"),
+        (lambda: evaluate_classification([0], [0.5], 2), "predictions: expected class numbers"),
+        (lambda: evaluate_multi_label([[0, 1]], [[0.2, 1]]), "compare probabilities with a threshold"),
+        (lambda: evaluate_multi_label([0, 1], [0, 1]), "2 dimensions"),
+        (lambda: evaluate_classification([0], [0], 2).format_table(["one"]), "1 label names for 2 classes"),
+    ],
+)
 def test_wrong_input(call, message):
     with pytest.raises(DataError, match=message):
         call()

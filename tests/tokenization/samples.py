@@ -11,21 +11,50 @@ from hypothesis import strategies as st
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 _IDEOGRAPHS = "今天气不错我们的中文和英混排苹果香蕉价格元二三十学习机器人说好吗北京"
-_WORDS = ["the", "wea", "##ther", "is", "un", "##able", "naive", "token", "##izer", "##izers", "hello", "world",
-          "ab", "##cd"]
+_WORDS = [
+    "the",
+    "wea",
+    "##ther",
+    "is",
+    "un",
+    "##able",
+    "naive",
+    "token",
+    "##izer",
+    "##izers",
+    "hello",
+    "world",
+    "ab",
+    "##cd",
+]
 _SIGNS = "，。！？：；（）《》“”、—…·①②αβγσςλ한ｆｕｌﬁߛ€🙂😂🚀が゛Iiİıßøñ"
 _JAMO = "\u1112\u1161\u11ab"
 
 ODD_TEXTS = [
-    "", "   ", "\t\n\r ", "今天天气不错", "Hello, World! it's 3.14", "ＦＵＬＬ　ｗｉｄｔｈ，全角", "rΣ ΣΑΣ Σ",
+    "",
+    "   ",
+    "\t\n\r ",
+    "今天天气不错",
+    "Hello, World! it's 3.14",
+    "ＦＵＬＬ　ｗｉｄｔｈ，全角",
+    "rΣ ΣΑΣ Σ",
     "İstanbul DİYARBAKIR ıI",
-    "a\x00b\x07c\ufffdd\u200de\u200b", "e\u0301 é ñandú Ångström", "한글 조각",
-    "👨‍👩‍👧‍👦家庭🇨🇳", "𠀀𠮷野家 𪛖 \U0002f800",
-    "价格:3.5元/斤(约$0.50)", "a—b–c…d·e", "[MASK] [mask] [SEP]x[CLS]",
+    "a\x00b\x07c\ufffdd\u200de\u200b",
+    "e\u0301 é ñandú Ångström",
+    "한글 조각",
+    "👨‍👩‍👧‍👦家庭🇨🇳",
+    "𠀀𠮷野家 𪛖 \U0002f800",
+    "价格:3.5元/斤(约$0.50)",
+    "a—b–c…d·e",
+    "[MASK] [mask] [SEP]x[CLS]",
     "学##习 ##ing",
     "x" * 99 + " " + "x" * 100 + " " + "x" * 101,
-    "\u00a0no\u00a0break\u2003em\u3000cjk\u2028line", "ﬁne ﷺ ℃ ½ Ⅷ",
-    "mixed中文and英文123混排", "\u0301\u0302", "\ufeffbom", "a\u00adb",
+    "\u00a0no\u00a0break\u2003em\u3000cjk\u2028line",
+    "ﬁne ﷺ ℃ ½ Ⅷ",
+    "mixed中文and英文123混排",
+    "\u0301\u0302",
+    "\ufeffbom",
+    "a\u00adb",
 ]
 
 

@@ -19,8 +19,14 @@ FILES = {
     "bert_english_uncased": ("bert_english/google_uncased_en_vocab.txt", {}),
     "wobert_plus_jieba": ("wobert_plus_base/vocab.txt", {"pre_tokenize": "jieba"}),
 }
-CASES = {"bert_base_chinese_cased": 97, "bert_base_chinese_lower": 193, "bert_base_chinese_no_start_end": 22,
-         "bert_base_chinese_simplified": 48, "bert_english_uncased": 68, "wobert_plus_jieba": 110}
+CASES = {
+    "bert_base_chinese_cased": 97,
+    "bert_base_chinese_lower": 193,
+    "bert_base_chinese_no_start_end": 22,
+    "bert_base_chinese_simplified": 48,
+    "bert_english_uncased": 68,
+    "wobert_plus_jieba": 110,
+}
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +101,8 @@ def test_special_tokens_in_the_text(load, shared, name):
         inner = default.encode(case["text"], add_special_tokens=False)
         if literal:
             assert [token for token in inner.tokens if token in literal and token != "[UNK]"] == [
-                token for token in literal if token != "[UNK]"]
+                token for token in literal if token != "[UNK]"
+            ]
             found += 1
         elif "max_word_length" in options or all(len(word) <= 100 for word in case["tokens"]):
             assert inner.token_ids == tokenizer.encode(case["text"], add_special_tokens=False).token_ids
@@ -147,8 +154,9 @@ def test_pairs(load, name):
         assert [0] * len(one) + [1] * len(two) == pair["segment_ids"]
         if pair["pattern"] != "S*E*E":
             continue
-        ours = tokenizer.encode(case["text"], pair["second_text"], max_length=pair["maxlen"],
-                                truncation_side=pair["truncate_from"])
+        ours = tokenizer.encode(
+            case["text"], pair["second_text"], max_length=pair["maxlen"], truncation_side=pair["truncate_from"]
+        )
         if ours.token_ids == pair["token_ids"]:
             assert ours.segment_ids == pair["segment_ids"]
             equal += 1

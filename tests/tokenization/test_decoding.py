@@ -14,10 +14,21 @@ TOKENIZER = Tokenizer.from_vocabulary(small_vocabulary())
 @pytest.mark.parametrize(
     "text",
     [
-        "", "今天天气不错", "hello world", "hello, world! is it?", "it's 3.14, i'm", "今天，天气不错。我们",
+        "",
+        "今天天气不错",
+        "hello world",
+        "hello, world! is it?",
+        "it's 3.14, i'm",
+        "今天，天气不错。我们",
         "价格=3.5+a(元)",
-        "中文abc123", "“今天”《天气》", "a: b; c", "0.5 1.25", "unable tokenizers", "{a} [b]",
-        "x/y-z<a", "3. a",
+        "中文abc123",
+        "“今天”《天气》",
+        "a: b; c",
+        "0.5 1.25",
+        "unable tokenizers",
+        "{a} [b]",
+        "x/y-z<a",
+        "3. a",
     ],
 )
 def test_round_trip(text):

@@ -59,9 +59,15 @@ def test_empty_line_inside_is_a_token_of_its_own(tmp_path):
 @pytest.mark.parametrize(
     "options",
     [
-        {}, {"lowercase": False}, {"strip_accents": False}, {"tokenize_chinese_chars": False}, {"max_word_length": 7},
-        {"split_special_tokens": True}, {"special_tokens": {"cls_token": None, "sep_token": None}},
-        {"special_tokens": {"cls_token": "今", "bos_token": "天"}}, {"special_tokens": {"mask_token": None}},
+        {},
+        {"lowercase": False},
+        {"strip_accents": False},
+        {"tokenize_chinese_chars": False},
+        {"max_word_length": 7},
+        {"split_special_tokens": True},
+        {"special_tokens": {"cls_token": None, "sep_token": None}},
+        {"special_tokens": {"cls_token": "今", "bos_token": "天"}},
+        {"special_tokens": {"mask_token": None}},
     ],
 )
 def test_saving_and_reading_back(tmp_path, options):
@@ -86,8 +92,13 @@ def test_settings_in_a_directory_are_obeyed_and_options_overrule_them(vocab):
     write(vocab.parent / "tokenizer_config.json", json.dumps({**settings, "mask_token": {"content": "今"}}))
     write(vocab.parent / "special_tokens_map.json", json.dumps({"bos_token": "[CLS]", "mask_token": "天"}))
     tokenizer = Tokenizer.from_pretrained(vocab.parent)
-    expected = Tokenizer.from_vocabulary(VOCABULARY, False, strip_accents=True, tokenize_chinese_chars=False,
-                                         special_tokens={"mask_token": "今", "bos_token": "[CLS]"})
+    expected = Tokenizer.from_vocabulary(
+        VOCABULARY,
+        False,
+        strip_accents=True,
+        tokenize_chinese_chars=False,
+        special_tokens={"mask_token": "今", "bos_token": "[CLS]"},
+    )
     assert ids(tokenizer) == ids(expected)
     assert tokenizer.special_tokens == expected.special_tokens
     options = {"lowercase": True, "strip_accents": False, "tokenize_chinese_chars": True}
@@ -102,8 +113,9 @@ def test_settings_overrule_a_tokenizer_json(tmp_path):
     assert ids(Tokenizer.from_pretrained(tmp_path)) == ids(Tokenizer.from_vocabulary(VOCABULARY, lowercase=False))
     direct = Tokenizer.from_pretrained(tmp_path / "tokenizer.json")
     assert ids(direct) == ids(Tokenizer.from_vocabulary(VOCABULARY))
-    again = Tokenizer.from_pretrained(tmp_path / "tokenizer.json", lowercase=False, max_word_length=5,
-                                      special_tokens={"cls_token": "今"})
+    again = Tokenizer.from_pretrained(
+        tmp_path / "tokenizer.json", lowercase=False, max_word_length=5, special_tokens={"cls_token": "今"}
+    )
     assert again.encode("AB xxxxxx").tokens == ["今", "A", "##B", "[UNK]", "[SEP]"]
 
 
@@ -171,9 +183,12 @@ def test_other_models_are_used_as_they_are(tmp_path):
     assert tokenizer.bos_token_id == 3
     tokenizer.save_pretrained(tmp_path / "again")
     assert Tokenizer.from_pretrained(tmp_path / "again").encode("ab b").token_ids == [2, 1]
-    for call in (lambda: tokenizer.keep_tokens([0, 1]), lambda: Tokenizer.from_pretrained(tmp_path, lowercase=True),
-                 lambda: Tokenizer.from_pretrained(tmp_path, max_word_length=3),
-                 lambda: Tokenizer.from_pretrained(tmp_path, pre_tokenize=list)):
+    for call in (
+        lambda: tokenizer.keep_tokens([0, 1]),
+        lambda: Tokenizer.from_pretrained(tmp_path, lowercase=True),
+        lambda: Tokenizer.from_pretrained(tmp_path, max_word_length=3),
+        lambda: Tokenizer.from_pretrained(tmp_path, pre_tokenize=list),
+    ):
         with pytest.raises(TokenizerError):
             call()
     with pytest.raises(TokenizerError, match="has no unk_token"):
@@ -256,7 +271,10 @@ def test_bad_texts(call, message):
 
 
 def test_bad_vocabulary_lists():
-    for tokens, message in [([], "empty"), ([*SPECIAL, "a", "a"], "token 6: the token 'a' is already at 5"),
-                            ([*SPECIAL, 3], "token 5: 3 is not a string")]:
+    for tokens, message in [
+        ([], "empty"),
+        ([*SPECIAL, "a", "a"], "token 6: the token 'a' is already at 5"),
+        ([*SPECIAL, 3], "token 5: 3 is not a string"),
+    ]:
         with pytest.raises(TokenizerError, match=message):
             Tokenizer.from_vocabulary(tokens)

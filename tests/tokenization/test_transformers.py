@@ -89,11 +89,18 @@ def test_slow_algorithm_of_transformers(shared, tmp_path, data_set, transformers
         assert ours.encode(text).token_ids == theirs.encode(text), text
 
 
-@pytest.mark.parametrize("options", [
-    {}, {"lowercase": False}, {"strip_accents": False}, {"tokenize_chinese_chars": False}, {"max_word_length": 7},
-    {"special_tokens": {"cls_token": None, "sep_token": None}},
-    {"special_tokens": {"bos_token": "今", "tag_token": "天"}},
-])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"lowercase": False},
+        {"strip_accents": False},
+        {"tokenize_chinese_chars": False},
+        {"max_word_length": 7},
+        {"special_tokens": {"cls_token": None, "sep_token": None}},
+        {"special_tokens": {"bos_token": "今", "tag_token": "天"}},
+    ],
+)
 def test_transformers_reads_what_we_save(tmp_path, transformers, options):
     ours = Tokenizer.from_vocabulary(small_vocabulary(), **options)
     ours = ours.add_tokens(["<e1>"]).add_tokens(["<e2>"], special=True)

@@ -33,8 +33,13 @@ def _expected(first, second, max_length, truncation, side):
 
 
 @settings(max_examples=300, deadline=None)
-@given(texts, texts, st.integers(3, 30), st.sampled_from(["longest_first", "only_first", "only_second"]),
-       st.sampled_from(["right", "left"]))
+@given(
+    texts,
+    texts,
+    st.integers(3, 30),
+    st.sampled_from(["longest_first", "only_first", "only_second"]),
+    st.sampled_from(["right", "left"]),
+)
 def test_pairs(first, second, max_length, truncation, side):
     excess = len(first) + len(second) + 3 - max_length
     cut = {"only_first": first, "only_second": second}.get(truncation)

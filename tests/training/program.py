@@ -1,6 +1,6 @@
 """A small training with dropout, FGM, metrics and a schedule; run as a program it can be killed and resumed.
 
-    python program.py DIRECTORY [--resume] [--kill STEP] [--cache DIRECTORY]
+python program.py DIRECTORY [--resume] [--kill STEP] [--cache DIRECTORY]
 """
 
 import argparse
