@@ -2,6 +2,7 @@
 
 from qingformer.layers.attention import MultiHeadAttention
 from qingformer.layers.block import TransformerBlock
+from qingformer.layers.dense import Dense
 from qingformer.layers.dropout import Dropout
 from qingformer.layers.feed_forward import FeedForward
 from qingformer.layers.mask import AttentionMask
@@ -12,6 +13,7 @@ from qingformer.layers.positions import PositionEmbedding
 __all__ = [
     "AttentionMask",
     "ConditionalLayerNormalization",
+    "Dense",
     "Dropout",
     "FeedForward",
     "MultiHeadAttention",

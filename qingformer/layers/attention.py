@@ -8,6 +8,7 @@ from keras import ops
 
 from qingformer import backend
 from qingformer.errors import ConfigError
+from qingformer.layers.dense import Dense
 from qingformer.ops.dropout import dropout
 from qingformer.ops.masking import masked_scores
 
@@ -57,9 +58,9 @@ class MultiHeadAttention(keras.layers.Layer):
         self.scale = 1.0 / math.sqrt(self.key_size)
 
     def build(self, x_shape: tuple[Any, ...], **other_shapes: Any) -> None:
-        def dense(size: int, name: str) -> keras.layers.Dense:
+        def dense(size: int, name: str) -> Dense:
             initializer = self.kernel_initializer.clone()
-            return keras.layers.Dense(
+            return Dense(
                 size, use_bias=self.use_bias, kernel_initializer=initializer, name=name, dtype=self.dtype_policy
             )
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from qingformer.layers.dense import Dense
 from qingformer.ops.activations import get_activation
 
 Tensor = Any
@@ -35,8 +36,8 @@ class FeedForward(keras.layers.Layer):
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        def dense(size: int | None, name: str) -> keras.layers.Dense:
-            return keras.layers.Dense(
+        def dense(size: int | None, name: str) -> Dense:
+            return Dense(
                 size,
                 use_bias=self.use_bias,
                 kernel_initializer=self.kernel_initializer.clone(),

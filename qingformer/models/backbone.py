@@ -175,9 +175,7 @@ class Maker:
         """A dense layer."""
         function = get_activation(activation)
         initializer = self.initializer()
-        return keras.layers.Dense(
-            size, activation=function, kernel_initializer=initializer, name=name, dtype=self.dtype
-        )
+        return layers.Dense(size, activation=function, kernel_initializer=initializer, name=name, dtype=self.dtype)
 
     def norm(self, name: str) -> keras.layers.Layer:
         """A layer norm, conditional if the configuration has a condition."""

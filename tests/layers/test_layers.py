@@ -186,3 +186,64 @@ def test_layers_come_back_from_their_configuration(layer):
     assert again(x).shape == wanted.shape
     again.set_weights(layer.get_weights())
     np.testing.assert_array_equal(numpy(again(x)), numpy(wanted))
+
+
+# --- dense ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (2, 5, 3)])
+def test_dense_equals_that_of_keras_in_value_and_gradient(shape):
+    generator = np.random.default_rng(0)
+    x, weights = generator.normal(size=shape).astype("float32"), generator.normal(size=(3, 6)).astype("float32")
+    ours, theirs = layers.Dense(6, activation="tanh"), keras.layers.Dense(6, activation="tanh")
+    results = []
+    for layer in (ours, theirs):
+        layer.build(shape)
+        layer.set_weights([weights, np.arange(6, dtype="float32")])
+
+        def loss(values, layer=layer):
+            with keras.StatelessScope(state_mapping=list(zip(layer.trainable_variables, values[1:]))):
+                return ops.sum(layer(values[0]) ** 3)
+
+        values = [ops.convert_to_tensor(x)] + [ops.convert_to_tensor(v.value) for v in layer.trainable_variables]
+        value, gradients = backend.value_and_grad(loss)(values)
+        results.append([value, *gradients])
+    for own, other in zip(*results):
+        np.testing.assert_allclose(numpy(own), numpy(other), rtol=1e-5, atol=1e-5)
+
+
+def test_product_has_second_order_gradients():
+    generator = np.random.default_rng(1)
+    values = [ops.convert_to_tensor(generator.normal(size=s).astype("float32")) for s in ((2, 4, 3), (3, 5))]
+
+    def penalty(multiply):
+        def loss(w):
+            return ops.sum(ops.tanh(multiply(w[0], w[1])) ** 2)
+
+        def squared_gradient(w):
+            return sum(ops.sum(g**2) for g in backend.value_and_grad(loss)(w)[1])
+
+        return backend.value_and_grad(squared_gradient)(values)
+
+    value, gradients = penalty(backend.product)
+    expected, expected_gradients = penalty(ops.matmul)
+    assert float(value) == pytest.approx(float(expected), rel=1e-5)
+    for own, other in zip(gradients, expected_gradients):
+        np.testing.assert_allclose(numpy(own), numpy(other), rtol=1e-4, atol=1e-4)
+
+
+def test_dense_keeps_lora_quantisation_and_half_precision():
+    x = ops.convert_to_tensor(np.random.default_rng(2).normal(size=(4, 8)).astype("float32"))
+    half = layers.Dense(6, dtype="mixed_bfloat16")
+    assert keras.backend.standardize_dtype(half(x).dtype) == "bfloat16"
+    layer = layers.Dense(6)
+    before = numpy(layer(x))
+    layer.enable_lora(2)
+    np.testing.assert_allclose(numpy(layer(x)), before, atol=1e-6)  # the second factor starts at zero
+    model = keras.Sequential([keras.Input((8,)), layers.Dense(6)])
+    exact = numpy(model(x))
+    model.quantize("int8")
+    assert keras.backend.standardize_dtype(model.layers[0]._kernel.dtype) == "int8"
+    np.testing.assert_allclose(numpy(model(x)), exact, atol=0.1)
+    again = layers.Dense.from_config(layer.get_config())
+    assert again.units == 6
