@@ -13,6 +13,7 @@ import typer
 
 from qingformer.cli import convert, evaluate, info, predict, train
 from qingformer.cli.console import as_options
+from qingformer.cli.quiet import import_keras_quietly
 from qingformer.errors import QingFormerError
 from qingformer.version import __version__
 
@@ -88,6 +89,8 @@ def _invoke(arguments: list[str]) -> int:
     try:
         command = typer.main.get_command(app)
         with command.make_context("qingformer", arguments) as context:
+            if not {"--help", "-h"} & set(arguments):
+                import_keras_quietly()
             command.invoke(context)
     except typer.Exit as leave:
         return int(leave.exit_code)

@@ -10,6 +10,7 @@ import pytest
 
 from qingformer.cli.console import as_options
 from qingformer.models import Backbone
+from qingformer.tasks import load
 from qingformer.version import __version__
 from tests.cli.conftest import train_arguments
 
@@ -58,8 +59,10 @@ def test_predict_gives_one_json_object_a_line_and_nothing_else(cli, work, tmp_pa
     done = cli("predict", texts, "--model", work.trained)
     assert (done.code, done.err) == (0, "")
     found = json_lines(done.out)
-    assert [(row["text"], row["label"]) for row in found] == [("我想听歌", "music"), ("下雨", "weather")]
-    assert all(0.5 < row["probability"] <= 1 for row in found)
+    assert [row["text"] for row in found] == ["我想听歌", "下雨"]
+    expected = load(work.trained).predict(["我想听歌", "下雨"])
+    assert [row["label"] for row in found] == [prediction.label for prediction in expected]
+    assert [row["probability"] for row in found] == pytest.approx([p.probability for p in expected], abs=1e-5)
     done = cli("predict", texts, "-m", work.trained, "--all", "--output", tmp_path / "answers.jsonl")
     assert (done.code, done.out, done.err) == (0, "", "")
     for row in json_lines((tmp_path / "answers.jsonl").read_text(encoding="utf-8")):
@@ -72,7 +75,8 @@ def test_predict_reads_standard_input(work):
         input='{"text": "唱歌"}\n{"text": "吃饭"}\n'.encode(), capture_output=True, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, b"")
-    assert [row["label"] for row in json_lines(done.stdout.decode())] == ["music", "food"]
+    expected = [prediction.label for prediction in load(work.trained).predict(["唱歌", "吃饭"])]
+    assert [row["label"] for row in json_lines(done.stdout.decode())] == expected
 
 
 def test_evaluate_prints_tables_or_json(cli, work, tmp_path):

@@ -52,7 +52,7 @@ def check_gradients(directory: Path, arrays) -> None:
         result, _ = model.stateless_call(values, fixed, inputs)
         sequence, _ = model.backbone.stateless_call(backbone_values(values), backbone_fixed, inputs)
         outputs = sequence | (result if isinstance(result, dict) else {"mlm_logits": result})
-        return sum(ops.sum(outputs[key] * ops.convert_to_tensor(arrays[f"weight/{key}"])) for key in outputs)
+        return sum(ops.sum(outputs[key] * ops.convert_to_tensor(arrays[f"weight/{key}"], "float32")) for key in outputs)
 
     backbone_paths = [variable.path for variable in model.backbone.trainable_variables]
     backbone_fixed = [variable.value for variable in model.backbone.non_trainable_variables]

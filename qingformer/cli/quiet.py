@@ -1,0 +1,29 @@
+"""Keep TensorFlow's greeting off standard error, which is for what concerns the user."""
+
+import os
+import sys
+import tempfile
+
+
+def import_keras_quietly() -> None:
+    """Import Keras on TensorFlow with standard error set aside; what was written there is shown if the import fails.
+
+    TensorFlow's native code writes there before any of its log settings take effect. On other backends nothing happens.
+    """
+    if os.environ.get("KERAS_BACKEND") != "tensorflow" or "tensorflow" in sys.modules:
+        return
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as aside:
+        os.dup2(aside.fileno(), 2)
+        failed = True
+        try:
+            import keras  # noqa: F401
+
+            failed = False
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            if failed:
+                aside.seek(0)
+                os.write(2, aside.read())
