@@ -11,7 +11,11 @@ if TYPE_CHECKING:
 
 
 def prepare() -> None:
-    """Let compiled programs be found again by the next run; a home that cannot be written to is no reason to stop."""
+    """Keep freed memory for the next step, and compiled programs for the next run.
+
+    A home that cannot be written to is no reason to stop.
+    """
+    backend.keep_freed_memory()
     # JAX complains when a program cannot be kept or read back; it compiles anew, which is all that matters here.
     warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
     try:
