@@ -6,9 +6,10 @@ from qingformer.layers.dense import Dense
 from qingformer.layers.dropout import Dropout
 from qingformer.layers.feed_forward import FeedForward
 from qingformer.layers.mask import AttentionMask
-from qingformer.layers.normalization import ConditionalLayerNormalization
+from qingformer.layers.normalization import ConditionalLayerNormalization, LayerNormalization, RMSNormalization
 from qingformer.layers.output import OutputBias, TokenPooling
 from qingformer.layers.positions import PositionEmbedding
+from qingformer.layers.scale_offset import ScaleOffset
 
 __all__ = [
     "AttentionMask",
@@ -16,9 +17,12 @@ __all__ = [
     "Dense",
     "Dropout",
     "FeedForward",
+    "LayerNormalization",
     "MultiHeadAttention",
     "OutputBias",
     "PositionEmbedding",
+    "RMSNormalization",
+    "ScaleOffset",
     "TokenPooling",
     "TransformerBlock",
 ]
