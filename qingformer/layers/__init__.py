@@ -2,13 +2,17 @@
 
 from qingformer.layers.attention import MultiHeadAttention
 from qingformer.layers.block import TransformerBlock
+from qingformer.layers.chunk_attention import MixedChunkAttention
 from qingformer.layers.dense import Dense
 from qingformer.layers.dropout import Dropout
 from qingformer.layers.feed_forward import FeedForward
+from qingformer.layers.gated_attention import GatedAttentionUnit
+from qingformer.layers.linear_attention import LinearAttention
 from qingformer.layers.mask import AttentionMask
 from qingformer.layers.normalization import ConditionalLayerNormalization, LayerNormalization, RMSNormalization
 from qingformer.layers.output import OutputBias, TokenPooling
-from qingformer.layers.positions import PositionEmbedding
+from qingformer.layers.pooling import GlobalAveragePooling, GlobalMaxPooling
+from qingformer.layers.positions import PositionEmbedding, SinusoidalPositionEmbedding
 from qingformer.layers.scale_offset import ScaleOffset
 
 __all__ = [
@@ -17,12 +21,18 @@ __all__ = [
     "Dense",
     "Dropout",
     "FeedForward",
+    "GatedAttentionUnit",
+    "GlobalAveragePooling",
+    "GlobalMaxPooling",
     "LayerNormalization",
+    "LinearAttention",
+    "MixedChunkAttention",
     "MultiHeadAttention",
     "OutputBias",
     "PositionEmbedding",
     "RMSNormalization",
     "ScaleOffset",
+    "SinusoidalPositionEmbedding",
     "TokenPooling",
     "TransformerBlock",
 ]

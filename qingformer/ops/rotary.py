@@ -4,6 +4,8 @@ from typing import Any
 
 from keras import ops
 
+from qingformer.errors import ConfigError
+
 Tensor = Any
 
 
@@ -44,3 +46,19 @@ def apply_rotary(x: Tensor, table: Tensor, interleaved: bool = True) -> Tensor:
         return ops.reshape(turned, ops.shape(x))
     first, second = ops.split(x, 2, axis=-1)
     return ops.concatenate([first * cosine - second * sine, second * cosine + first * sine], axis=-1)
+
+
+def turned(x: Tensor, table: Tensor, interleaved: bool, name: str) -> Tensor:
+    """`apply_rotary`, after `ConfigError` for a table of another length or size; `name` is that of the layer.
+
+    Without the check a table of one position would be stretched over all, or one vector over all positions.
+
+    Example: `turned(ops.ones((1, 5, 2, 8)), rotary_table(ops.arange(5), 8)[None], True, "attention")`
+    """
+    length, size, positions, pairs = x.shape[1], x.shape[-1], table.shape[1], table.shape[-1]
+    if 2 * pairs != size or (None not in (length, positions) and length != positions):
+        raise ConfigError(
+            f"{name} turns {length} vectors of size {size}, but the rotary table has {positions} positions and serves "
+            f"size {2 * pairs}"
+        )
+    return apply_rotary(x, table, interleaved)
