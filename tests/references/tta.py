@@ -1,0 +1,31 @@
+"""T-TA (Shin et al. 2020, arXiv 2004.08097; 科学空间 archives/7661): every token from all others, in one pass.
+
+The queries start from the positions alone; keys and values are the embedded input in every block; no token sees itself.
+Names of the variables: BERT's.
+"""
+
+import numpy as np
+
+from tests.references import parts
+
+
+def forward(weights, config, token_ids, segment_ids, padding_mask, application="encoder"):
+    """`weights` by TensorFlow name; `token_ids`, `segment_ids`, `padding_mask` (B, T); see `parts.bert_result`.
+
+    `hide_self` of the config (True if absent) keeps the diagonal of the attention hidden, as in pre-training.
+    """
+    weights = parts.in_float64(weights)
+    length = token_ids.shape[1]
+
+    def norm(x, name):
+        return parts.layer_norm(x, weights, name, config.get("layer_norm_eps", 1e-12))
+
+    keep = parts.visible(padding_mask, segment_ids, application)
+    if config.get("hide_self", True):
+        keep = keep & ~np.eye(length, dtype=bool)
+    positions = weights["bert/embeddings/position_embeddings"][:length]
+    source = parts.embed(weights, token_ids, segment_ids, config) + positions
+    source = parts.widen(norm(source, "bert/embeddings/LayerNorm"), weights)
+    start = np.broadcast_to(parts.widen(positions, weights), source.shape)
+    layers = parts.post_norm_blocks(start, weights, config, keep, norm, keys_from=source)
+    return parts.bert_result(layers, weights, config, application)
