@@ -14,7 +14,7 @@ from qingformer.files import read_json
 Layout = Literal["tensorflow", "huggingface", "qingformer"]
 Kind = Literal["config", "weights", "vocabulary"]
 
-_CONFIGS = ("config.json", "bert_config.json")
+_CONFIGS = ("config.json", "bert_config.json", "hparams.json")
 _VOCABULARIES = ("tokenizer.json", "vocab.txt", "spiece.model")
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _WEIGHTS = ("model.safetensors", _INDEXES[0], "pytorch_model.bin", _INDEXES[1])

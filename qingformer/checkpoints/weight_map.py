@@ -39,8 +39,28 @@ TRANSPOSE = Transpose()
 
 
 @dataclass(frozen=True)
+class Unwrap:
+    """Drop a leading axis of one entry, which some files keep from convolutions of width 1."""
+
+    def load(self, stored: np.ndarray) -> np.ndarray:
+        """(1, in, out) to (in, out)."""
+        return stored[0]
+
+    def save(self, ours: np.ndarray) -> np.ndarray:
+        """(in, out) to (1, in, out)."""
+        return ours[None]
+
+
+UNWRAP = Unwrap()
+
+
+@dataclass(frozen=True)
 class Row:
     """One variable: its path in the model, and in each format its name (None: no place there) and layout.
+
+    `part` = (index, count): the variable is that part of a stored array whose last axis (in our layout) joins `count`
+    equal parts, such as queries, keys and values in one matrix. A table may have several rows for one variable, the
+    one to write first, the others to read; and several variables that read one stored array.
 
     Example:
         Row("pooler/kernel", "bert/pooler/dense/kernel", "bert.pooler.dense.weight", huggingface_steps=(TRANSPOSE,))
@@ -51,6 +71,7 @@ class Row:
     huggingface: str | None
     tensorflow_steps: tuple[Step, ...] = ()
     huggingface_steps: tuple[Step, ...] = ()
+    part: tuple[int, int] | None = None
 
     def name(self, layout: str) -> str | None:
         """The stored name in that format."""
@@ -64,7 +85,7 @@ class Row:
         """The stored array in our layout."""
         for step in self.steps(layout):
             stored = step.load(stored)
-        return stored
+        return stored if self.part is None else np.split(stored, self.part[1], axis=-1)[self.part[0]]
 
     def save(self, ours: np.ndarray, layout: str) -> np.ndarray:
         """Our array in the stored layout."""
@@ -170,7 +191,7 @@ class Loader:
             if name is None:
                 continue
             held = [spelling for spelling in self.weight_map.candidates(name, self.layout) if spelling in there]
-            if held:
+            if held and row.ours not in found:
                 found[row.ours] = (row, held[0])
         return found
 
@@ -194,22 +215,22 @@ class Loader:
         return self._arrays(stored, found, wanted, report), report
 
     def _sort_left_over(self, stored: Stored, found: Mapping[str, tuple[Row, str]], report: LoadingReport) -> None:
-        names_of = {name: path for path, (_, name) in found.items()}
-        loaded = set(report.loaded)
+        known = {name for _, name in found.values()}
+        used = {found[path][1] for path in report.loaded}
         copies = self.weight_map.copies.get(self.layout, {})
         patterns = (*self.weight_map.ignored.get(self.layout, ()), *self.allow_left_over)
         for name in stored.names():
-            if name in names_of:
-                if names_of[name] not in loaded:
+            if name in known:
+                if name not in used:
                     report.left_over.append(name)
             elif name in copies:
-                self._check_copy(stored, name, copies[name], names_of, report.source)
+                self._check_copy(stored, name, copies[name], known, report.source)
             elif any(re.search(pattern, name) for pattern in patterns):
                 report.left_over.append(name)
             else:
                 report.unknown.append(name)
 
-    def _check_copy(self, stored: Stored, name: str, original: str, there: Mapping[str, str], source: str) -> None:
+    def _check_copy(self, stored: Stored, name: str, original: str, there: set[str], source: str) -> None:
         same = [known for known in self.weight_map.candidates(original, self.layout) if known in there]
         if same and not np.array_equal(stored.read(name), stored.read(same[0])):
             raise CheckpointError(
@@ -257,16 +278,31 @@ def save_rows(weight_map: WeightMap, layout: str, variables: Iterable[tuple[str,
 
     Errors: `CheckpointError` names a variable that the format has no place for.
     """
-    rows = {row.ours: row for row in weight_map.rows}
-    stored = {}
+    stored: dict[str, np.ndarray] = {}
+    parts: dict[str, dict[int, np.ndarray]] = {}
+    rows: dict[str, Row] = {}
+    for row in weight_map.rows:
+        if row.name(layout) is not None:
+            rows.setdefault(row.ours, row)
     for path, array in variables:
-        row = rows.get(path)
-        name = row.name(layout) if row is not None else None
-        if row is None or name is None:
+        if path not in rows:
             raise CheckpointError(
                 f"{path} has no name in the {layout} format; save with format='qingformer', which holds everything"
             )
-        stored[name] = row.save(array, layout)
+        row = rows[path]
+        name = str(row.name(layout))
+        if row.part is not None:
+            parts.setdefault(name, {})[row.part[0]] = array
+            if len(parts[name]) < row.part[1]:
+                continue
+            array = np.concatenate([parts[name][index] for index in range(row.part[1])], axis=-1)
+        array = row.save(array, layout)
+        if name in stored and not np.array_equal(stored[name], array):
+            raise CheckpointError(
+                f"{path}: the {layout} format has one place ({name}) for weights that differ here; "
+                "save with format='qingformer', which holds everything"
+            )
+        stored[name] = array
     return stored
 
 

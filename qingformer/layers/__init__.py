@@ -10,9 +10,10 @@ from qingformer.layers.gated_attention import GatedAttentionUnit
 from qingformer.layers.linear_attention import LinearAttention
 from qingformer.layers.mask import AttentionMask
 from qingformer.layers.normalization import ConditionalLayerNormalization, LayerNormalization, RMSNormalization
-from qingformer.layers.output import OutputBias, TokenPooling
+from qingformer.layers.output import OutputBias, TokenPooling, ZerosLike
 from qingformer.layers.pooling import GlobalAveragePooling, GlobalMaxPooling
 from qingformer.layers.positions import PositionEmbedding, SinusoidalPositionEmbedding
+from qingformer.layers.relative import RelativePositionBias, RotaryPositions
 from qingformer.layers.scale_offset import ScaleOffset
 
 __all__ = [
@@ -31,8 +32,11 @@ __all__ = [
     "OutputBias",
     "PositionEmbedding",
     "RMSNormalization",
+    "RelativePositionBias",
+    "RotaryPositions",
     "ScaleOffset",
     "SinusoidalPositionEmbedding",
     "TokenPooling",
     "TransformerBlock",
+    "ZerosLike",
 ]

@@ -1,5 +1,8 @@
 """The position-wise feed-forward part of a block."""
 
+import functools
+import operator
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -12,26 +15,28 @@ Tensor = Any
 
 @keras.saving.register_keras_serializable("qingformer")
 class FeedForward(keras.layers.Layer):
-    """Two dense layers with an activation between: act(x W_1 + b_1) W_2 + b_2.
+    """Two dense layers with an activation between: act(x W_1 + b_1) W_2 + b_2, or gated.
 
+    With several activations the inner vectors are multiplied: (act_1(x W_11 + b_11) * act_2(x W_12 + b_12)) W_2 + b_2.
     Input and output (B, T, d) float; the inner width is `intermediate_size`.
-    Source: Vaswani et al. 2017, arXiv 1706.03762, section 3.3.
+    Sources: Vaswani et al. 2017, arXiv 1706.03762, section 3.3; Shazeer 2020 (gated), arXiv 2002.05202.
 
-    Example: `FeedForward(32)(ops.ones((2, 5, 8)))`
+    Example: `FeedForward(32, ["silu", "linear"])(ops.ones((2, 5, 8)))`
     """
 
     def __init__(
         self,
         intermediate_size: int,
-        activation: str = "gelu",
+        activation: str | Sequence[str] = "gelu",
         use_bias: bool = True,
         kernel_initializer: Any = "glorot_uniform",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.intermediate_size = intermediate_size
-        self.activation = activation
-        self.activation_function = get_activation(activation)
+        self.activation = activation if isinstance(activation, str) else list(activation)
+        names = [activation] if isinstance(activation, str) else list(activation)
+        self.activation_functions = [get_activation(name) for name in names]
         self.use_bias = use_bias
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
@@ -45,14 +50,18 @@ class FeedForward(keras.layers.Layer):
                 dtype=self.dtype_policy,
             )
 
-        self.intermediate = dense(self.intermediate_size, "intermediate")
+        count = len(self.activation_functions)
+        names = ["intermediate"] if count == 1 else [f"intermediate_{index}" for index in range(count)]
+        self.intermediate = [dense(self.intermediate_size, name) for name in names]
         self.output_dense = dense(input_shape[-1], "output")
-        self.intermediate.build(input_shape)
+        for layer in self.intermediate:
+            layer.build(input_shape)
         self.output_dense.build((*input_shape[:-1], self.intermediate_size))
 
     def call(self, x: Tensor) -> Tensor:
-        """Apply the two dense layers to `x` (B, T, d)."""
-        return self.output_dense(self.activation_function(self.intermediate(x)))
+        """Apply the dense layers to `x` (B, T, d)."""
+        inner = [function(layer(x)) for function, layer in zip(self.activation_functions, self.intermediate)]
+        return self.output_dense(functools.reduce(operator.mul, inner))
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return input_shape

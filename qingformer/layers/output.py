@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+from keras import ops
 
 Tensor = Any
 
@@ -40,3 +41,19 @@ class OutputBias(keras.layers.Layer):
     def call(self, x: Tensor) -> Tensor:
         """Return `x + bias`."""
         return x + self.bias
+
+
+@keras.saving.register_keras_serializable("qingformer")
+class ZerosLike(keras.layers.Layer):
+    """Zeros of the shape of the input: what a stream begins with that knows nothing of the tokens.
+
+    Example: `ZerosLike()(ops.ones((2, 5, 8)))`
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.built = True
+
+    def call(self, x: Tensor) -> Tensor:
+        """Return zeros."""
+        return ops.zeros_like(x)

@@ -1,18 +1,43 @@
 """Models: a configuration, a backbone made of bricks, heads, and one file a family."""
 
+from qingformer.models.albert import Albert
 from qingformer.models.backbone import Backbone
 from qingformer.models.bert import Bert
 from qingformer.models.config import BackboneConfig
+from qingformer.models.electra import Electra
+from qingformer.models.gau_alpha import GauAlpha
+from qingformer.models.gpt2 import GPT2
+from qingformer.models.gpt2_ml import GPT2ML
+from qingformer.models.gpt import GPT
 from qingformer.models.heads import CausalLM, MaskedLM, NextSentencePrediction, PreTraining
+from qingformer.models.llama import Llama
+from qingformer.models.nezha import Nezha
 from qingformer.models.registry import FAMILIES
+from qingformer.models.roformer import RoFormer, RoFormerSim
+from qingformer.models.roformer_v2 import RoFormerV2
+from qingformer.models.simbert import SimBert
+from qingformer.models.tta import TTA
 
 __all__ = [
     "FAMILIES",
+    "GPT",
+    "GPT2",
+    "GPT2ML",
+    "TTA",
+    "Albert",
     "Backbone",
     "BackboneConfig",
     "Bert",
     "CausalLM",
+    "Electra",
+    "GauAlpha",
+    "Llama",
     "MaskedLM",
+    "Nezha",
     "NextSentencePrediction",
     "PreTraining",
+    "RoFormer",
+    "RoFormerSim",
+    "RoFormerV2",
+    "SimBert",
 ]

@@ -6,6 +6,7 @@ import keras
 
 from qingformer import layers
 from qingformer.models.config import BackboneConfig
+from qingformer.models.family import Family
 from qingformer.models.pretrained import PretrainedModel
 from qingformer.models.registry import family_class
 from qingformer.ops.activations import get_activation
@@ -14,8 +15,8 @@ Tensors = dict[str, Any]
 
 
 @keras.saving.register_keras_serializable("qingformer")
-class Backbone(PretrainedModel):
-    """A Transformer encoder as a functional `keras.Model`, of the family that its configuration names.
+class Backbone(Family, PretrainedModel):
+    """A Transformer as a functional `keras.Model`, of the family that its configuration names.
 
     Inputs, a dictionary: `token_ids` (B, T) int32, `segment_ids` (B, T) int32 where the family has segments,
     `padding_mask` (B, T) int32 with 1 = keep, and where the configuration asks for them `position_ids` (B, T) int32
@@ -31,7 +32,7 @@ class Backbone(PretrainedModel):
 
     def __new__(cls, config: Any = None, **kwargs: Any) -> Any:
         if cls is Backbone and config is not None:
-            cls = family_class(getattr(config, "family", None) or config["family"])
+            cls = family_class(getattr(config, "family", None) or config.get("family", "bert"))
         return super().__new__(cls)
 
     def __init__(
@@ -43,20 +44,16 @@ class Backbone(PretrainedModel):
         **kwargs: Any,
     ) -> None:
         config = BackboneConfig.from_dict(config) if isinstance(config, dict) else config
-        make = Maker(config, initializer, dtype)
+        make = Maker(config, initializer or self.default_initializer(config), dtype)
 
         # === Layers and functional model ===
         inputs = self.make_inputs(make)
-        mask = self.make_mask(make, inputs)
-        condition = inputs.get("condition")
         token_embedding = self.make_token_embedding(make)
         x = self.embed(make, token_embedding, inputs)
-        scores = None
-        for index in range(config.num_hidden_layers):
-            block = self.make_block(make, index)
-            x = block(x, attention_mask=mask, condition=condition, scores=scores)
-            if config.residual_attention_scores:
-                x, scores = x
+        given = self.make_attention_inputs(make, inputs, x)
+        x = self.run_blocks(make, x, given)
+        if config.norm_position == "pre":
+            x = make.norm("final_norm")(x, *make.condition(inputs))
         outputs = {"sequence_output": x}
         if config.pooler:
             outputs["pooled_output"] = self.pool(make, x)
@@ -78,10 +75,38 @@ class Backbone(PretrainedModel):
             inputs["condition"] = keras.Input((make.config.condition_size,), dtype="float32", name="condition")
         return inputs
 
+    def make_attention_inputs(self, make: "Maker", inputs: Tensors, x: Any) -> Tensors:
+        """What every block is given beside the hidden states: mask, condition, positions."""
+        config = make.config
+        given = {"attention_mask": self.make_mask(make, inputs)}
+        if "condition" in inputs:
+            given["condition"] = inputs["condition"]
+        if config.position_embedding_type == "rotary":
+            given["rotary"] = make.rotary("rotary_positions")(x, **make.position_ids(inputs))
+        if config.position_embedding_type == "bucketed":
+            given["bias"] = make.position_bias("position_bias", config.application != "lm")(x)
+        return given
+
     def make_mask(self, make: "Maker", inputs: Tensors) -> Any:
         """The attention mask of all blocks."""
-        segments = {"segment_ids": inputs["segment_ids"]} if make.config.application == "unilm" else {}
-        return layers.AttentionMask(make.config.application, name="attention_mask")(inputs["padding_mask"], **segments)
+        config = make.config
+        segments = {"segment_ids": inputs["segment_ids"]} if config.application == "unilm" else {}
+        mask = layers.AttentionMask(config.application, config.hide_self, name="attention_mask")
+        return mask(inputs["padding_mask"], **segments)
+
+    def run_blocks(self, make: "Maker", x: Any, given: Tensors) -> Any:
+        """The blocks one after the other, with shared weights where the configuration shares them: (B, T, H)."""
+        config = make.config
+        shared: dict[int, keras.layers.Layer] = {}
+        scores = {}
+        for index in range(config.num_hidden_layers):
+            group = block_group(config, index)
+            if group not in shared:
+                shared[group] = self.make_block(make, group)
+            x = shared[group](x, **given, **scores)
+            if config.residual_attention_scores:
+                x, scores["scores"] = x
+        return x
 
     def make_token_embedding(self, make: "Maker") -> keras.layers.Layer:
         """The token table, which heads use again in reverse."""
@@ -91,57 +116,51 @@ class Backbone(PretrainedModel):
     def embed(self, make: "Maker", token_embedding: keras.layers.Layer, inputs: Tensors) -> Any:
         """The sum of the embeddings, normalised, dropped out, and brought to the hidden size: (B, T, H)."""
         config = make.config
-        x = token_embedding(inputs["token_ids"])
-        if config.type_vocab_size:
-            segments = token_embedding
-            if not config.shared_segment_embeddings:
-                segments = make.embedding(config.type_vocab_size, config.width_of_embeddings, "segment_embedding")
-            x = keras.layers.Add(name="token_and_segment", dtype=make.dtype)([x, segments(inputs["segment_ids"])])
-        x = self.add_positions(make, x, inputs)
-        x = make.norm("embeddings_norm")(x, *make.condition(inputs))
+        x = self.sum_embeddings(make, token_embedding, inputs)
+        if config.position_embedding_type == "absolute":
+            x = self.add_positions(make, x, inputs)
+        if config.embedding_norm:
+            x = make.norm("embeddings_norm")(x, *make.condition(inputs))
         x = layers.Dropout(config.hidden_dropout_prob, name="embeddings_dropout", dtype=make.dtype)(x)
         if config.width_of_embeddings != config.hidden_size:
             x = make.dense(config.hidden_size, "embedding_projection")(x)
         return x
 
-    def add_positions(self, make: "Maker", x: Any, inputs: Tensors) -> Any:
-        """Add what the family adds to the embeddings for positions."""
+    def sum_embeddings(self, make: "Maker", token_embedding: Any, inputs: Tensors) -> Any:
+        """Tokens and, where there are any, segments: (B, T, width of the embeddings)."""
         config = make.config
-        positions = layers.PositionEmbedding(
-            config.max_position_embeddings,
-            config.width_of_embeddings,
-            hierarchical=config.hierarchical_position,
-            embeddings_initializer=make.initializer(),
-            name="position_embedding",
-            dtype=make.dtype,
+        x = token_embedding(inputs["token_ids"])
+        if not config.type_vocab_size:
+            return x
+        segments = token_embedding
+        if not config.shared_segment_embeddings:
+            segments = make.embedding(config.type_vocab_size, config.width_of_embeddings, "segment_embedding")
+        return keras.layers.Add(name="token_and_segment", dtype=make.dtype)([x, segments(inputs["segment_ids"])])
+
+    def add_positions(self, make: "Maker", x: Any, inputs: Tensors) -> Any:
+        """Add the learned vectors of the positions."""
+        config = make.config
+        positions = make.remember(
+            layers.PositionEmbedding(
+                config.max_position_embeddings,
+                config.width_of_embeddings,
+                hierarchical=config.hierarchical_position,
+                embeddings_initializer=make.initializer(),
+                name="position_embedding",
+                dtype=make.dtype,
+            )
         )
-        ids = {"position_ids": inputs["position_ids"]} if config.custom_position_ids else {}
-        return positions(x, **ids)
+        return positions(x, **make.position_ids(inputs))
 
     def make_block(self, make: "Maker", index: int) -> keras.layers.Layer:
         """Block number `index`."""
-        config = make.config
         return layers.TransformerBlock(
-            attention=layers.MultiHeadAttention(
-                config.num_attention_heads,
-                config.head_size,
-                key_size=config.key_size,
-                dropout=config.attention_probs_dropout_prob,
-                residual_scores=config.residual_attention_scores,
-                kernel_initializer=make.initializer(),
-                name="attention",
-                dtype=make.dtype,
-            ),
-            feed_forward=layers.FeedForward(
-                config.intermediate_size,
-                config.hidden_act,
-                kernel_initializer=make.initializer(),
-                name="feed_forward",
-                dtype=make.dtype,
-            ),
+            attention=make.attention("attention"),
+            feed_forward=make.feed_forward("feed_forward"),
             attention_norm=make.norm("attention_norm"),
             feed_forward_norm=make.norm("feed_forward_norm"),
-            dropout=config.hidden_dropout_prob,
+            dropout=make.config.hidden_dropout_prob,
+            norm_position=make.config.norm_position,
             name=f"block_{index}",
             dtype=make.dtype,
         )
@@ -151,45 +170,147 @@ class Backbone(PretrainedModel):
         first = layers.TokenPooling(name="first_token", dtype=make.dtype)(x)
         return make.dense(make.config.hidden_size, "pooler", make.config.pooler_act)(first)
 
+    def language_logits(self, make: "Maker") -> Any:
+        """Dense, activation, norm, the transposed token table, bias: (B, T, H) to (B, T, V) float32."""
+        config = make.config
+        x = self.output["sequence_output"]
+        x = make.dense(config.width_of_embeddings, "mlm_dense", config.activations[0])(x)
+        x = make.norm("mlm_norm")(x, *make.condition(self.input))
+        x = self.token_embedding(x, reverse=True)
+        return layers.OutputBias(name="mlm_bias", dtype="float32")(x)
+
+    def tied_logits(self, x: Any) -> Any:
+        """The transposed token table alone: (B, T, E) to (B, T, V) float32."""
+        return keras.layers.Identity(name="logits", dtype="float32")(self.token_embedding(x, reverse=True))
+
+
+def block_group(config: BackboneConfig, index: int) -> int:
+    """The number of the block whose weights layer `index` uses."""
+    if not config.share_blocks:
+        return index
+    return index * config.num_hidden_groups // config.num_hidden_layers
+
 
 class Maker:
-    """Makes the stock layers of a model with the initialiser, norm and dtype policy that its configuration asks for."""
+    """Makes the layers of a model with the initialiser, norm and dtype policy that its configuration asks for.
+
+    `made` holds them by name, for a step that uses one again; `notes` is what one step leaves for another.
+    """
 
     def __init__(self, config: BackboneConfig, initializer: Any = None, dtype: Any = None) -> None:
         self.config = config
         self.dtype = dtype
         self._initializer = initializer
+        self.made: dict[str, keras.layers.Layer] = {}
+        self.notes: dict[str, Any] = {}
+
+    def remember(self, layer: keras.layers.Layer) -> keras.layers.Layer:
+        """The layer itself, entered in `made`."""
+        self.made[layer.name] = layer
+        return layer
 
     def initializer(self) -> keras.initializers.Initializer:
         """A fresh initialiser: by default the truncated normal of BERT."""
         if self._initializer is not None:
-            return keras.initializers.get(self._initializer)
+            return keras.initializers.get(self._initializer).clone()
         return keras.initializers.TruncatedNormal(stddev=self.config.initializer_range)
 
     def embedding(self, rows: int, width: int, name: str, reversible: bool = False) -> keras.layers.Layer:
         """An embedding table."""
         kind = keras.layers.ReversibleEmbedding if reversible else keras.layers.Embedding
-        return kind(rows, width, embeddings_initializer=self.initializer(), name=name, dtype=self.dtype)
+        return self.remember(
+            kind(rows, width, embeddings_initializer=self.initializer(), name=name, dtype=self.dtype)
+        )
 
-    def dense(self, size: int, name: str, activation: str = "linear") -> keras.layers.Layer:
-        """A dense layer."""
-        function = get_activation(activation)
-        initializer = self.initializer()
-        return layers.Dense(size, activation=function, kernel_initializer=initializer, name=name, dtype=self.dtype)
+    def dense(
+        self, size: int, name: str, activation: str = "linear", use_bias: bool | None = None
+    ) -> keras.layers.Layer:
+        """A dense layer, by default with a bias if the configuration has biases."""
+        return self.remember(
+            layers.Dense(
+                size,
+                activation=get_activation(activation),
+                use_bias=self.config.use_bias if use_bias is None else use_bias,
+                kernel_initializer=self.initializer(),
+                name=name,
+                dtype=self.dtype,
+            )
+        )
 
-    def norm(self, name: str) -> keras.layers.Layer:
-        """A layer norm, conditional if the configuration has a condition."""
+    def attention(self, name: str, positions: bool = True) -> keras.layers.Layer:
+        """Multi-head attention; `positions` says whether it may look at them (cross attention does not)."""
         config = self.config
-        if config.condition_size is None:
-            return keras.layers.LayerNormalization(epsilon=config.layer_norm_eps, name=name, dtype=self.dtype)
-        return layers.ConditionalLayerNormalization(
-            config.layer_norm_eps,
-            config.condition_hidden_size,
-            config.condition_hidden_act,
+        relative = positions and config.position_embedding_type == "relative"
+        bias = config.use_bias if config.attention_bias is None else config.attention_bias
+        return layers.MultiHeadAttention(
+            config.num_attention_heads,
+            config.head_size,
+            key_size=config.key_size,
+            dropout=config.attention_probs_dropout_prob,
+            use_bias=bias,
+            output_bias=config.use_bias if config.attention_output_bias is None else config.attention_output_bias,
+            kernel_initializer=self.initializer(),
+            residual_scores=positions and config.residual_attention_scores,
+            num_key_value_heads=config.num_key_value_heads,
+            normalization=config.attention_normalization,
+            scaled=config.attention_scale,
+            max_relative_position=config.max_relative_position if relative else None,
+            interleaved_rotary=config.rotary_interleaved,
+            rotary_value=config.rotary_value,
+            query_key_norm=config.layer_norm_eps if config.query_key_norm else None,
             name=name,
             dtype=self.dtype,
         )
 
+    def feed_forward(self, name: str) -> keras.layers.Layer:
+        """The feed-forward part, gated if the configuration has several activations."""
+        config = self.config
+        return layers.FeedForward(
+            config.intermediate_size,
+            config.hidden_act,
+            use_bias=config.use_bias,
+            kernel_initializer=self.initializer(),
+            name=name,
+            dtype=self.dtype,
+        )
+
+    def rotary(self, name: str) -> keras.layers.Layer:
+        """The table of rotary positions."""
+        config = self.config
+        return layers.RotaryPositions(
+            config.key_size, config.rotary_base, config.rotary_scaling, config.rotary_limit, name=name
+        )
+
+    def position_bias(self, name: str, bidirectional: bool) -> keras.layers.Layer:
+        """The bias of bucketed distances."""
+        config = self.config
+        return layers.RelativePositionBias(
+            config.num_attention_heads,
+            config.relative_attention_num_buckets,
+            config.relative_attention_max_distance,
+            bidirectional,
+            embeddings_initializer=self.initializer(),
+            name=name,
+            dtype=self.dtype,
+        )
+
+    def norm(self, name: str) -> keras.layers.Layer:
+        """A norm of the configuration's type, conditional if it has a condition."""
+        config = self.config
+        centred = config.norm_type == "layer_norm"
+        common = {"epsilon": config.layer_norm_eps, "name": name, "dtype": self.dtype}
+        if config.condition_size is not None:
+            sizes = {"hidden_size": config.condition_hidden_size, "hidden_act": config.condition_hidden_act}
+            kind = layers.ConditionalLayerNormalization
+            return self.remember(kind(**sizes, zero_mean=centred, offset=centred, **common))
+        if centred:
+            return self.remember(keras.layers.LayerNormalization(**common))
+        return self.remember(layers.RMSNormalization(use_scale=config.norm_type == "rms_norm", **common))
+
     def condition(self, inputs: Tensors) -> tuple[Any, ...]:
         """The further arguments of a norm."""
         return (inputs["condition"],) if "condition" in inputs else ()
+
+    def position_ids(self, inputs: Tensors) -> Tensors:
+        """The positions that were given, if any."""
+        return {"position_ids": inputs["position_ids"]} if "position_ids" in inputs else {}

@@ -1,6 +1,9 @@
 """BERT, and RoBERTa-wwm which is BERT trained longer: the common body without changes, and its weight map.
 
-Source: Devlin et al. 2018, arXiv 1810.04805; Cui et al. 2019 (whole-word masking), arXiv 1906.08101.
+WoBERT is BERT over a vocabulary of words (`Tokenizer.from_pretrained(..., pre_tokenize="jieba")`), LaBSE is BERT over
+109 languages whose pooled vector, normalised, stands for the sentence: the same family.
+Sources: Devlin et al. 2018, arXiv 1810.04805; Cui et al. 2019 (whole-word masking), arXiv 1906.08101; 科学空间
+archives/7758 (WoBERT); Feng et al. 2020 (LaBSE), arXiv 2007.01852.
 """
 
 import keras
@@ -9,6 +12,9 @@ from qingformer.checkpoints.weight_map import TRANSPOSE, Row, WeightMap, dense, 
 from qingformer.models.backbone import Backbone
 from qingformer.models.config import BackboneConfig
 from qingformer.models.registry import register_family
+
+OLD_NORMS = ((r"LayerNorm\.weight$", "LayerNorm.gamma"), (r"LayerNorm\.bias$", "LayerNorm.beta"))
+TRAINING_STATE = (r"^global_step$", r"(^|/)(adam_[mv]|Adam(_1)?|AdamWeightDecayOptimizer(_1)?)$")
 
 
 @register_family("bert", huggingface_class="BertForPreTraining")
@@ -22,48 +28,58 @@ class Bert(Backbone):
         rows = embedding_rows(config)
         for index in range(config.num_hidden_layers):
             rows += block_rows(index)
-        return WeightMap(
-            tuple(rows + head_rows()),
-            spellings={
-                "huggingface": (
-                    (r"^bert\.", ""),
-                    (r"LayerNorm\.weight$", "LayerNorm.gamma"),
-                    (r"LayerNorm\.bias$", "LayerNorm.beta"),
-                ),
-            },
-            copies={
-                "huggingface": {
-                    "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
-                    "cls.predictions.decoder.bias": "cls.predictions.bias",
-                }
-            },
-            ignored={
-                "tensorflow": (r"^global_step$", r"(^|/)(adam_[mv]|Adam(_1)?)$", r"^output_(weights|bias)$"),
-                "huggingface": (r"embeddings\.position_ids$", r"^(classifier|qa_outputs)\."),
-            },
-        )
+        return bert_like(rows + head_rows())
 
 
-def embedding_rows(config: BackboneConfig) -> list[Row]:
-    """The tables before the first block."""
-    tensorflow, huggingface = "bert/embeddings", "bert.embeddings"
+def bert_like(rows: list[Row], huggingface: str = "bert") -> WeightMap:
+    """The map of a family that stores its weights as BERT does, under another first word in Hugging Face files."""
+    return WeightMap(
+        tuple(rows),
+        spellings={"huggingface": ((rf"^{huggingface}\.", ""), *OLD_NORMS)},
+        copies={
+            "huggingface": {
+                "cls.predictions.decoder.weight": f"{huggingface}.embeddings.word_embeddings.weight",
+                "cls.predictions.decoder.bias": "cls.predictions.bias",
+            }
+        },
+        ignored={
+            "tensorflow": (*TRAINING_STATE, r"^output_(weights|bias)$"),
+            "huggingface": (r"embeddings\.position_ids$", r"^(classifier|qa_outputs)\."),
+        },
+    )
+
+
+def embedding_rows(
+    config: BackboneConfig,
+    tensorflow: str = "bert",
+    huggingface: str = "bert",
+    projection: tuple[str, str] = ("encoder/embedding_hidden_mapping_in", "encoder.embedding_hidden_mapping_in"),
+) -> list[Row]:
+    """The tables before the first block, their norm and their projection to the hidden size."""
     kinds = [("token", "word"), ("position", "position")]
     if config.type_vocab_size and not config.shared_segment_embeddings:
         kinds.append(("segment", "token_type"))
     rows = [
         Row(
-            f"{kind}_embedding/embeddings", f"{tensorflow}/{name}_embeddings", f"{huggingface}.{name}_embeddings.weight"
+            f"{kind}_embedding/embeddings",
+            f"{tensorflow}/embeddings/{name}_embeddings",
+            f"{huggingface}.embeddings.{name}_embeddings.weight",
         )
         for kind, name in kinds
     ]
-    rows += norm("embeddings_norm", f"{tensorflow}/LayerNorm", f"{huggingface}.LayerNorm")
-    mapping = "embedding_hidden_mapping_in"
-    return rows + dense("embedding_projection", f"bert/encoder/{mapping}", f"bert.encoder.{mapping}")
+    rows += norm(
+        "embeddings_norm", f"{tensorflow}/embeddings/LayerNorm", f"{huggingface}.embeddings.LayerNorm"
+    )
+    return rows + dense(
+        "embedding_projection", f"{tensorflow}/{projection[0]}", f"{huggingface}.{projection[1]}"
+    )
 
 
-def block_rows(index: int) -> list[Row]:
+def block_rows(
+    index: int, tensorflow: str = "bert/encoder/layer_{}", huggingface: str = "bert.encoder.layer.{}"
+) -> list[Row]:
     """One block: three projections, the output of the attention, the feed-forward, two norms."""
-    ours, tensorflow, huggingface = f"block_{index}", f"bert/encoder/layer_{index}", f"bert.encoder.layer.{index}"
+    ours, tensorflow, huggingface = f"block_{index}", tensorflow.format(index), huggingface.format(index)
     rows = []
     for part, stored in (
         ("attention/query", "attention/self/query"),
@@ -79,19 +95,26 @@ def block_rows(index: int) -> list[Row]:
     return rows
 
 
-def head_rows() -> list[Row]:
+def head_rows(huggingface: str = "bert") -> list[Row]:
     """Pooler, masked language model and next sentence."""
     return [
-        *dense("pooler", "bert/pooler/dense", "bert.pooler.dense"),
+        *dense("pooler", "bert/pooler/dense", f"{huggingface}.pooler.dense"),
         *dense("mlm_dense", "cls/predictions/transform/dense", "cls.predictions.transform.dense"),
         *norm("mlm_norm", "cls/predictions/transform/LayerNorm", "cls.predictions.transform.LayerNorm"),
         Row("mlm_bias/bias", "cls/predictions/output_bias", "cls.predictions.bias"),
+        *next_sentence_rows("cls.seq_relationship"),
+    ]
+
+
+def next_sentence_rows(huggingface: str) -> list[Row]:
+    """The two outputs on the pooled vector; TensorFlow files store the matrix as (2, H)."""
+    return [
         Row(
             "next_sentence/kernel",
             "cls/seq_relationship/output_weights",
-            "cls.seq_relationship.weight",
+            f"{huggingface}.weight",
             tensorflow_steps=(TRANSPOSE,),
             huggingface_steps=(TRANSPOSE,),
         ),
-        Row("next_sentence/bias", "cls/seq_relationship/output_bias", "cls.seq_relationship.bias"),
+        Row("next_sentence/bias", "cls/seq_relationship/output_bias", f"{huggingface}.bias"),
     ]

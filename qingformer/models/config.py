@@ -5,37 +5,72 @@ from collections.abc import Mapping
 from typing import Any, get_args, get_type_hints
 
 from qingformer.errors import ConfigError
-from qingformer.layers.mask import APPLICATIONS
+from qingformer.layers.block import NORM_POSITIONS
+from qingformer.models.registry import family_class
 from qingformer.ops.activations import get_activation
+from qingformer.ops.attention import NORMALIZATIONS
 
 # Keys of published configurations that say nothing about the numbers this package computes: provenance, serving and
 # training hints, and the settings of heads that live elsewhere.
 WITHOUT_EFFECT = frozenset(
-    """_name_or_path _num_labels add_cross_attention architectures attn_implementation auto_map bos_token_id
-    chunk_size_feed_forward classifier_dropout cls_token_id cross_attention_hidden_size directionality dtype
-    eos_token_id finetuning_task gradient_checkpointing id2label is_encoder_decoder label2id language
-    mask_token_id model_type output_attentions output_hidden_states output_past pooler_fc_size
-    pooler_num_attention_heads pooler_num_fc_layers pooler_size_per_head pooler_type problem_type
-    qingformer_version return_dict sep_token_id task_specific_params tie_word_embeddings tokenizer_class
-    torch_dtype torchscript transformers_version use_bfloat16 use_cache""".split()
+    """_attn_implementation_autoset _name_or_path _num_labels add_cross_attention architectures attn_implementation
+    auto_map bad_words_ids begin_suppress_tokens bos_token_id chunk_size_feed_forward classifier_dropout
+    classifier_dropout_prob cls_token_id cross_attention_hidden_size directionality diversity_penalty do_sample dtype
+    early_stopping encoder_no_repeat_ngram_size eos_token_id eos_token_ids exponential_decay_length_penalty
+    finetuning_task forced_bos_token_id forced_eos_token_id gradient_checkpointing id2label label2id language length_penalty mask_token_id max_length min_length model_type no_repeat_ngram_size num_beam_groups
+    num_beams num_labels num_return_sequences output_attentions output_hidden_states output_past output_scores
+    pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers pooler_size_per_head pooler_type prefix problem_type
+    qingformer_version remove_invalid_values repetition_penalty return_dict return_dict_in_generate sep_token_id
+    suppress_tokens task_specific_params temperature tf_legacy_loss tokenizer_class top_k top_p torch_dtype torchscript
+    transformers_version typical_p use_bfloat16 use_cache""".split()
 )
 # Keys that other values than these would change the computation, in ways this package does not have.
 ONLY_VALUES: dict[str, tuple[Any, ...]] = {
-    "position_embedding_type": ("absolute", None),
     "add_cross_attention": (False, None),
     "is_encoder_decoder": (False, None),
-    "tie_word_embeddings": (True, None),
+    "pruned_heads": ({}, None),
 }
+APPLICATIONS = ("encoder", "lm", "unilm", "seq2seq", "decoder")
+POSITIONS = ("absolute", "rotary", "relative", "bucketed", "none")
+NORM_TYPES = ("layer_norm", "rms_norm", "rms_norm_without_gain")
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "application": APPLICATIONS,
+    "position_embedding_type": POSITIONS,
+    "norm_type": NORM_TYPES,
+    "norm_position": NORM_POSITIONS,
+    "attention_normalization": NORMALIZATIONS,
+}
+POSITIVE = """vocab_size hidden_size num_attention_heads intermediate_size max_position_embeddings rotary_base
+    rotary_scaling rotary_limit max_relative_position relative_attention_num_buckets relative_attention_max_distance
+    num_key_value_heads num_hidden_groups""".split()
+NOT_NEGATIVE = "num_hidden_layers num_decoder_layers type_vocab_size pad_token_id".split()
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, init=False)
 class BackboneConfig:
     """Everything that decides a model's shape and numbers, under the names of `config.json` files.
 
-    Sizes are numbers of units, rates are probabilities. `embedding_size`, `attention_head_size` and
-    `attention_key_size` default to what the other sizes imply. `hierarchical_position` is the alpha that extends the
-    position table of N rows to N^2 positions; `condition_size` the width of the vector on which every layer norm
-    depends; `application` one of "encoder", "lm", "unilm". Errors: `ConfigError` names the key and what it may be.
+    What is not given takes the default of the family, and the one written here where the family has none. Sizes are
+    numbers of units, rates are probabilities; sizes that are None follow from the others.
+
+    - `hidden_act`: an activation, or several whose outputs are multiplied (gated feed-forward).
+    - `application`: "encoder", "lm" (causal), "unilm" (source whole, target causal), and for encoder-decoders
+      "seq2seq" and "decoder".
+    - `position_embedding_type`: "absolute" (learned table), "rotary", "relative" (fixed sinusoidal vectors of distances
+      clipped at `max_relative_position`), "bucketed" (a learned bias for each head and bucket of distances), "none".
+      `hierarchical_position` is the alpha that extends an absolute table of N rows to N^2 positions; `rotary_scaling`
+      divides rotary positions and `rotary_limit` clips them, for texts beyond the trained length.
+    - `attention_normalization`: "softmax", "softmax_plus" (entropy-invariant scale), "squared_relu";
+      `attention_scale`: whether scores are divided by the root of the key size; `residual_attention_scores`: scores
+      accumulate over the blocks; `hide_self`: no position attends to itself.
+    - `norm_type`, `norm_position`: see `TransformerBlock`; `embedding_norm`: a norm after the embeddings.
+    - `use_bias`: of all dense layers; `attention_bias`: of queries, keys and values where that differs,
+      `attention_output_bias` of the projection after them.
+    - `share_blocks`: blocks of one group (`num_hidden_groups`) share their weights.
+    - `project_tokens`: token vectors alone are narrow (an arrangement of ALBERT); `generator`: ELECTRA's generator.
+    - `condition_size`: width of the vector on which every norm depends.
+
+    Errors: `ConfigError` names the key and what it may be.
 
     Example: `BackboneConfig(vocab_size=100, hidden_size=32, num_hidden_layers=2, num_attention_heads=4)`
     """
@@ -45,7 +80,7 @@ class BackboneConfig:
     num_hidden_layers: int = 12
     num_attention_heads: int = 12
     intermediate_size: int = 3072
-    hidden_act: str = "gelu"
+    hidden_act: str | tuple = "gelu"
     hidden_dropout_prob: float = 0.1
     attention_probs_dropout_prob: float = 0.1
     max_position_embeddings: int = 512
@@ -66,17 +101,56 @@ class BackboneConfig:
     condition_size: int | None = None
     condition_hidden_size: int | None = None
     condition_hidden_act: str = "linear"
+    position_embedding_type: str = "absolute"
+    max_relative_position: int = 64
+    relative_attention_num_buckets: int = 32
+    relative_attention_max_distance: int = 128
+    rotary_base: float = 10000.0
+    rotary_interleaved: bool = True
+    rotary_scaling: float = 1.0
+    rotary_limit: int | None = None
+    rotary_value: bool = False
+    attention_normalization: str = "softmax"
+    attention_scale: bool = True
+    hide_self: bool = False
+    num_key_value_heads: int | None = None
+    query_key_norm: bool = False
+    use_bias: bool = True
+    attention_bias: bool | None = None
+    attention_output_bias: bool | None = None
+    norm_type: str = "layer_norm"
+    norm_position: str = "post"
+    embedding_norm: bool = True
+    share_blocks: bool = False
+    num_hidden_groups: int = 1
+    project_tokens: bool = False
+    generator: bool = False
+    num_decoder_layers: int | None = None
+    cross_position_bias: bool = False
+    scale_decoder_output: bool | None = None
+    tie_word_embeddings: bool = True
     family: str = "bert"
 
-    def __post_init__(self) -> None:
+    def __init__(self, **values: Any) -> None:
+        check_known(values, "options")
+        defaults = family_class(values.get("family", "bert")).defaults
+        for field in dataclasses.fields(self):
+            if field.name not in values and field.name not in defaults and field.default is dataclasses.MISSING:
+                raise ConfigError(f"no {field.name}; every model needs one")
+            value = values.get(field.name, defaults.get(field.name, field.default))
+            object.__setattr__(self, field.name, tuple(value) if isinstance(value, list) else value)
         self._check_types()
-        positive = ("vocab_size", "hidden_size", "num_attention_heads", "intermediate_size", "max_position_embeddings")
-        for key in positive:
-            if getattr(self, key) < 1:
-                raise ConfigError(f"{key} is {getattr(self, key)}: expected a positive number")
-        for key in ("num_hidden_layers", "type_vocab_size", "pad_token_id"):
-            if getattr(self, key) < 0:
-                raise ConfigError(f"{key} is {getattr(self, key)}: expected zero or a positive number")
+        self._check_values()
+
+    def _check_values(self) -> None:
+        for key in POSITIVE:
+            value = getattr(self, key)
+            if value is not None and value <= 0:
+                raise ConfigError(f"{key} is {value}: expected a positive number")
+        for key in NOT_NEGATIVE:
+            value = getattr(self, key)
+            if value is not None and value < 0:
+                raise ConfigError(f"{key} is {value}: expected zero or a positive number")
         for key in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
             if not 0.0 <= getattr(self, key) < 1.0:
                 raise ConfigError(f"{key} is {getattr(self, key)}: expected a probability below 1")
@@ -85,16 +159,26 @@ class BackboneConfig:
                 f"hidden_size {self.hidden_size} does not divide by num_attention_heads {self.num_attention_heads}; "
                 "give attention_head_size"
             )
-        if self.application not in APPLICATIONS:
-            raise ConfigError(f"application is {self.application!r}: expected one of {', '.join(APPLICATIONS)}")
+        for key, choices in CHOICES.items():
+            if getattr(self, key) not in choices:
+                raise ConfigError(f"{key} is {getattr(self, key)!r}: expected one of {', '.join(choices)}")
+        applications = family_class(self.family).applications
+        if self.application not in applications:
+            raise ConfigError(
+                f"application is {self.application!r}: the family {self.family} has {', '.join(applications)}"
+            )
         if self.application == "unilm" and self.type_vocab_size == 0:
             raise ConfigError("application 'unilm' needs segment ids, but type_vocab_size is 0")
         if self.hierarchical_position is not None and not 0.0 < self.hierarchical_position < 1.0:
             raise ConfigError(
                 f"hierarchical_position is {self.hierarchical_position}: expected a number between 0 and 1"
             )
-        for key in ("hidden_act", "pooler_act", "condition_hidden_act"):
-            get_activation(getattr(self, key))
+        if not self.tie_word_embeddings and not family_class(self.family).can_untie:
+            raise ConfigError(f"tie_word_embeddings is false, but the family {self.family} has no other output table")
+        for name in (*self.activations, self.pooler_act, self.condition_hidden_act):
+            get_activation(name)
+        if self.position_embedding_type == "rotary" and self.key_size % 2:
+            raise ConfigError(f"rotary positions turn pairs, but the key size {self.key_size} is odd")
 
     def _check_types(self) -> None:
         for key, kind in get_type_hints(type(self)).items():
@@ -105,6 +189,11 @@ class BackboneConfig:
             elif type(value) not in kinds:
                 names = " or ".join("null" if k is type(None) else k.__name__ for k in kinds)
                 raise ConfigError(f"{key} is {value!r}: expected {names}")
+
+    @property
+    def activations(self) -> tuple[str, ...]:
+        """The activations of the feed-forward part, several if it is gated."""
+        return (self.hidden_act,) if isinstance(self.hidden_act, str) else self.hidden_act
 
     @property
     def head_size(self) -> int:
@@ -134,22 +223,23 @@ class BackboneConfig:
     def from_dict(cls, values: Mapping[str, Any], source: str = "config", **changes: Any) -> "BackboneConfig":
         """Read a `config.json` or `bert_config.json` (Google's, Hugging Face's or ours), then apply `changes`.
 
-        Errors: `ConfigError` that begins with `source` for unknown keys, missing `vocab_size`, and settings that this
-        package does not compute.
+        The family is that of `changes` or `values`, and translates its own keys. Errors: `ConfigError` that begins with
+        `source` for unknown keys, missing `vocab_size`, and settings that this package does not compute.
         """
-        fields = {field.name for field in dataclasses.fields(cls)}
-        decoder = {"is_decoder": values["is_decoder"]} if "is_decoder" in values else {}
-        values = {key: value for key, value in values.items() if key not in decoder}
-        check_known(values, source, WITHOUT_EFFECT | set(ONLY_VALUES))
+        family = family_class(changes.get("family", values.get("family", "bert")))
+        values = family.read_config(dict(values), source)
+        check_known(values, source, WITHOUT_EFFECT | set(ONLY_VALUES) | {"is_decoder"} | set(family.ignored_keys))
         for key, allowed in ONLY_VALUES.items():
             if key in values and values[key] not in allowed:
                 raise ConfigError(f"{source}: {key} is {values[key]!r}, which this family does not have")
-        chosen = {key: value for key, value in values.items() if key in fields}
-        if decoder.get("is_decoder"):
+        chosen = {key: values[key] for key in values if key in cls.__dataclass_fields__}
+        if chosen.get("position_embedding_type", "absolute") is None:
+            del chosen["position_embedding_type"]
+        if values.get("is_decoder") and "lm" in family.applications:
             chosen.setdefault("application", "lm")
         check_known(changes, "options")
         chosen.update(changes)
-        if "vocab_size" not in chosen:
+        if "vocab_size" not in chosen and "vocab_size" not in family.defaults:
             raise ConfigError(f"{source}: no vocab_size; is this the configuration of a model?")
         try:
             return cls(**chosen)

@@ -4,7 +4,6 @@ from typing import Any
 
 import keras
 
-from qingformer import layers
 from qingformer.errors import ConfigError
 from qingformer.models.backbone import Backbone, Maker
 from qingformer.models.config import BackboneConfig
@@ -48,20 +47,10 @@ class HeadModel(PretrainedModel):
         raise TypeError(f"{type(self).__name__} has no head of its own; use one of its subclasses")
 
 
-def mlm_logits(make: Maker, backbone: Backbone) -> Any:
-    """Dense, activation, norm, the transposed token table, bias: (B, T, H) to (B, T, V) float32."""
-    config = make.config
-    x = backbone.output["sequence_output"]
-    x = make.dense(config.width_of_embeddings, "mlm_dense", config.hidden_act)(x)
-    x = make.norm("mlm_norm")(x, *make.condition(backbone.input))
-    x = backbone.token_embedding(x, reverse=True)
-    return layers.OutputBias(name="mlm_bias", dtype="float32")(x)
-
-
 def next_sentence_logits(make: Maker, backbone: Backbone) -> Any:
     """Dense on the pooled vector: (B, H) to (B, 2) float32; index 0 says that the second sentence follows."""
     make = Maker(make.config, make.initializer(), "float32")
-    return make.dense(2, "next_sentence")(backbone.output["pooled_output"])
+    return make.dense(2, "next_sentence", use_bias=True)(backbone.output["pooled_output"])
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -76,7 +65,7 @@ class MaskedLM(HeadModel):
 
     def head(self, make: Maker, backbone: Backbone) -> Any:
         """The logits over the vocabulary."""
-        return mlm_logits(make, backbone)
+        return backbone.language_logits(make)
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -122,6 +111,6 @@ class PreTraining(HeadModel):
     def head(self, make: Maker, backbone: Backbone) -> Any:
         """Both sets of logits by name."""
         return {
-            "mlm_logits": mlm_logits(make, backbone),
+            "mlm_logits": backbone.language_logits(make),
             "next_sentence_logits": next_sentence_logits(make, backbone),
         }

@@ -18,7 +18,7 @@ from qingformer.models.config import BackboneConfig, check_known
 from qingformer.models.registry import family_class, family_of
 from qingformer.models.surgery import Stretch, VocabularySurgery
 
-HEADS = (r"^(mlm_(dense|norm|bias)|next_sentence|pooler)/",)
+HEADS = (r"^(mlm_\w+|lm_head|next_sentence|replaced_\w+|pooler)/", r"^decoder_")
 NEW_CONDITION = (r"/condition_(hidden|gamma|beta)/kernel$",)
 
 
@@ -58,11 +58,12 @@ def plan(source: str | os.PathLike[str], revision: str | None, request: Request)
     values = read_json(files.config, ConfigError)
     if not isinstance(values, dict):
         raise ConfigError(f"{files.config}: expected a JSON object with the model's configuration")
-    family = request.family or family_of(values, str(files.config))
-    stored = BackboneConfig.from_dict(values, str(files.config), family=family)
-    config = stored.replace(**request.changes)
     with open_checkpoint(files.weights) as checkpoint:
-        config = without_absent_pooler(config, files.layout, checkpoint.names(), "pooler" in request.changes)
+        names = checkpoint.names()
+    family = request.family or family_of(values, str(files.config), names)
+    stored = BackboneConfig.from_dict(values, str(files.config), family=family)
+    config = family_class(family).adapt_config(stored.replace(**request.changes), files.layout, names)
+    config = without_absent_pooler(config, files.layout, names, request.changes)
     application = request.application if request.application_given else default_application(stored, request)
     vocab_size = request.surgery.new_size(config.vocab_size)
     config = config.replace(application=application, vocab_size=vocab_size)
@@ -74,9 +75,11 @@ def default_application(stored: BackboneConfig, request: Request) -> str:
     return stored.application if stored.application != "encoder" else request.application
 
 
-def without_absent_pooler(config: BackboneConfig, layout: str, names: list[str], asked: bool) -> BackboneConfig:
+def without_absent_pooler(
+    config: BackboneConfig, layout: str, names: list[str], changes: Mapping[str, Any]
+) -> BackboneConfig:
     """Files of masked language models often have no pooler: then the model has none either, unless it was asked for."""
-    if asked or not config.pooler or not names:
+    if "pooler" in changes or not config.pooler or not names:
         return config
     weight_map = map_for(config, layout, [])
     row = next((row for row in weight_map.rows if row.ours == "pooler/kernel"), None)
@@ -118,13 +121,10 @@ def load(model: Any, plan: Plan) -> LoadingReport:
 def left_over_patterns(plan: Plan) -> tuple[str, ...]:
     """Stored names that may stay unread: heads in our own files, and layers beyond the number that was asked for."""
     patterns: tuple[str, ...] = HEADS if plan.layout == "qingformer" else ()
-    if plan.request.changes.get("num_hidden_layers", plan.stored_config.num_hidden_layers) < (
-        plan.stored_config.num_hidden_layers
-    ):
-        patterns += tuple(
-            rf"(^|[/._])(layer[/._]|block_){index}([/._]|$)"
-            for index in range(plan.config.num_hidden_layers, plan.stored_config.num_hidden_layers)
-        )
+    patterns += tuple(
+        rf"(^|[/._])(h|(layer|layers|block|blocks)[/._]?)0*{index}([/._]|$)"
+        for index in range(plan.config.num_hidden_layers, plan.stored_config.num_hidden_layers)
+    )
     if not plan.config.type_vocab_size or plan.config.shared_segment_embeddings:
         patterns += (r"token_type_embeddings", r"^segment_embedding/")
     return patterns

@@ -23,8 +23,6 @@ Self = TypeVar("Self", bound="PretrainedModel")
 class PretrainedModel(keras.Model):
     """Base of backbones and of backbones with heads: a functional model with a configuration and a weight map."""
 
-    family: ClassVar[str] = ""
-    huggingface_class: ClassVar[str] = ""
     default_application: ClassVar[str] = "encoder"
     config: BackboneConfig
     loading_report: LoadingReport | None = None

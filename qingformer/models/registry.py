@@ -1,6 +1,7 @@
 """The families of models by name; each family file enters its backbone class here."""
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from qingformer.errors import ConfigError
@@ -9,8 +10,8 @@ FAMILIES: dict[str, Any] = {}
 Family = TypeVar("Family", bound=type)
 
 
-def register_family(name: str, huggingface_class: str) -> Callable[[Family], Family]:
-    """Enter a backbone class under the family's name, which is also its `model_type` in Hugging Face files."""
+def register_family(name: str, huggingface_class: str | None = None) -> Callable[[Family], Family]:
+    """Enter a backbone class under the family's name; `huggingface_class` is its class in `transformers`, if any."""
 
     def enter(cls: Family) -> Family:
         cls.family = name  # type: ignore[attr-defined]
@@ -28,9 +29,44 @@ def family_class(name: str) -> Any:
     return FAMILIES[name]
 
 
-def family_of(values: Mapping[str, Any], source: str) -> str:
-    """The family that a configuration names; Google's own files name none and are BERT's."""
-    name = values.get("family", values.get("model_type", "bert"))
+def family_of(values: Mapping[str, Any], source: str, names: Iterable[str] = ()) -> str:
+    """The family of a model, from its configuration and the names of its stored weights.
+
+    In this order: what the configuration says (`family`); keys that one family alone has; its `model_type`; names of
+    weights that one family alone has; BERT. Errors: `ConfigError` for a family that is not here, and where the files
+    fit two families.
+    """
+    names = list(names)
+    if "family" in values:
+        return known_family(values["family"], source)
+    for name, cls in FAMILIES.items():
+        if any(values.get(key) for key in cls.config_marks):
+            return name
+    if "model_type" in values:
+        kinds = {kind: name for name, cls in FAMILIES.items() for kind in (name, *cls.model_types)}
+        return known_family(kinds.get(values["model_type"], values["model_type"]), source)
+    for name, cls in FAMILIES.items():
+        if any(re.search(mark, stored) for mark in cls.weight_marks for stored in names):
+            return name
+    if any(stored.startswith("bert/encoder/layer_0/") for stored in names):
+        return family_without_positions(names, source)
+    return "bert"
+
+
+def family_without_positions(names: list[str], source: str) -> str:
+    """BERT, unless there is no table of positions: then one of the families that turn or compare them."""
+    if "bert/embeddings/position_embeddings" in names:
+        return "bert"
+    if not any(name.endswith("/bias") for name in names if name.startswith("bert/")):
+        return "roformer_v2"
+    raise ConfigError(
+        f"{source}: weights without a table of positions are RoFormer's or NEZHA's, and nothing tells which; "
+        "pass family='roformer' or family='nezha'"
+    )
+
+
+def known_family(name: str, source: str) -> str:
+    """The name itself if there is such a family."""
     if name not in FAMILIES:
         raise ConfigError(f"{source}: {name!r} is no family of this package; known are {', '.join(sorted(FAMILIES))}")
     return name

@@ -1,7 +1,8 @@
 """From a model to files: our own format, Hugging Face's, TensorFlow's."""
 
+import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,19 @@ from qingformer.checkpoints.weight_map import save_rows
 from qingformer.errors import CheckpointError, ConfigError
 from qingformer.files import atomic_directory, write_json
 from qingformer.models.config import BackboneConfig
+from qingformer.models.family import COMMON_KEYS
 from qingformer.models.registry import family_class
 from qingformer.version import __version__
 
-# Values of ours that other libraries do not know; in their files they must be at the default.
-OURS_ALONE = (
-    "embedding_size attention_head_size attention_key_size pooler_act hierarchical_position custom_position_ids "
-    "shared_segment_embeddings residual_attention_scores condition_size condition_hidden_size condition_hidden_act"
-).split()
+# Values that say what a model is made for, not what it is made of.
+INTERNAL = ("pooler", "application", "family", "hidden_dropout_prob", "attention_probs_dropout_prob")
+OPTIONS = (
+    "embedding_size",
+    "attention_head_size",
+    "attention_key_size",
+    "shared_segment_embeddings",
+    "num_hidden_groups",
+)
 
 
 def save(model: Any, directory: str | os.PathLike[str], format: str, tokenizer: Any = None) -> Path:
@@ -43,13 +49,15 @@ def save_qingformer(directory: Path, model: Any, arrays: dict[str, np.ndarray]) 
 
 def save_huggingface(directory: Path, model: Any, arrays: dict[str, np.ndarray]) -> None:
     """config.json and model.safetensors with the names and layouts of `transformers`."""
-    refuse_unknown_there(model.config, "huggingface", allowed=())
-    config = {key: value for key, value in model.config.to_dict().items() if key not in (*OURS_ALONE, *INTERNAL)}
-    config |= {
-        "architectures": [family_class(model.config.family).huggingface_class],
-        "model_type": model.config.family,
-        "is_decoder": model.config.application == "lm",
-    }
+    family = family_class(model.config.family)
+    refuse_unknown_there(model.config, "huggingface", family.keys)
+    architecture = family.huggingface_class_of(model.config)
+    # Without a class in `transformers` the folder is for other readers of the names; ours finds the family by its type.
+    config: dict[str, Any] = {"architectures": [architecture]} if architecture else {}
+    config["model_type"] = model.config.family
+    if "encoder" in family.applications:
+        config["is_decoder"] = model.config.application == "lm"
+    config |= family.write_config(model.config.to_dict())
     write_json(directory / "config.json", config)
     stored = save_rows(model.weight_map(model.config), "huggingface", arrays.items())
     write_safetensors(directory / "model.safetensors", stored, metadata={"format": "pt"})
@@ -57,29 +65,36 @@ def save_huggingface(directory: Path, model: Any, arrays: dict[str, np.ndarray])
 
 def save_tensorflow(directory: Path, model: Any, arrays: dict[str, np.ndarray]) -> None:
     """bert_config.json and bert_model.ckpt.* with the original names."""
-    refuse_unknown_there(model.config, "tensorflow", allowed=KNOWN_TO_BERT4KERAS)
-    hidden = {"layer_norm_eps", "pad_token_id", *INTERNAL, *OURS_ALONE} - set(KNOWN_TO_BERT4KERAS)
-    config = {key: value for key, value in model.config.to_dict().items() if key not in hidden and value is not None}
+    refuse_unknown_there(model.config, "tensorflow", (*COMMON_KEYS, *OPTIONS))
+    values = model.config.to_dict()
+    # Options, and keys that the original does not know, are left out where they say nothing new.
+    default, bert = BackboneConfig(vocab_size=1, family=model.config.family), BackboneConfig(vocab_size=1)
+    optional = ("layer_norm_eps", "pad_token_id", *OPTIONS)
+    config = {key: values[key] for key in COMMON_KEYS if key not in optional}
+    for key in optional:
+        if values[key] not in (getattr(default, key), getattr(bert, key)) or getattr(default, key) != getattr(bert, key):
+            config[key] = values[key]
+    if model.config.family != "bert":
+        config["model_type"] = model.config.family
     write_json(directory / "bert_config.json", config)
     write_tensor_bundle(
         directory / "bert_model.ckpt", save_rows(model.weight_map(model.config), "tensorflow", arrays.items())
     )
 
 
-def refuse_unknown_there(config: BackboneConfig, format: str, allowed: tuple[str, ...]) -> None:
+def refuse_unknown_there(config: BackboneConfig, format: str, known: Iterable[str]) -> None:
     """Raise `ConfigError` if the configuration has something that readers of the format would silently ignore."""
-    default = BackboneConfig(vocab_size=1)
-    for key in OURS_ALONE:
-        if key not in allowed and getattr(config, key) != getattr(default, key):
+    default = BackboneConfig(vocab_size=1, family=config.family)
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if field.name not in (*known, *INTERNAL) and value != getattr(default, field.name):
             raise ConfigError(
-                f"{key}={getattr(config, key)!r} has no place in the {format} format; save with format='qingformer'"
+                f"{field.name}={value!r} has no place in the {format} format; save with format='qingformer'"
             )
-    if config.application == "unilm" and format == "huggingface":
+    if config.application == "unilm" and default.application != "unilm" and format == "huggingface":
         raise ConfigError("application 'unilm' has no place in the huggingface format; save with format='qingformer'")
 
 
-INTERNAL = ("pooler", "application", "family")
-KNOWN_TO_BERT4KERAS = ("embedding_size", "attention_head_size", "attention_key_size", "shared_segment_embeddings")
 FORMATS: dict[str, Callable[[Path, Any, dict[str, np.ndarray]], None]] = {
     "qingformer": save_qingformer,
     "huggingface": save_huggingface,

@@ -31,21 +31,22 @@ def attention_weights(scores: Tensor, mask: Tensor | None = None, normalization:
 
     Example: `attention_weights(ops.ones((1, 1, 2, 3)))`
     """
+    length = ops.shape(scores)[-1]
     if normalization == "squared_relu":
-        weights = ops.square(ops.relu(scores)) / ops.maximum(keys_seen(scores, mask), 1.0)
+        weights = ops.square(ops.relu(scores)) / ops.maximum(keys_seen(length, mask), 1.0)
         return weights if mask is None else ops.where(mask, weights, 0.0)
     if normalization == "softmax_plus":
-        scores = scores * entropy_scale(scores, mask)
+        scores = scores * entropy_scale(length, mask)
     return ops.softmax(masked_scores(scores, mask), axis=-1)
 
 
-def entropy_scale(scores: Tensor, mask: Tensor | None) -> Tensor:
-    """The factor log(max(l, 16)) / log(512) of "softmax_plus", broadcastable to `scores` (B, N, Tq, Tk)."""
-    return ops.log(ops.maximum(keys_seen(scores, mask), float(FEWEST_KEYS))) / math.log(TRAINED_LENGTH)
+def entropy_scale(length: Any, mask: Tensor | None) -> Tensor:
+    """The factor log(max(l, 16)) / log(512) of "softmax_plus": (..., 1) float32, broadcastable to scores."""
+    return ops.log(ops.maximum(keys_seen(length, mask), float(FEWEST_KEYS))) / math.log(TRAINED_LENGTH)
 
 
-def keys_seen(scores: Tensor, mask: Tensor | None) -> Tensor:
-    """How many keys each row may see, (..., 1) float32, broadcastable to `scores`."""
+def keys_seen(length: Any, mask: Tensor | None) -> Tensor:
+    """How many of `length` keys each row may see: (..., 1) float32, broadcastable to scores."""
     if mask is None:
-        return ops.cast(ops.shape(scores)[-1], "float32")
+        return ops.cast(length, "float32")
     return ops.sum(ops.cast(mask, "float32"), axis=-1, keepdims=True)

@@ -33,6 +33,17 @@ def causal_mask(length: int | Tensor) -> Tensor:
     return (index[None, :] <= index[:, None])[None, None]
 
 
+def others_mask(length: int | Tensor) -> Tensor:
+    """Mask that hides every position from itself: (1, 1, T, T) bool, False on the diagonal.
+
+    Source: Shin et al. 2020 (T-TA), arXiv 2004.08097.
+
+    Example: `others_mask(3)`
+    """
+    index = ops.arange(length, dtype="int32")
+    return (index[None, :] != index[:, None])[None, None]
+
+
 def unilm_mask(segment_ids: Tensor) -> Tensor:
     """Mask of a prefix language model: keep(j, k) = [c_k <= c_j] with c = cumsum(segment_ids).
 

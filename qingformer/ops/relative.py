@@ -74,6 +74,16 @@ def sinusoidal_table(position_ids: Tensor, size: int, base: float = 10000.0) -> 
     return ops.reshape(waves, (*ops.shape(angles)[:-1], size))
 
 
+def relative_table(length: Any, size: int, limit: int) -> Tensor:
+    """NEZHA's fixed vectors of the distances -(T - 1) ... T - 1, clipped at `limit`: (2T - 1, size) float32.
+
+    Distance r has the sinusoidal vector of position clip(r, -limit, limit) + limit.
+    Source: Wei et al. 2019, arXiv 1909.00204.
+    """
+    distances = ops.arange(2 * length - 1, dtype="int32") - (length - 1)
+    return sinusoidal_table(ops.clip(distances, -limit, limit) + limit, size)
+
+
 def distances_to_keys(values: Tensor) -> Tensor:
     """From values by distance to values by key: out[..., j, k] = values[..., j, k - j + T - 1].
 

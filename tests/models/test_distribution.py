@@ -39,13 +39,23 @@ print("LOSSES", *history.history["loss"])
 """
 
 
+SIZES = {
+    "vocab_size": 50,
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 32,
+    "max_position_embeddings": 20,
+}
+
+
 @pytest.mark.slow
 def test_sharded_training_equals_one_device(tmp_path):
     if keras.backend.backend() != "jax":
         pytest.skip("keras.distribution is complete on JAX only")
     from qingformer.models import BackboneConfig, MaskedLM
 
-    MaskedLM(BackboneConfig(50, 24, 2, 4, 32, max_position_embeddings=20)).save_pretrained(tmp_path / "model")
+    MaskedLM(BackboneConfig(**SIZES)).save_pretrained(tmp_path / "model")
     losses = {}
     for kind, devices in {"one": 1, "data": 2, "model": 2}.items():
         environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}

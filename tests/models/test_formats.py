@@ -14,7 +14,14 @@ from qingformer.models.surgery import orthogonal_resize
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 BERT = FIXTURES / "bert4keras" / "bert" / "model.ckpt"
-SMALL = BackboneConfig(50, 24, 2, 3, 32, max_position_embeddings=20)
+SMALL = BackboneConfig(
+    vocab_size=50,
+    hidden_size=24,
+    num_hidden_layers=2,
+    num_attention_heads=3,
+    intermediate_size=32,
+    max_position_embeddings=20,
+)
 FORMATS = ["qingformer", "huggingface", "tensorflow"]
 
 

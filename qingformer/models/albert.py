@@ -1,0 +1,159 @@
+"""ALBERT: BERT whose blocks share their weights and whose embeddings are narrower than its hidden states.
+
+`share_blocks=False` gives every layer a copy of its group's weights, to be trained apart from then on (科学空间
+archives/7187). Read are Google's names and those of brightmart's Chinese models, which project the token vectors alone
+before the other embeddings are added. Source: Lan et al. 2019, arXiv 1909.11942.
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import keras
+from keras import ops
+
+from qingformer import layers
+from qingformer.checkpoints.weight_map import Row, WeightMap, dense, norm
+from qingformer.errors import ConfigError
+from qingformer.models.backbone import Backbone, Maker, Tensors, block_group
+from qingformer.models.bert import OLD_NORMS, TRAINING_STATE, block_rows, embedding_rows, next_sentence_rows
+from qingformer.models.config import BackboneConfig
+from qingformer.models.family import COMMON_KEYS
+from qingformer.models.registry import register_family
+
+SHARED_KEYS = (*COMMON_KEYS, "embedding_size", "num_hidden_groups")
+
+
+@keras.saving.register_keras_serializable("qingformer")
+class TokenProjection(keras.layers.Layer):
+    """A matrix between narrow token vectors and hidden states, used forwards (x W) and in reverse (x W^T).
+
+    Example: `TokenProjection(8)(ops.ones((2, 5, 4)))`
+    """
+
+    def __init__(self, size: int, kernel_initializer: Any = "glorot_uniform", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.size = size
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+
+    def build(self, input_shape: tuple[Any, ...]) -> None:
+        shape = (input_shape[-1], self.size)
+        self.kernel = self.add_weight(shape=shape, initializer=self.kernel_initializer, name="kernel")
+
+    def call(self, x: Any, reverse: bool = False) -> Any:
+        """(..., narrow) to (..., size), or back."""
+        return ops.matmul(x, ops.transpose(self.kernel) if reverse else self.kernel)
+
+    def get_config(self) -> dict[str, Any]:
+        initializer = keras.initializers.serialize(self.kernel_initializer)
+        return {**super().get_config(), "size": self.size, "kernel_initializer": initializer}
+
+
+@register_family("albert", huggingface_class="AlbertForPreTraining")
+@keras.saving.register_keras_serializable("qingformer")
+class Albert(Backbone):
+    """The ALBERT encoder; see `Backbone` for inputs and outputs."""
+
+    defaults: ClassVar = {"share_blocks": True, "embedding_size": 128, "hidden_dropout_prob": 0.0}
+    config_marks = ("num_hidden_groups",)
+    weight_marks = (r"/inner_group_0/", r"/layer_shared/")
+    keys: ClassVar = {key: key for key in SHARED_KEYS}
+    ignored_keys = ("down_scale_factor", "gap_size", "net_structure_type", "num_memory_blocks", "inner_group_num")
+
+    @classmethod
+    def read_config(cls, values: dict[str, Any], source: str) -> dict[str, Any]:
+        """As the parent; arrangements that no published checkpoint of the family needs are refused."""
+        if values.get("inner_group_num", 1) != 1:
+            raise ConfigError(f"{source}: inner_group_num is {values['inner_group_num']}: only 1 is there")
+        if values.pop("ln_type", "postln") != "postln":
+            raise ConfigError(f"{source}: ln_type is 'preln', which this family does not have")
+        return super().read_config(values, source)
+
+    @classmethod
+    def adapt_config(cls, config: BackboneConfig, layout: str, names: Sequence[str]) -> BackboneConfig:
+        """See where the stored weights project the token vectors."""
+        return config.replace(project_tokens=True) if PROJECTION in names else config
+
+    def embed(self, make: Maker, token_embedding: keras.layers.Layer, inputs: Tensors) -> Any:
+        """As BERT; with `project_tokens` the tokens alone are narrow, and everything else is as wide as the model."""
+        if not make.config.project_tokens:
+            return super().embed(make, token_embedding, inputs)
+        wide = Maker(make.config.replace(embedding_size=None, project_tokens=False), make.initializer(), make.dtype)
+        projection = TokenProjection(
+            make.config.hidden_size, make.initializer(), name="token_projection", dtype=make.dtype
+        )
+        return super().embed(wide, lambda ids: projection(token_embedding(ids)), inputs)
+
+    def language_logits(self, make: Maker) -> Any:
+        """As BERT, through both matrices in reverse with `project_tokens`."""
+        if not make.config.project_tokens:
+            return super().language_logits(make)
+        x = make.dense(make.config.hidden_size, "mlm_dense", make.config.activations[0])(self.output["sequence_output"])
+        x = make.norm("mlm_norm")(x, *make.condition(self.input))
+        x = self.token_embedding(self.get_layer("token_projection")(x, reverse=True), reverse=True)
+        return layers.OutputBias(name="mlm_bias", dtype="float32")(x)
+
+    @staticmethod
+    def weight_map(config: BackboneConfig) -> WeightMap:
+        """Google's and Hugging Face's names; blocks that do not share their weights read those of their group."""
+        rows = embedding_rows(config, huggingface="albert")
+        rows.append(Row("token_projection/kernel", PROJECTION, None))
+        shared = config.replace(share_blocks=True)
+        blocks = range(config.num_hidden_groups if config.share_blocks else config.num_hidden_layers)
+        for index in blocks:
+            group = index if config.share_blocks else block_group(shared, index)
+            rows += google_rows(index, group) + brightmart_rows(index)
+        return WeightMap(
+            tuple(rows + head_rows()),
+            spellings={"huggingface": ((r"^albert\.", ""), *OLD_NORMS)},
+            copies={
+                "huggingface": {
+                    "predictions.decoder.weight": "albert.embeddings.word_embeddings.weight",
+                    "predictions.decoder.bias": "predictions.bias",
+                }
+            },
+            ignored={
+                "tensorflow": (*TRAINING_STATE, r"^output_(weights|bias)$"),
+                "huggingface": (r"embeddings\.position_ids$", r"^(classifier|qa_outputs)\."),
+            },
+        )
+
+
+PROJECTION = "bert/embeddings/word_embeddings_2"
+
+
+def google_rows(index: int, group: int) -> list[Row]:
+    """The block of one group."""
+    ours = f"block_{index}"
+    tensorflow = f"bert/encoder/transformer/group_{group}/inner_group_0"
+    huggingface = f"albert.encoder.albert_layer_groups.{group}.albert_layers.0"
+    rows = []
+    for part, there, elsewhere in (
+        ("attention/query", "attention_1/self/query", "attention.query"),
+        ("attention/key", "attention_1/self/key", "attention.key"),
+        ("attention/value", "attention_1/self/value", "attention.value"),
+        ("attention/output", "attention_1/output/dense", "attention.dense"),
+        ("feed_forward/intermediate", "ffn_1/intermediate/dense", "ffn"),
+        ("feed_forward/output", "ffn_1/intermediate/output/dense", "ffn_output"),
+    ):
+        rows += dense(f"{ours}/{part}", f"{tensorflow}/{there}", f"{huggingface}.{elsewhere}")
+    rows += norm(f"{ours}/attention_norm", f"{tensorflow}/LayerNorm", f"{huggingface}.attention.LayerNorm")
+    return rows + norm(
+        f"{ours}/feed_forward_norm", f"{tensorflow}/LayerNorm_1", f"{huggingface}.full_layer_layer_norm"
+    )
+
+
+def brightmart_rows(index: int) -> list[Row]:
+    """The shared block under brightmart's names, which are BERT's; to read only."""
+    rows = block_rows(index, tensorflow="bert/encoder/layer_shared")
+    return [Row(row.ours, row.tensorflow, None) for row in rows]
+
+
+def head_rows() -> list[Row]:
+    """Pooler, masked language model and sentence order."""
+    return [
+        *dense("pooler", "bert/pooler/dense", "albert.pooler"),
+        *dense("mlm_dense", "cls/predictions/transform/dense", "predictions.dense"),
+        *norm("mlm_norm", "cls/predictions/transform/LayerNorm", "predictions.LayerNorm"),
+        Row("mlm_bias/bias", "cls/predictions/output_bias", "predictions.bias"),
+        *next_sentence_rows("sop_classifier.classifier"),
+    ]

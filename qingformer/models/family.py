@@ -1,0 +1,70 @@
+"""What a family says about itself beside its bricks: defaults, roles, the keys of its configuration files, its marks."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from qingformer.checkpoints.weight_map import WeightMap
+from qingformer.errors import ConfigError
+
+COMMON_KEYS = (
+    "vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size hidden_act hidden_dropout_prob "
+    "attention_probs_dropout_prob max_position_embeddings type_vocab_size layer_norm_eps initializer_range pad_token_id"
+).split()
+
+
+class Family:
+    """The declarations of a family, which its backbone class overrides where they differ from BERT's.
+
+    - `defaults`: values of the configuration that differ from BERT's.
+    - `applications`: the roles it can take.
+    - `model_types`: the `model_type` values of Hugging Face files that mean this family, beside its own name;
+      `config_marks` keys of a configuration, `weight_marks` patterns of stored names, that no other family has.
+    - `keys`: our names of configuration values to those of its Hugging Face files; what is not there cannot be said in
+      such a file. `ignored_keys`: keys of its files that say nothing about the numbers.
+    - `can_untie`: whether its output table may differ from the token table.
+    """
+
+    family: ClassVar[str] = ""
+    huggingface_class: ClassVar[str | None] = None
+    defaults: ClassVar[Mapping[str, Any]] = {}
+    applications: ClassVar[tuple[str, ...]] = ("encoder", "lm", "unilm")
+    model_types: ClassVar[tuple[str, ...]] = ()
+    config_marks: ClassVar[tuple[str, ...]] = ()
+    weight_marks: ClassVar[tuple[str, ...]] = ()
+    keys: ClassVar[Mapping[str, str]] = {key: key for key in COMMON_KEYS}
+    ignored_keys: ClassVar[tuple[str, ...]] = ()
+    can_untie: ClassVar[bool] = False
+
+    @staticmethod
+    def weight_map(config: Any) -> WeightMap:
+        """The table of all variables the family has; a family file gives it."""
+        raise ConfigError(f"the family {config.family} has no weight map")
+
+    @classmethod
+    def read_config(cls, values: dict[str, Any], source: str) -> dict[str, Any]:
+        """The values of a configuration file under our names; a family with more than other names overrides it.
+
+        Values that a file of this package has under our names already stay as they are.
+        """
+        ours = {theirs: ours for ours, theirs in cls.keys.items()}
+        return {ours.get(key, key): value for key, value in values.items()}
+
+    @classmethod
+    def write_config(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The reverse of `read_config`: a Hugging Face `config.json` from our values, without `architectures`."""
+        return {theirs: values[ours] for ours, theirs in cls.keys.items()}
+
+    @classmethod
+    def adapt_config(cls, config: Any, layout: str, names: Sequence[str]) -> Any:
+        """The configuration after a look at the names of the stored weights."""
+        return config
+
+    @classmethod
+    def huggingface_class_of(cls, config: Any) -> str | None:
+        """The name of the class in `transformers` that reads such a model."""
+        return cls.huggingface_class
+
+    @classmethod
+    def default_initializer(cls, config: Any) -> Any:
+        """The initialiser of the family's kernels, None for the truncated normal of `initializer_range`."""
+        return None

@@ -1,0 +1,86 @@
+"""GAU-α: RoFormerV2 with gated attention units in place of attention and feed-forward, two for each pair.
+
+One head of `attention_key_size` 128, `intermediate_size` 2d, activation swish, entropy-invariant softmax; 24 units of
+width 768 in the published model, trained without warm-up. Source: 科学空间 archives/9052 (GAU-α), archives/8934 (the
+unit); Hua et al. 2022, arXiv 2202.10447.
+"""
+
+from typing import Any, ClassVar
+
+import keras
+
+from qingformer import layers
+from qingformer.checkpoints.weight_map import Row, WeightMap
+from qingformer.models.backbone import Maker
+from qingformer.models.bert import bert_like, embedding_rows
+from qingformer.models.config import BackboneConfig
+from qingformer.models.registry import register_family
+from qingformer.models.roformer_v2 import DEPTH_FREE, RoFormerV2
+
+
+@register_family("gau_alpha")
+@keras.saving.register_keras_serializable("qingformer")
+class GauAlpha(RoFormerV2):
+    """The GAU-α encoder; see `Backbone` for inputs and outputs."""
+
+    defaults: ClassVar = DEPTH_FREE | {
+        "attention_normalization": "softmax_plus",
+        "hidden_act": "swish",
+        "num_attention_heads": 1,
+        "attention_key_size": 128,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 24,
+    }
+    model_types = ("gau-alpha",)
+    weight_marks = (r"^GAU_alpha/",)
+    ignored_keys = ("summary_type",)
+    depth_order = 3
+
+    @classmethod
+    def read_config(cls, values: dict[str, Any], source: str) -> dict[str, Any]:
+        """The normalisation has another name there, and the number of heads, which is one, says nothing."""
+        if "normalization" in values:
+            values["attention_normalization"] = values.pop("normalization")
+        values["num_attention_heads"] = 1
+        return super().read_config(values, source)
+
+    def make_block(self, make: Maker, index: int) -> keras.layers.Layer:
+        """One gated attention unit with residual connection and norm."""
+        config = make.config
+        unit = layers.GatedAttentionUnit(
+            config.intermediate_size,
+            config.key_size,
+            activation=config.activations[0],
+            use_bias=config.use_bias,
+            normalization=config.attention_normalization,
+            attention_scale=config.attention_scale,
+            dropout=config.attention_probs_dropout_prob,
+            kernel_initializer=make.initializer(),
+            name="attention",
+            dtype=make.dtype,
+        )
+        return layers.TransformerBlock(
+            attention=unit,
+            feed_forward=None,
+            attention_norm=make.norm("attention_norm"),
+            dropout=config.hidden_dropout_prob,
+            norm_position=config.norm_position,
+            name=f"block_{index}",
+            dtype=make.dtype,
+        )
+
+    @staticmethod
+    def weight_map(config: BackboneConfig) -> WeightMap:
+        """The original's names; the embeddings are under BERT's."""
+        rows = [row for row in embedding_rows(config) if row.ours.endswith("/embeddings")]
+        rows = [Row(row.ours, row.tensorflow, None) for row in rows if "position_embedding/" not in row.ours]
+        for index in range(config.num_hidden_layers):
+            ours, stored = f"block_{index}/attention", f"GAU_alpha/encoder/layer_{index}/gau"
+            for part, name in (
+                ("input/kernel", "i_dense/kernel"),
+                ("query_scale/gamma", "q_scaleoffset/gamma"),
+                ("key_scale/gamma", "k_scaleoffset/gamma"),
+                ("output/kernel", "o_dense/kernel"),
+            ):
+                rows.append(Row(f"{ours}/{part}", f"{stored}/{name}", None))
+        return bert_like(rows)

@@ -1,0 +1,53 @@
+"""RoFormer: BERT with rotary positions, and RoFormer-Sim, which writes and compares sentences.
+
+Source: Su et al. 2021, arXiv 2104.09864; 科学空间 archives/8265 (RoFormer), archives/8454 (RoFormer-Sim).
+"""
+
+from typing import ClassVar
+
+import keras
+
+from qingformer.checkpoints.weight_map import Row, WeightMap
+from qingformer.models.backbone import Backbone
+from qingformer.models.bert import bert_like, block_rows, embedding_rows, head_rows
+from qingformer.models.config import BackboneConfig
+from qingformer.models.family import COMMON_KEYS
+from qingformer.models.registry import register_family
+
+
+@register_family("roformer", huggingface_class="RoFormerForMaskedLM")
+@keras.saving.register_keras_serializable("qingformer")
+class RoFormer(Backbone):
+    """The RoFormer encoder; see `Backbone` for inputs and outputs."""
+
+    defaults: ClassVar = {"position_embedding_type": "rotary"}
+    weight_marks = (r"^roformer\.",)
+    keys: ClassVar = {key: key for key in (*COMMON_KEYS, "embedding_size", "rotary_value")}
+
+    @staticmethod
+    def weight_map(config: BackboneConfig) -> WeightMap:
+        """BERT's names without the table of positions; `embeddings_project` is what Hugging Face files call it."""
+        names = ("encoder/embedding_hidden_mapping_in", "embeddings_project")
+        rows = embedding_rows(config, huggingface="roformer", projection=names)
+        rows = [row for row in rows if "position_embedding/" not in row.ours]
+        for index in range(config.num_hidden_layers):
+            rows += block_rows(index, huggingface="roformer.encoder.layer.{}")
+        plain = bert_like(rows + head_rows("roformer"), "roformer")
+        return WeightMap(
+            plain.rows,
+            spellings=plain.spellings,
+            copies=plain.copies,
+            ignored={
+                "tensorflow": plain.ignored["tensorflow"],
+                "huggingface": (*plain.ignored["huggingface"], r"encoder\.embed_positions\.weight$"),
+            },
+        )
+
+
+@register_family("roformer_sim", huggingface_class="RoFormerForMaskedLM")
+@keras.saving.register_keras_serializable("qingformer")
+class RoFormerSim(RoFormer):
+    """RoFormer trained to write and to compare similar sentences: UniLM, with a linear pooler as sentence vector."""
+
+    defaults: ClassVar = {"position_embedding_type": "rotary", "application": "unilm", "pooler_act": "linear"}
+    weight_marks = ()

@@ -1,0 +1,39 @@
+"""T-TA: a text autoencoder that predicts every token in one pass, without [MASK].
+
+The stream of queries begins as the positions alone; keys and values of every layer are the embeddings (tokens,
+segments, positions), and no position attends to itself: output i depends on every token but token i. Fine-tuning may
+let positions see themselves again (`hide_self=False`).
+Source: Shin et al. 2020, arXiv 2004.08097; 科学空间 archives/7661.
+"""
+
+from typing import Any, ClassVar
+
+import keras
+
+from qingformer import layers
+from qingformer.models.backbone import Maker, Tensors
+from qingformer.models.bert import Bert
+from qingformer.models.registry import register_family
+
+
+@register_family("tta")
+@keras.saving.register_keras_serializable("qingformer")
+class TTA(Bert):
+    """The T-TA encoder, whose weights have BERT's names; see `Backbone` for inputs and outputs."""
+
+    defaults: ClassVar = {"hide_self": True, "pooler": False}
+    applications = ("encoder",)
+
+    def embed(self, make: Maker, token_embedding: keras.layers.Layer, inputs: Tensors) -> Any:
+        """What runs through the blocks is made of positions alone; BERT's embeddings become the memory they look at."""
+        make.notes["memory"] = super().embed(make, token_embedding, inputs)
+        nothing = layers.ZerosLike(name="no_tokens", dtype=make.dtype)(token_embedding(inputs["token_ids"]))
+        x = make.made["position_embedding"](nothing, **make.position_ids(inputs))
+        x = make.made["embeddings_norm"](x, *make.condition(inputs))
+        x = layers.Dropout(make.config.hidden_dropout_prob, name="query_dropout", dtype=make.dtype)(x)
+        projection = make.made.get("embedding_projection")
+        return x if projection is None else projection(x)
+
+    def make_attention_inputs(self, make: Maker, inputs: Tensors, x: Any) -> Tensors:
+        """Every block takes its keys and values from the embeddings."""
+        return {**super().make_attention_inputs(make, inputs, x), "context": make.notes["memory"]}
