@@ -24,6 +24,9 @@ if TYPE_CHECKING:
         MaskedLM,
         NextSentencePrediction,
         PreTraining,
+        ReplacedTokenDetection,
+        SentenceOrderPrediction,
+        Similarity,
     )
     from qingformer.objectives import FGM, TrainableModel
     from qingformer.tasks import TextClassifier, load
@@ -39,6 +42,9 @@ _ROOMS = {
     "NextSentencePrediction": "models",
     "PreTraining": "models",
     "QingFormerError": "errors",
+    "ReplacedTokenDetection": "models",
+    "SentenceOrderPrediction": "models",
+    "Similarity": "models",
     "TextClassifier": "tasks",
     "Tokenizer": "tokenization",
     "TrainableModel": "objectives",
@@ -55,6 +61,9 @@ __all__ = [
     "NextSentencePrediction",
     "PreTraining",
     "QingFormerError",
+    "ReplacedTokenDetection",
+    "SentenceOrderPrediction",
+    "Similarity",
     "TextClassifier",
     "Tokenizer",
     "TrainableModel",

@@ -9,7 +9,15 @@ from qingformer.models.gau_alpha import GauAlpha
 from qingformer.models.gpt2 import GPT2
 from qingformer.models.gpt2_ml import GPT2ML
 from qingformer.models.gpt import GPT
-from qingformer.models.heads import CausalLM, MaskedLM, NextSentencePrediction, PreTraining
+from qingformer.models.heads import (
+    CausalLM,
+    MaskedLM,
+    NextSentencePrediction,
+    PreTraining,
+    ReplacedTokenDetection,
+    SentenceOrderPrediction,
+    Similarity,
+)
 from qingformer.models.llama import Llama
 from qingformer.models.nezha import Nezha
 from qingformer.models.registry import FAMILIES
@@ -36,8 +44,11 @@ __all__ = [
     "Nezha",
     "NextSentencePrediction",
     "PreTraining",
+    "ReplacedTokenDetection",
     "RoFormer",
     "RoFormerSim",
     "RoFormerV2",
+    "SentenceOrderPrediction",
+    "Similarity",
     "SimBert",
 ]

@@ -58,6 +58,7 @@ class GPT2(GPT):
             values.setdefault("n_positions", values.get("n_ctx", 1024))
             values.setdefault("activation_function", "gelu_new")
             values["pad_token_id"] = values.get("pad_token_id") or 0
+        values["type_vocab_size"] = 0  # files in BERT's form name segments that the family does not have
         return super(GPT, cls).read_config(values, source)
 
     @classmethod

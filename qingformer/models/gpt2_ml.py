@@ -52,6 +52,11 @@ class GPT2ML(GPT):
     weight_marks = (r"^newslm/",)
     keys: ClassVar = {key: key for key in COMMON_KEYS}
 
+    @classmethod
+    def read_config(cls, values: dict[str, Any], source: str) -> dict[str, Any]:
+        """BERT's keys, without the segments that the files name and the family does not have."""
+        return {**values, "type_vocab_size": 0}
+
     def make_block(self, make: Maker, index: int) -> keras.layers.Layer:
         """Block number `index`."""
         return GroverBlock(

@@ -1,4 +1,4 @@
-"""The heads with which models are pre-trained and generate: masked and causal language model, next sentence."""
+"""The heads with which models are pre-trained and generate: language models, sentence pairs, replaced tokens."""
 
 from typing import Any
 
@@ -113,4 +113,57 @@ class PreTraining(HeadModel):
         return {
             "mlm_logits": backbone.language_logits(make),
             "next_sentence_logits": next_sentence_logits(make, backbone),
+        }
+
+
+@keras.saving.register_keras_serializable("qingformer")
+class SentenceOrderPrediction(NextSentencePrediction):
+    """Whether two sentences stand in their order or were swapped: logits (B, 2) float32, index 0 = in order.
+
+    The same layer as next sentence prediction, trained on another question. Source: Lan et al. 2019, arXiv 1909.11942.
+
+    Example: `SentenceOrderPrediction.from_pretrained("albert_base_zh")({"token_ids": ids, "segment_ids": s})`
+    """
+
+
+@keras.saving.register_keras_serializable("qingformer")
+class ReplacedTokenDetection(HeadModel):
+    """Whether each token was replaced by the generator: logits (B, T) float32, positive = replaced.
+
+    logit = w . act(h W + b) + c. Source: Clark et al. 2020 (ELECTRA), arXiv 2003.10555.
+
+    Example: `ReplacedTokenDetection.from_pretrained("electra_180g_base")({"token_ids": ids})`
+    """
+
+    def head(self, make: Maker, backbone: Backbone) -> Any:
+        """One logit for each position."""
+        config = make.config
+        x = make.dense(config.hidden_size, "replaced_dense", config.activations[0], use_bias=True)(
+            backbone.output["sequence_output"]
+        )
+        float32 = Maker(config, make.initializer(), "float32")
+        x = float32.dense(1, "replaced_output", use_bias=True)(x)
+        return keras.layers.Reshape((-1,), name="replaced_logits", dtype="float32")(x)
+
+
+@keras.saving.register_keras_serializable("qingformer")
+class Similarity(HeadModel):
+    """A sentence vector of length 1 and a language model over the same body: SimBERT and RoFormer-Sim.
+
+    `sentence_embedding` (B, H) float32 = p / |p|, p the pooled output, so that products are cosines; `lm_logits`
+    (B, T, V) float32, which write a similar sentence in the application "unilm".
+    Source: 科学空间 archives/7427 (SimBERT), archives/8454 (RoFormer-Sim).
+
+    Example: `Similarity.from_pretrained("chinese_simbert_L-12_H-768_A-12", family="simbert")`
+    """
+
+    needs_pooler = True
+    default_application = "unilm"
+
+    def head(self, make: Maker, backbone: Backbone) -> Any:
+        """Both outputs by name."""
+        pooled = backbone.output["pooled_output"]
+        return {
+            "sentence_embedding": keras.layers.UnitNormalization(name="sentence_embedding", dtype="float32")(pooled),
+            "lm_logits": backbone.language_logits(make),
         }

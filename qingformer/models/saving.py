@@ -72,7 +72,7 @@ def save_tensorflow(directory: Path, model: Any, arrays: dict[str, np.ndarray]) 
     optional = ("layer_norm_eps", "pad_token_id", *OPTIONS)
     config = {key: values[key] for key in COMMON_KEYS if key not in optional}
     for key in optional:
-        if values[key] not in (getattr(default, key), getattr(bert, key)) or getattr(default, key) != getattr(bert, key):
+        if not values[key] == getattr(default, key) == getattr(bert, key):
             config[key] = values[key]
     if model.config.family != "bert":
         config["model_type"] = model.config.family
