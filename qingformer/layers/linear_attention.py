@@ -25,9 +25,9 @@ class LinearAttention(keras.layers.Layer):
     """Linear attention: out_j = sum_k <phi(q_j), phi(k_k)> v_k / sum_k <phi(q_j), phi(k_k)>, heads joined, projected.
 
     phi is `feature_map`, elu(x) + 1 by default. The sums run over every key, computed as Q (K^T V), or with `causal`
-    over k <= j, by chunks of `chunk_size`. Input `x` (B, T, d) float; `attention_mask` bool, a mask of keys (B, 1, 1, T)
-    or (B, T), True = keep; a row without any key gives finite numbers; output (B, T, d). A `rotary` table of
-    `ops.rotary.rotary_table` turns phi(q) and phi(k) in the numerator only, so that the denominator stays positive.
+    over k <= j, by chunks of `chunk_size`. Input `x` (B, T, d) float; `attention_mask` bool, a mask of keys
+    (B, 1, 1, T) or (B, T), True = keep; a row without any key gives finite numbers; output (B, T, d). A `rotary` table
+    of `ops.rotary.rotary_table` turns phi(q) and phi(k) in the numerator only, so that the denominator stays positive.
     The denominators are in float32. There is no dropout of attention weights, since there are none; `seed` is accepted
     as in `MultiHeadAttention`. Errors: `ConfigError` for sizes and names that cannot be, for a mask that differs from
     query to query, and for `context`, `bias` and `scores`.

@@ -113,8 +113,9 @@ class PositionEmbedding(_AbsolutePositions):
 
 @keras.saving.register_keras_serializable("qingformer")
 class SinusoidalPositionEmbedding(_AbsolutePositions):
-    """Merge a fixed vector of waves for each position: p_t = [sin t r_0, cos t r_0, sin t r_1, ...], r_i = base^(-2i/d).
+    """Merge a fixed vector of waves for each position: p_t = [sin t r_0, cos t r_0, sin t r_1, ...].
 
+    The rates are r_i = base^(-2i/output_dim), from one radian a position down to almost 1 / base.
     Input `x` (B, T, d) float; optional `position_ids` (B, T), integer or float: fractions and negative numbers are
     positions too. `merge_mode` and the output as in `PositionEmbedding`; the angles are in float32 whatever the policy.
     Errors: `ConfigError` for another merge mode or an odd `output_dim`.
