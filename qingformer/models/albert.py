@@ -55,6 +55,7 @@ class Albert(Backbone):
 
     defaults: ClassVar = {"share_blocks": True, "embedding_size": 128, "hidden_dropout_prob": 0.0}
     config_marks = ("num_hidden_groups",)
+    heads = ("MaskedLM", "CausalLM", "SentenceOrderPrediction", "PreTraining")
     weight_marks = (r"/inner_group_0/", r"/layer_shared/")
     keys: ClassVar = {key: key for key in SHARED_KEYS}
     ignored_keys = ("down_scale_factor", "gap_size", "net_structure_type", "num_memory_blocks", "inner_group_num")

@@ -26,6 +26,7 @@ class Electra(Backbone):
 
     defaults: ClassVar = {"pooler": False}
     applications = ("encoder",)
+    heads = ("ReplacedTokenDetection", "MaskedLM")
     weight_marks = (r"^(electra|generator|discriminator_predictions|generator_predictions)[./]",)
     keys: ClassVar = {key: key for key in (*COMMON_KEYS, "embedding_size")}
     ignored_keys = ("summary_activation", "summary_last_dropout", "summary_type", "summary_use_proj")

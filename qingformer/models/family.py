@@ -21,6 +21,7 @@ class Family:
       `config_marks` keys of a configuration, `weight_marks` patterns of stored names, that no other family has.
     - `keys`: our names of configuration values to those of its Hugging Face files; what is not there cannot be said in
       such a file. `ignored_keys`: keys of its files that say nothing about the numbers.
+    - `heads`: the classes of models that its checkpoints can fill, by name.
     - `can_untie`: whether its output table may differ from the token table.
     """
 
@@ -33,6 +34,7 @@ class Family:
     weight_marks: ClassVar[tuple[str, ...]] = ()
     keys: ClassVar[Mapping[str, str]] = {key: key for key in COMMON_KEYS}
     ignored_keys: ClassVar[tuple[str, ...]] = ()
+    heads: ClassVar[tuple[str, ...]] = ("MaskedLM", "CausalLM", "NextSentencePrediction", "PreTraining")
     can_untie: ClassVar[bool] = False
 
     @staticmethod

@@ -50,6 +50,7 @@ class GPT(Backbone):
 
     defaults: ClassVar = {"application": "lm", "embedding_norm": False, "pooler": False}
     applications = ("lm", "unilm", "encoder")
+    heads = ("CausalLM",)
     model_types = ("openai-gpt",)
     weight_marks = (r"^gpt/transformer/", r"^(transformer\.)?tokens_embed\.")
     keys: ClassVar = {**OPENAI_KEYS, "hidden_act": "afn"}

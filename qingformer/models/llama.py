@@ -43,6 +43,7 @@ class Llama(Backbone):
         "max_position_embeddings": 2048,
     }
     applications = ("lm", "encoder")
+    heads = ("CausalLM",)
     model_types = ("qwen2", "qwen3")
     weight_marks = (r"^model\.layers\.0\.self_attn\.",)
     keys: ClassVar = {

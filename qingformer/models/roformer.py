@@ -50,4 +50,5 @@ class RoFormerSim(RoFormer):
     """RoFormer trained to write and to compare similar sentences: UniLM, with a linear pooler as sentence vector."""
 
     defaults: ClassVar = {"position_embedding_type": "rotary", "application": "unilm", "pooler_act": "linear"}
+    heads = ("Similarity", "MaskedLM", "CausalLM")
     weight_marks = ()

@@ -64,6 +64,7 @@ class RoFormerV2(RoFormer):
 
     defaults: ClassVar = DEPTH_FREE
     model_types = ("roformer-v2",)
+    heads = ("MaskedLM", "CausalLM")
     weight_marks = ()
     depth_order = 2
 

@@ -23,6 +23,7 @@ class TTA(Bert):
 
     defaults: ClassVar = {"hide_self": True, "pooler": False}
     applications = ("encoder",)
+    heads = ("MaskedLM",)
 
     def embed(self, make: Maker, token_embedding: keras.layers.Layer, inputs: Tensors) -> Any:
         """What runs through the blocks is made of positions alone; BERT's embeddings become the memory they look at."""
