@@ -1,34 +1,25 @@
 """From files and options to a Rust tokenizer with named special tokens."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from tokenizers import AddedToken, models, normalizers
 from tokenizers import Tokenizer as RustTokenizer
 
 from qingformer.errors import TokenizerError
-from qingformer.tokenization.sources import Source, read_model
+from qingformer.tokenization.bpe import from_bpe
+from qingformer.tokenization.frames import frame
+from qingformer.tokenization.options import Options, first
+from qingformer.tokenization.sentencepiece import from_sentencepiece
+from qingformer.tokenization.sentencepiece_model import read_sentencepiece
+from qingformer.tokenization.sources import Source, added_tokens, read_model
 from qingformer.tokenization.special_tokens import BERT_SPECIAL_TOKENS, check_names, resolve_special_tokens
 from qingformer.tokenization.vocabulary import read_vocabulary
-from qingformer.tokenization.wordpiece import add_special, build_wordpiece, frame
+from qingformer.tokenization.wordpiece import add_special, build_wordpiece
 from qingformer.tokenization.words import WordSplitter
 
 CUSTOM_WORDS = "custom"  # what a saved tokenizer says of a word splitter that is a function of the user
 _CASED_SHARE = 0.05
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a user chooses over what the files say; None takes the files' word, or else BERT's default."""
-
-    lowercase: bool | None = None
-    strip_accents: bool | None = None
-    tokenize_chinese_chars: bool | None = None
-    max_word_length: int | None = None
-    special_tokens: Mapping[str, str | None] = field(default_factory=dict)
-    pre_tokenize: str | WordSplitter | None = None
-    split_special_tokens: bool | None = None
 
 
 class Parts(NamedTuple):
@@ -45,14 +36,23 @@ def build(source: Source, options: Options) -> Parts:
     if source.model is not None:
         rust, special_tokens = _from_model(source, options)
     else:
-        assert source.vocabulary is not None
-        vocabulary = read_vocabulary(source.vocabulary)
-        rust, special_tokens = from_tokens(vocabulary, options, source.where, source.settings)
-        rust.add_tokens([AddedToken(token, normalized=False) for token in source.added_tokens])
+        rust, special_tokens = _from_files(source, options)
+        extra = added_tokens(source, rust.get_vocab_size())
+        rust.add_tokens([AddedToken(token, normalized=False) for token in extra])
     split = options.split_special_tokens
     if split is None:
         split = bool(source.settings.get("split_special_tokens", False))
     return Parts(rust, special_tokens, _words(source, options), split)
+
+
+def _from_files(source: Source, options: Options) -> tuple[RustTokenizer, dict[str, str]]:
+    if source.sentencepiece is not None:
+        model = read_sentencepiece(source.sentencepiece)
+        return from_sentencepiece(model, options, source.settings, source.where)
+    assert source.vocabulary is not None
+    if source.merges is not None:
+        return from_bpe(source.vocabulary, source.merges, options, source.settings)
+    return from_tokens(read_vocabulary(source.vocabulary), options, source.where, source.settings)
 
 
 def from_tokens(
@@ -64,14 +64,14 @@ def from_tokens(
     if chosen.get("mask_token") not in vocabulary and "mask_token" not in options.special_tokens:
         chosen.pop("mask_token", None)  # the files of GPT models name a [MASK] that their vocabulary does not have
     special_tokens = resolve_special_tokens(vocabulary, chosen, where)
-    lowercase = _first(options.lowercase, settings.get("do_lower_case"), not _looks_cased(vocabulary))
+    lowercase = first(options.lowercase, settings.get("do_lower_case"), not _looks_cased(vocabulary))
     rust = build_wordpiece(
         vocabulary,
         special_tokens,
         lowercase=lowercase,
-        strip_accents=_first(options.strip_accents, settings.get("strip_accents")),
-        tokenize_chinese_chars=_first(options.tokenize_chinese_chars, settings.get("tokenize_chinese_chars"), True),
-        max_word_length=_first(options.max_word_length, 100),
+        strip_accents=first(options.strip_accents, settings.get("strip_accents")),
+        tokenize_chinese_chars=first(options.tokenize_chinese_chars, settings.get("tokenize_chinese_chars"), True),
+        max_word_length=first(options.max_word_length, 100),
     )
     return rust, special_tokens
 
@@ -136,7 +136,7 @@ def _adjust_normalizer(rust: RustTokenizer, source: Source, options: Options) ->
                 f"{source.where}: the option {option} needs BERT's normaliser, this file has "
                 f"{type(rust.normalizer).__name__}"
             )
-        value = _first(chosen, source.settings.get(setting))
+        value = first(chosen, source.settings.get(setting))
         if value is not None and bert:
             setattr(rust.normalizer, attributes.get(option, option), value)
 
@@ -149,7 +149,3 @@ def _words(source: Source, options: Options) -> str | WordSplitter | None:
             f"files; pass it again as pre_tokenize="
         )
     return options.pre_tokenize if options.pre_tokenize is not None else stored
-
-
-def _first(*values: Any) -> Any:
-    return next((value for value in values if value is not None), None)

@@ -1,6 +1,8 @@
-"""The two classes of characters that BERT's algorithm treats as words of their own."""
+"""Characters with a part to play: SentencePiece's mark of a space, and what BERT's algorithm takes for a word."""
 
 import unicodedata
+
+SPACE = "\u2581"  # how SentencePiece writes the space before a word
 
 # Unified ideographs with extensions A to E and the compatibility blocks: the ranges of Google's release, nothing newer.
 _CJK_RANGES = (

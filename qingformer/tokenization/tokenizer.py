@@ -11,15 +11,18 @@ from tokenizers import AddedToken, models
 from tokenizers import Tokenizer as RustTokenizer
 
 from qingformer.errors import TokenizerError
-from qingformer.tokenization.build import Options, Parts, build, from_tokens
+from qingformer.tokenization.build import Parts, build, from_tokens
 from qingformer.tokenization.decoding import join_tokens
 from qingformer.tokenization.encoding import Encoding, Encodings
 from qingformer.tokenization.inputs import check_truncation, explain
+from qingformer.tokenization.options import Options
 from qingformer.tokenization.saving import save
+from qingformer.tokenization.sentencepiece import without_special
 from qingformer.tokenization.sources import find_source
+from qingformer.tokenization.spans import Reading
 from qingformer.tokenization.special_tokens import NamedSpecialTokens
 from qingformer.tokenization.vocabulary import check_keep, check_tokens, renumber, simplified_ids
-from qingformer.tokenization.words import WordSplitter, with_words, word_splitter
+from qingformer.tokenization.words import WordSplitter, with_words
 
 
 class Tokenizer(NamedSpecialTokens):
@@ -41,12 +44,16 @@ class Tokenizer(NamedSpecialTokens):
         self._pre_tokenize = parts.pre_tokenize
         self._plain = parts.rust
         self._rust = parts.rust
+        if parts.split_special_tokens and isinstance(parts.rust.model, models.Unigram):
+            self._rust = without_special(parts.rust)
         if parts.pre_tokenize is not None:
-            self._rust = with_words(parts.rust, word_splitter(parts.pre_tokenize))
+            self._rust = with_words(self._rust, parts.pre_tokenize)
         self._rust.encode_special_tokens = parts.split_special_tokens
         self._lock = threading.Lock()
         self._truncation: tuple[int | None, str, str, bool] | None = None
         self._vocabulary = _ordered(parts.rust)
+        # BERT's algorithm leaves nothing to correct in what the library says.
+        self._reading = None if isinstance(parts.rust.model, models.WordPiece) else Reading(self._vocabulary)
 
     # ---- making one
 
@@ -153,9 +160,10 @@ class Tokenizer(NamedSpecialTokens):
         with self._lock:
             self._set_truncation(max_length, truncation, truncation_side, pair is not None, add_special_tokens)
             try:
-                return Encoding(self._rust.encode(text, pair, add_special_tokens=add_special_tokens))
+                encoded = self._rust.encode(text, pair, add_special_tokens=add_special_tokens)
             except Exception as problem:
                 raise explain(problem, [text], None if pair is None else [pair]) from None
+        return Encoding(encoded, self._reading, (text, pair))
 
     def encode_batch(
         self,
@@ -183,7 +191,7 @@ class Tokenizer(NamedSpecialTokens):
                 encoded = self._rust.encode_batch(rows, add_special_tokens=add_special_tokens)
             except Exception as problem:
                 raise explain(problem, texts, pairs) from None
-        return Encodings(encoded)
+        return Encodings(encoded, self._reading, texts, pairs)
 
     def _set_truncation(self, max_length: int | None, truncation: str, side: str, paired: bool, special: bool) -> None:
         wanted = (max_length, truncation, side, paired and special)
@@ -263,6 +271,8 @@ class Tokenizer(NamedSpecialTokens):
         character or hold neither ideograph nor punctuation, in the old order. Returns what `keep_tokens` returns. A
         word-level vocabulary (WoBERT) loses its Chinese words.
         """
+        if not isinstance(self._plain.model, models.WordPiece):
+            raise TokenizerError("simplified: needs a WordPiece vocabulary; choose pieces with keep_tokens")
         first = list(dict.fromkeys(self.special_tokens.values())) if first_tokens is None else list(first_tokens)
         return self.keep_tokens(simplified_ids(self._vocabulary, first))
 

@@ -74,19 +74,29 @@ def simplified_ids(vocabulary: Sequence[str], first_tokens: Sequence[str]) -> li
 
 
 def renumber(state: dict[str, Any], vocabulary: Sequence[str], keep: Sequence[int]) -> dict[str, Any]:
-    """A WordPiece or WordLevel tokenizer's JSON with only the tokens `keep`, whose new ids are their places in it."""
-    if state["model"].get("type") not in ("WordPiece", "WordLevel"):
-        kind = state["model"].get("type")
+    """A tokenizer's JSON with only the tokens `keep`, whose new ids are their places in it; not for BPE."""
+    kind = state["model"].get("type")
+    if kind not in ("WordPiece", "WordLevel", "Unigram"):
         raise TokenizerError(
-            f"tokens can only be chosen in a WordPiece vocabulary, not in {kind}: "
-            f"its merges or scores depend on all tokens"
+            f"tokens can only be chosen in a WordPiece or Unigram vocabulary, not in {kind}: its merges depend on all"
         )
     new_ids = {vocabulary[old]: new for new, old in enumerate(keep)}
     kept = [entry for entry in state["added_tokens"] if entry["content"] in new_ids]
     added = [{**entry, "id": new_ids[entry["content"]]} for entry in kept]
     added.sort(key=lambda entry: entry["id"])
     processor = _renumber_processor(state.get("post_processor"), new_ids)
-    return {**state, "model": {**state["model"], "vocab": new_ids}, "added_tokens": added, "post_processor": processor}
+    model = _renumber_unigram(state["model"], new_ids) if kind == "Unigram" else {**state["model"], "vocab": new_ids}
+    return {**state, "model": model, "added_tokens": added, "post_processor": processor}
+
+
+def _renumber_unigram(model: dict[str, Any], new_ids: Mapping[str, int]) -> dict[str, Any]:
+    unknown = model["vocab"][model["unk_id"]][0]
+    if unknown not in new_ids:
+        raise TokenizerError(f"keep_tokens: {unknown!r} stands for what no piece covers and must be kept")
+    scores = dict(model["vocab"])
+    lowest = min(scores.values())  # for tokens added behind the model, which are found before it sees the text
+    table = [[token, scores.get(token, lowest)] for token in new_ids]
+    return {**model, "vocab": table, "unk_id": new_ids[unknown]}
 
 
 def _renumber_processor(processor: Any, new_ids: Mapping[str, int]) -> Any:

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as RustTokenizer
+
+from qingformer.tokenization.frames import frame
 
 
 def build_wordpiece(
@@ -35,12 +37,3 @@ def build_wordpiece(
 def add_special(rust: RustTokenizer, tokens: Iterable[str]) -> None:
     """Let the tokens be found literally in the text before anything is normalised, as `transformers` does."""
     rust.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in tokens])
-
-
-def frame(special_tokens: Mapping[str, str], ids: Mapping[str, int]) -> processors.TemplateProcessing:
-    """[CLS] a [SEP] (segment 0) and b [SEP] (segment 1); a token that is not among the special ones is left out."""
-    start, end = special_tokens.get("cls_token"), special_tokens.get("sep_token")
-    single = [f"{start}:0"] * (start is not None) + ["$A:0"] + [f"{end}:0"] * (end is not None)
-    second = ["$B:1"] + [f"{end}:1"] * (end is not None)
-    used = {token: ids[token] for token in (start, end) if token is not None}
-    return processors.TemplateProcessing(single=single, pair=single + second, special_tokens=list(used.items()))

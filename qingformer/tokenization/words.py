@@ -1,11 +1,13 @@
-"""Word-level splitting before WordPiece, as WoBERT does: a word of the vocabulary is one token."""
+"""Word-level splitting before WordPiece (WoBERT: a word of the vocabulary is one token) or SentencePiece (CPM)."""
 
 from collections.abc import Callable, Container, Iterable, Iterator
+from typing import Any
 
 from tokenizers import NormalizedString, PreTokenizedString, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as RustTokenizer
 
 from qingformer.errors import TokenizerError
+from qingformer.tokenization.characters import SPACE
 
 WordSplitter = Callable[[str], Iterable[str]]
 
@@ -15,8 +17,8 @@ _SPACED_IDEOGRAPHS = normalizers.BertNormalizer(
 _BASIC_SPLIT = pre_tokenizers.BertPreTokenizer()
 
 
-def word_splitter(choice: str | WordSplitter) -> WordSplitter:
-    """The function that cuts a text into words: given as such, or by name ("jieba", without its hidden Markov model).
+def word_splitter(choice: str | WordSplitter, hidden_markov: bool = False) -> WordSplitter:
+    """The function that cuts a text into words, or the one of that name: "jieba", with its hidden Markov model or not.
 
     Raises TokenizerError for an unknown name or if the optional package is not installed.
     """
@@ -31,7 +33,7 @@ def word_splitter(choice: str | WordSplitter) -> WordSplitter:
     dictionary = jieba.Tokenizer()
     dictionary.cache_file = None
     jieba.setLogLevel("ERROR")
-    return lambda text: dictionary.cut(text, HMM=False)
+    return lambda text: dictionary.cut(text, HMM=hidden_markov)
 
 
 class WordPreTokenizer:
@@ -91,14 +93,56 @@ def word_spans(text: str, split: WordSplitter) -> Iterator[tuple[int, int]]:
         )
 
 
-def with_words(rust: RustTokenizer, split: WordSplitter) -> RustTokenizer:
-    """A copy of a WordPiece tokenizer that cuts at words first."""
-    if not isinstance(rust.normalizer, normalizers.BertNormalizer):
-        raise TokenizerError("pre_tokenize needs a WordPiece vocabulary and BERT's normaliser; this one has others")
+class SpacedWords:
+    """Cuts the raw text at words, of which each is then normalised and begins with the mark of a space: CPM's way.
+
+    Spaces and line breaks of the text become signs of their own, if the vocabulary has these (Zhang et al. 2020, arXiv
+    2012.00413): U+2582 and U+2583.
+    """
+
+    signs = ((" ", "\u2582"), ("\n", "\u2583"))
+
+    def __init__(self, split: WordSplitter, vocabulary: Container[str], normalizer: Any) -> None:
+        self.split = split
+        self.normalizer = normalizer
+        self.replaced = [pair for pair in self.signs if pair[1] in vocabulary]
+
+    def pre_tokenize(self, text: PreTokenizedString) -> None:
+        """Split in place (the protocol of the Rust library)."""
+        text.split(self._pieces)
+
+    def _pieces(self, _: int, text: NormalizedString) -> list[NormalizedString]:
+        pieces = []
+        for start, end in word_spans(text.normalized, self.split):
+            word = _slice(text, start, end)
+            for sign, written in self.replaced:
+                word.replace(sign, written)
+            self.normalizer.normalize(word)
+            if not word.normalized:
+                continue
+            word.replace(" ", SPACE)
+            if not word.normalized.startswith(SPACE):
+                word.prepend(SPACE)
+            pieces.append(word)
+        return pieces
+
+
+def with_words(rust: RustTokenizer, choice: str | WordSplitter) -> RustTokenizer:
+    """A copy of a WordPiece or SentencePiece tokenizer that cuts at words first; `choice` as in `word_splitter`."""
     copy = RustTokenizer.from_str(rust.to_str())
+    vocabulary = copy.get_vocab(with_added_tokens=False)
+    if isinstance(rust.pre_tokenizer, pre_tokenizers.Metaspace) and rust.normalizer is not None:
+        words = SpacedWords(word_splitter(choice, hidden_markov=True), vocabulary, copy.normalizer)
+        copy.normalizer = None
+        copy.pre_tokenizer = pre_tokenizers.PreTokenizer.custom(words)
+        return copy
+    if not isinstance(rust.normalizer, normalizers.BertNormalizer):
+        raise TokenizerError(
+            "pre_tokenize needs WordPiece with BERT's normaliser, or SentencePiece; this one has others"
+        )
+    split = word_splitter(choice)
     isolate = copy.normalizer.handle_chinese_chars
     # The spaces around ideographs would cut the words before they are seen.
     copy.normalizer.handle_chinese_chars = False
-    pieces = WordPreTokenizer(split, copy.get_vocab(with_added_tokens=False), isolate)
-    copy.pre_tokenizer = pre_tokenizers.PreTokenizer.custom(pieces)
+    copy.pre_tokenizer = pre_tokenizers.PreTokenizer.custom(WordPreTokenizer(split, vocabulary, isolate))
     return copy

@@ -57,6 +57,25 @@ ODD_TEXTS = [
     "a\u00adb",
 ]
 
+_PEOPLE = ["小明", "李老师", "我的朋友", "王医生", "Anna", "The driver"]
+_PLACES = ["北京", "图书馆", "火车站", "公园里", "Shanghai", "the old harbour"]
+_ACTS = ["昨天去了", "明天要去", "很喜欢", "不想离开", "travelled slowly to", "will never forget"]
+_ENDS = ["，因为那里很安静。", "，买了3.5公斤苹果！", "(and came back).", ", 2024年5月。", "……哈哈哈哈", ""]
+# What the small models of the fixtures are trained on.
+SENTENCES = [
+    f"{person}{' ' * act.isascii()}{act} {place}{end}"
+    for row, person in enumerate(_PEOPLE)
+    for column, act in enumerate(_ACTS)
+    for place, end in [(_PLACES[(row + column) % 6], _ENDS[(row * 2 + column) % 6])]
+] + [
+    "def add(a, b):",
+    "    return a + b  # the sum of both",
+    "今天天气不错，我们一起去爬山吧。",
+    "机器学习让计算机从数据中学习，不需要写出每一条规则。",
+    "She sells sea shells by the sea shore; the shells she sells are surely sea shells.",
+    "un unable unableness ableness token tokens tokenizer tokenizers",
+]
+
 
 def small_vocabulary():
     """Special tokens, every printable ASCII sign with and without mark, some words, ideographs and other scripts."""

@@ -1,0 +1,71 @@
+"""Which characters a token stands for, where the Rust library counts spaces or leaves out marks."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from qingformer.tokenization.characters import SPACE
+
+Span = tuple[int, int]
+# Marks, and the vowels and final consonants of Hangul: composition has made them one with what is before them.
+_MARKS = re.compile(r"[\u0300-\u036f\u1160-\u11ff\u3099\u309a\uff9e\uff9f]+")
+_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the encodings of a tokenizer without BERT's conventions need to be read: its tokens by id."""
+
+    vocabulary: Sequence[str]
+
+    def spans(self, token_ids: Sequence[int], offsets: Sequence[Span], texts: Sequence[str | None]) -> list[Span]:
+        """The spans without the spaces that a token begins with; `texts` names each token's text, None for added ones.
+
+        A space before a word belongs to no token; only a token of nothing but spaces has them. The mark of a space that
+        the text does not have has an empty span. The bytes of an unknown character have the span of that character.
+        """
+        tokens = [self.vocabulary[index] for index in token_ids]
+        spans = [_trimmed(*row) for row in zip(tokens, offsets, texts)]
+        for place, (span, text) in enumerate(zip(spans, texts)):
+            if text is not None and span[1] < len(text) and span[0] < span[1]:
+                following = spans[place + 1] if place + 1 < len(spans) and texts[place + 1] is text else None
+                spans[place] = _with_marks(text, span, following)
+        return _split_bytes(tokens, spans, texts)
+
+
+def _trimmed(token: str, span: Span, text: str | None) -> Span:
+    start, end = span
+    if text is None:
+        return span
+    piece = text[start:end]
+    if not piece or piece.isspace():
+        return span
+    if token == SPACE and piece != SPACE:
+        return start, start
+    return start + len(piece) - len(piece.lstrip()), end - len(piece) + len(piece.rstrip())
+
+
+def _with_marks(text: str, span: Span, following: Span | None) -> Span:
+    marks = _MARKS.match(text, span[1])
+    if marks is None:
+        return span
+    end = marks.end() if following is None else min(marks.end(), max(following[0], span[1]))
+    return span[0], end
+
+
+def _split_bytes(tokens: Sequence[str], spans: list[Span], texts: Sequence[str | None]) -> list[Span]:
+    """A run of bytes with one span over several characters: each byte gets its own character, if they are as many."""
+    place = 0
+    while place < len(tokens):
+        start, end = spans[place]
+        last = place
+        if end - start > 1 and _BYTE.fullmatch(tokens[place]):
+            while last < len(tokens) and spans[last] == (start, end) and _BYTE.fullmatch(tokens[last]):
+                last += 1
+            raw = bytes(int(token[3:5], 16) for token in tokens[place:last])
+            lengths = [len(character.encode()) for character in raw.decode(errors="ignore")]
+            if len(lengths) == end - start and sum(lengths) == len(raw):
+                own = [(start + k, start + k + 1) for k, length in enumerate(lengths) for _ in range(length)]
+                spans[place:last] = own
+        place = max(last, place + 1)
+    return spans
