@@ -65,13 +65,12 @@ def sinusoidal(positions, size):
 def rotary(x, positions):
     """Turn neighbours (x_2i, x_2i+1) of `x` (B, T, ..., D) by p r_i; `positions` (B, T)."""
     turned = np.zeros_like(x)
-    for row in range(x.shape[0]):
-        for time in range(x.shape[1]):
-            for i in range(x.shape[-1] // 2):
-                angle = positions[row, time] * 10000.0 ** (-2 * i / x.shape[-1])
-                first, second = x[row, time, ..., 2 * i], x[row, time, ..., 2 * i + 1]
-                turned[row, time, ..., 2 * i] = first * math.cos(angle) - second * math.sin(angle)
-                turned[row, time, ..., 2 * i + 1] = second * math.cos(angle) + first * math.sin(angle)
+    for i in range(x.shape[-1] // 2):
+        angle = np.asarray(positions, "float64") * 10000.0 ** (-2 * i / x.shape[-1])
+        angle = angle.reshape(angle.shape + (1,) * (x.ndim - 3))
+        first, second = x[..., 2 * i], x[..., 2 * i + 1]
+        turned[..., 2 * i] = first * np.cos(angle) - second * np.sin(angle)
+        turned[..., 2 * i + 1] = second * np.cos(angle) + first * np.sin(angle)
     return turned
 
 
@@ -80,27 +79,23 @@ def visible(padding_mask, segment_ids, application):
     batch, length = np.shape(padding_mask)
     keep = np.zeros((batch, length, length), bool)
     for row in range(batch):
-        passed = np.cumsum(segment_ids[row]) if application == "unilm" else None
+        passed = np.cumsum(segment_ids[row])
         for query in range(length):
-            for key in range(length):
-                allowed = {
-                    "encoder": lambda: True,
-                    "lm": lambda: key <= query,  # noqa: B023 - called at once
-                    "unilm": lambda: passed[key] <= passed[query],  # noqa: B023 - called at once
-                }[application]()
-                keep[row, query, key] = bool(padding_mask[row][key]) and allowed
+            allowed = {
+                "encoder": np.full(length, True),
+                "lm": np.arange(length) <= query,
+                "unilm": passed <= passed[query],
+            }
+            keep[row, query] = np.asarray(padding_mask[row], bool) & allowed[application]
     return keep
 
 
 def softmax(scores, keep):
-    """Row by row over the keys that the row may see; a row that sees none gets zeros."""
-    shares = np.zeros_like(scores)
-    for place in np.ndindex(scores.shape[:-1]):
-        seen = keep[place]
-        if seen.any():
-            powers = np.exp(scores[place][seen] - scores[place][seen].max())
-            shares[place][seen] = powers / powers.sum()
-    return shares
+    """Over the keys that the row may see; a row that sees none gets zeros."""
+    seen = keep.any(-1, keepdims=True)
+    highest = np.where(keep, scores, -np.inf).max(-1, keepdims=True)
+    powers = np.where(keep, np.exp(np.where(keep, scores - np.where(seen, highest, 0), 0)), 0)
+    return powers / np.where(seen, powers.sum(-1, keepdims=True), 1)
 
 
 def softmax_plus(scores, keep):

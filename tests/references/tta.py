@@ -1,7 +1,7 @@
 """T-TA (Shin et al. 2020, arXiv 2004.08097; 科学空间 archives/7661): every token from all others, in one pass.
 
-The queries start from the positions alone; keys and values are the embedded input in every block; no token sees itself.
-Names of the variables: BERT's.
+The queries start from the positions alone, through the norm of the embeddings; keys and values are the embedded input
+in every block; no token sees itself. Names of the variables: BERT's.
 """
 
 import numpy as np
@@ -24,8 +24,8 @@ def forward(weights, config, token_ids, segment_ids, padding_mask, application="
     if config.get("hide_self", True):
         keep = keep & ~np.eye(length, dtype=bool)
     positions = weights["bert/embeddings/position_embeddings"][:length]
-    source = parts.embed(weights, token_ids, segment_ids, config) + positions
-    source = parts.widen(norm(source, "bert/embeddings/LayerNorm"), weights)
-    start = np.broadcast_to(parts.widen(positions, weights), source.shape)
+    streams = (parts.embed(weights, token_ids, segment_ids, config) + positions, positions)
+    source, start = (parts.widen(norm(x, "bert/embeddings/LayerNorm"), weights) for x in streams)
+    start = np.broadcast_to(start, source.shape)
     layers = parts.post_norm_blocks(start, weights, config, keep, norm, keys_from=source)
     return parts.bert_result(layers, weights, config, application)
