@@ -17,12 +17,13 @@ WITHOUT_EFFECT = frozenset(
     auto_map bad_words_ids begin_suppress_tokens bos_token_id chunk_size_feed_forward classifier_dropout
     classifier_dropout_prob cls_token_id cross_attention_hidden_size directionality diversity_penalty do_sample dtype
     early_stopping encoder_no_repeat_ngram_size eos_token_id eos_token_ids exponential_decay_length_penalty
-    finetuning_task forced_bos_token_id forced_eos_token_id gradient_checkpointing id2label label2id language length_penalty mask_token_id max_length min_length model_type no_repeat_ngram_size num_beam_groups
-    num_beams num_labels num_return_sequences output_attentions output_hidden_states output_past output_scores
-    pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers pooler_size_per_head pooler_type prefix problem_type
+    finetuning_task forced_bos_token_id forced_eos_token_id gradient_checkpointing id2label label2id language
+    length_penalty mask_token_id max_length min_length model_type no_repeat_ngram_size num_beam_groups num_beams
+    num_labels num_return_sequences output_attentions output_hidden_states output_past output_scores pooler_fc_size
+    pooler_num_attention_heads pooler_num_fc_layers pooler_size_per_head pooler_type prefix problem_type
     qingformer_version remove_invalid_values repetition_penalty return_dict return_dict_in_generate sep_token_id
-    suppress_tokens task_specific_params temperature tf_legacy_loss tokenizer_class top_k top_p torch_dtype torchscript
-    transformers_version typical_p use_bfloat16 use_cache""".split()
+    suppress_tokens task_specific_params temperature tf_legacy_loss tokenizer_class top_k top_p torch_dtype
+    torchscript transformers_version typical_p use_bfloat16 use_cache""".split()
 )
 # Keys that other values than these would change the computation, in ways this package does not have.
 ONLY_VALUES: dict[str, tuple[Any, ...]] = {
@@ -66,6 +67,7 @@ class BackboneConfig:
     - `norm_type`, `norm_position`: see `TransformerBlock`; `embedding_norm`: a norm after the embeddings.
     - `use_bias`: of all dense layers; `attention_bias`: of queries, keys and values where that differs,
       `attention_output_bias` of the projection after them.
+    - `pad_token_id`: what a mask that is not given leaves out; None where the vocabulary has no padding.
     - `share_blocks`: blocks of one group (`num_hidden_groups`) share their weights.
     - `project_tokens`: token vectors alone are narrow (an arrangement of ALBERT); `generator`: ELECTRA's generator.
     - `condition_size`: width of the vector on which every norm depends.
@@ -87,7 +89,7 @@ class BackboneConfig:
     type_vocab_size: int = 2
     layer_norm_eps: float = 1e-12
     initializer_range: float = 0.02
-    pad_token_id: int = 0
+    pad_token_id: int | None = 0
     embedding_size: int | None = None
     attention_head_size: int | None = None
     attention_key_size: int | None = None
@@ -204,6 +206,11 @@ class BackboneConfig:
     def key_size(self) -> int:
         """Width of one head's queries and keys."""
         return self.attention_key_size or self.head_size
+
+    @property
+    def decoder_layers(self) -> int:
+        """Number of blocks of the decoder of an encoder-decoder, as many as the encoder's where nothing is said."""
+        return self.num_hidden_layers if self.num_decoder_layers is None else self.num_decoder_layers
 
     @property
     def width_of_embeddings(self) -> int:

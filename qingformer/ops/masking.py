@@ -7,14 +7,16 @@ from keras import ops
 Tensor = Any
 
 
-def padding_mask_from_ids(token_ids: Tensor, pad_token_id: int = 0) -> Tensor:
+def padding_mask_from_ids(token_ids: Tensor, pad_token_id: int | None = 0) -> Tensor:
     """Mask of the positions that are not padding: token_ids != pad, and position 0 always kept.
 
-    Position 0 is kept whatever its token, so that no row is without a key (and because start symbols may share
+    Without a padding token (None) everything is kept. Position 0 is kept whatever its token, so that no row is without a key (and because start symbols may share
     the id of padding). `token_ids` (B, T) integer; returns (B, T) int32, 1 = keep.
 
     Example: `padding_mask_from_ids(ops.array([[101, 7, 102, 0]]))` gives `[[1, 1, 1, 0]]`
     """
+    if pad_token_id is None:
+        return ops.ones_like(token_ids, dtype="int32")
     first = ops.arange(ops.shape(token_ids)[1], dtype="int32") == 0
     return ops.cast(ops.logical_or(token_ids != pad_token_id, first[None, :]), "int32")
 
