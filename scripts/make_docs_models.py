@@ -112,7 +112,8 @@ def main(arguments: list[str]) -> int:
     for name, language in (("models.md", "en"), ("models.zh.md", "zh")):
         path = ROOT / "docs" / name
         text = path.read_text(encoding="utf-8")
-        new = re.sub(re.escape(BEGIN) + ".*" + re.escape(END), lambda _: table(language), text, flags=re.DOTALL)
+        begin, end = text.index(BEGIN), text.index(END) + len(END)
+        new = text[:begin] + table(language) + text[end:]
         if new != text and "--check" in arguments:
             print(f"docs/{name} is not current: run python scripts/make_docs_models.py")
             stale = 1

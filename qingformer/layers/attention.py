@@ -32,7 +32,8 @@ class MultiHeadAttention(keras.layers.Layer):
     Options: `key_size` (queries and keys) beside `head_size` (values); `num_key_value_heads` fewer heads of keys and
     values, each shared by a group of query heads; `normalization` as `ops.attention.attention_weights`; `scaled=False`
     leaves 1 / sqrt(key_size) out; `max_relative_position` adds the fixed sinusoidal vectors of distances, clipped
-    there, to keys and values; `rotary_value` turns values as well; `query_key_norm` an epsilon: queries and keys are RMS-normalised with learned gains.
+    there, to keys and values; `rotary_value` turns values as well; `query_key_norm` an epsilon: queries and keys are
+    RMS-normalised with learned gains.
     With `residual_scores` the scores (B, N, Tq, Tk) of the layer before are added to this layer's, and the sum is
     returned beside the output (accumulated). "fused" uses the backend's attention kernel where the call allows it,
     "explicit" matrix products; "auto" takes the faster. Errors: `ConfigError` for sizes and names that cannot be.
@@ -191,7 +192,7 @@ class MultiHeadAttention(keras.layers.Layer):
         return raw + distances_to_keys(ops.matmul(query, ops.transpose(table)))
 
     def distance_table(self, length: Any) -> Tensor:
-        """The fixed vectors of the distances -(T - 1) ... T - 1, clipped: (2T - 1, key size) float32."""
+        """The fixed vectors of the distances that are told apart: (2l + 1, key size) float32."""
         return relative_table(length, self.key_size, self.max_relative_position or 0)
 
     def mix(self, scores: Tensor, value: Tensor, mask: Tensor | None, seed: Tensor | None, site: int) -> Tensor:
@@ -201,7 +202,7 @@ class MultiHeadAttention(keras.layers.Layer):
         mixed = ops.matmul(weights, ops.transpose(value, (0, 2, 1, 3)))
         if self.max_relative_position is not None:
             table = ops.cast(self.distance_table(ops.shape(weights)[2]), value.dtype)
-            mixed = mixed + ops.matmul(keys_to_distances(weights), table)
+            mixed = mixed + ops.matmul(keys_to_distances(weights, table.shape[0] // 2), table)
         return ops.transpose(mixed, (0, 2, 1, 3))
 
     def split_heads(self, x: Tensor, heads: int, size: int) -> Tensor:

@@ -149,7 +149,7 @@ class TransformerBlock(keras.layers.Layer):
             return attended
 
         def look(x: Tensor) -> Tensor:
-            return self.cross_attention(
+            return self.cross_attention(  # type: ignore[misc]  # called where there is one
                 x,
                 context=given["context"],
                 attention_mask=context.get("mask"),
@@ -215,8 +215,6 @@ class TransformerBlock(keras.layers.Layer):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "TransformerBlock":
         parts = {
-            name: keras.saving.deserialize_keras_object(config[name])
-            for name in PARTS
-            if config.get(name) is not None
+            name: keras.saving.deserialize_keras_object(config[name]) for name in PARTS if config.get(name) is not None
         }
         return cls(**{**config, **parts})

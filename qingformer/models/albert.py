@@ -54,11 +54,17 @@ class Albert(Backbone):
     """The ALBERT encoder; see `Backbone` for inputs and outputs."""
 
     defaults: ClassVar = {"share_blocks": True, "embedding_size": 128, "hidden_dropout_prob": 0.0}
-    config_marks = ("num_hidden_groups",)
-    heads = ("MaskedLM", "CausalLM", "SentenceOrderPrediction", "PreTraining")
-    weight_marks = (r"/inner_group_0/", r"/layer_shared/")
+    config_marks: ClassVar[tuple[str, ...]] = ("num_hidden_groups",)
+    heads: ClassVar[tuple[str, ...]] = ("MaskedLM", "CausalLM", "SentenceOrderPrediction", "PreTraining")
+    weight_marks: ClassVar[tuple[str, ...]] = (r"/inner_group_0/", r"/layer_shared/")
     keys: ClassVar = {key: key for key in SHARED_KEYS}
-    ignored_keys = ("down_scale_factor", "gap_size", "net_structure_type", "num_memory_blocks", "inner_group_num")
+    ignored_keys: ClassVar[tuple[str, ...]] = (
+        "down_scale_factor",
+        "gap_size",
+        "net_structure_type",
+        "num_memory_blocks",
+        "inner_group_num",
+    )
 
     @classmethod
     def read_config(cls, values: dict[str, Any], source: str) -> dict[str, Any]:
@@ -138,9 +144,7 @@ def google_rows(index: int, group: int) -> list[Row]:
     ):
         rows += dense(f"{ours}/{part}", f"{tensorflow}/{there}", f"{huggingface}.{elsewhere}")
     rows += norm(f"{ours}/attention_norm", f"{tensorflow}/LayerNorm", f"{huggingface}.attention.LayerNorm")
-    return rows + norm(
-        f"{ours}/feed_forward_norm", f"{tensorflow}/LayerNorm_1", f"{huggingface}.full_layer_layer_norm"
-    )
+    return rows + norm(f"{ours}/feed_forward_norm", f"{tensorflow}/LayerNorm_1", f"{huggingface}.full_layer_layer_norm")
 
 
 def brightmart_rows(index: int) -> list[Row]:

@@ -67,12 +67,8 @@ def embedding_rows(
         )
         for kind, name in kinds
     ]
-    rows += norm(
-        "embeddings_norm", f"{tensorflow}/embeddings/LayerNorm", f"{huggingface}.embeddings.LayerNorm"
-    )
-    return rows + dense(
-        "embedding_projection", f"{tensorflow}/{projection[0]}", f"{huggingface}.{projection[1]}"
-    )
+    rows += norm("embeddings_norm", f"{tensorflow}/embeddings/LayerNorm", f"{huggingface}.embeddings.LayerNorm")
+    return rows + dense("embedding_projection", f"{tensorflow}/{projection[0]}", f"{huggingface}.{projection[1]}")
 
 
 def block_rows(

@@ -25,11 +25,18 @@ class Electra(Backbone):
     """The ELECTRA encoder, discriminator or generator; see `Backbone` for inputs and outputs."""
 
     defaults: ClassVar = {"pooler": False}
-    applications = ("encoder",)
-    heads = ("ReplacedTokenDetection", "MaskedLM")
-    weight_marks = (r"^(electra|generator|discriminator_predictions|generator_predictions)[./]",)
+    applications: ClassVar[tuple[str, ...]] = ("encoder",)
+    heads: ClassVar[tuple[str, ...]] = ("ReplacedTokenDetection", "MaskedLM")
+    weight_marks: ClassVar[tuple[str, ...]] = (
+        r"^(electra|generator|discriminator_predictions|generator_predictions)[./]",
+    )
     keys: ClassVar = {key: key for key in (*COMMON_KEYS, "embedding_size")}
-    ignored_keys = ("summary_activation", "summary_last_dropout", "summary_type", "summary_use_proj")
+    ignored_keys: ClassVar[tuple[str, ...]] = (
+        "summary_activation",
+        "summary_last_dropout",
+        "summary_type",
+        "summary_use_proj",
+    )
 
     @classmethod
     def adapt_config(cls, config: BackboneConfig, layout: str, names: Sequence[str]) -> BackboneConfig:
@@ -46,7 +53,9 @@ class Electra(Backbone):
     def language_logits(self, make: Maker) -> Any:
         """BERT's head, which the generator alone has."""
         if not make.config.generator:
-            raise ConfigError("ELECTRA's discriminator has no language model; pass generator=True, or use BERT's family")
+            raise ConfigError(
+                "ELECTRA's discriminator has no language model; pass generator=True, or use BERT's family"
+            )
         return super().language_logits(make)
 
     @staticmethod

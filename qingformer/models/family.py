@@ -1,4 +1,4 @@
-"""What a family says about itself beside its bricks: defaults, roles, the keys of its configuration files, its marks."""
+"""What a family says of itself beside its bricks: defaults, roles, keys of its configuration files, its marks."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -10,6 +10,12 @@ COMMON_KEYS = (
     "vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size hidden_act hidden_dropout_prob "
     "attention_probs_dropout_prob max_position_embeddings type_vocab_size layer_norm_eps initializer_range pad_token_id"
 ).split()
+
+
+def padding_of(values: Mapping[str, Any]) -> int | None:
+    """The padding token of a configuration whose vocabulary may have none: absent, null and negative mean none."""
+    token = values.get("pad_token_id")
+    return None if token is None or token < 0 else token
 
 
 class Family:

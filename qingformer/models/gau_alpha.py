@@ -31,9 +31,9 @@ class GauAlpha(RoFormerV2):
         "intermediate_size": 1536,
         "num_hidden_layers": 24,
     }
-    model_types = ("gau-alpha",)
-    weight_marks = (r"^GAU_alpha/",)
-    ignored_keys = ("summary_type",)
+    model_types: ClassVar[tuple[str, ...]] = ("gau-alpha",)
+    weight_marks: ClassVar[tuple[str, ...]] = (r"^GAU_alpha/",)
+    ignored_keys: ClassVar[tuple[str, ...]] = ("summary_type",)
     depth_order = 3
 
     @classmethod

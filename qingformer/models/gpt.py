@@ -16,6 +16,7 @@ from qingformer.errors import ConfigError
 from qingformer.models.backbone import Backbone, Maker
 from qingformer.models.bert import TRAINING_STATE, block_rows
 from qingformer.models.config import BackboneConfig
+from qingformer.models.family import padding_of
 from qingformer.models.registry import register_family
 
 OPENAI_KEYS = {
@@ -49,12 +50,12 @@ class GPT(Backbone):
     """The GPT decoder; see `Backbone` for inputs and outputs."""
 
     defaults: ClassVar = {"application": "lm", "embedding_norm": False, "pooler": False}
-    applications = ("lm", "unilm", "encoder")
-    heads = ("CausalLM",)
-    model_types = ("openai-gpt",)
-    weight_marks = (r"^gpt/transformer/", r"^(transformer\.)?tokens_embed\.")
+    applications: ClassVar[tuple[str, ...]] = ("lm", "unilm", "encoder")
+    heads: ClassVar[tuple[str, ...]] = ("CausalLM",)
+    model_types: ClassVar[tuple[str, ...]] = ("openai-gpt",)
+    weight_marks: ClassVar[tuple[str, ...]] = (r"^gpt/transformer/", r"^(transformer\.)?tokens_embed\.")
     keys: ClassVar = {**OPENAI_KEYS, "hidden_act": "afn"}
-    ignored_keys = OPENAI_IGNORED
+    ignored_keys: ClassVar[tuple[str, ...]] = OPENAI_IGNORED
 
     @classmethod
     def read_config(cls, values: dict[str, Any], source: str) -> dict[str, Any]:
@@ -62,15 +63,25 @@ class GPT(Backbone):
         theirs = "n_embd" in values
         if theirs:
             values["afn"] = {"gelu": "gelu_new"}.get(values.get("afn", "gelu"), values.get("afn", "gelu_new"))
-            values = {"type_vocab_size": 0, "layer_norm_epsilon": 1e-5, "intermediate_size": 4 * values["n_embd"]} | values
+            values["pad_token_id"] = padding_of(values)
+            values = {
+                "type_vocab_size": 0,
+                "layer_norm_epsilon": 1e-5,
+                "intermediate_size": 4 * values["n_embd"],
+            } | values
         return super().read_config(values, source)
 
     @classmethod
     def write_config(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         """The reverse; other widths than four times the hidden size have no place there."""
         check_inner_width(values, "gpt")
-        written = super().write_config(values) | {"model_type": "openai-gpt", "embd_pdrop": values["hidden_dropout_prob"]}
-        return written | {"afn": {"gelu_new": "gelu", "gelu_tanh": "gelu"}.get(values["hidden_act"], values["hidden_act"])}
+        written = super().write_config(values) | {
+            "model_type": "openai-gpt",
+            "embd_pdrop": values["hidden_dropout_prob"],
+        }
+        return written | {
+            "afn": {"gelu_new": "gelu", "gelu_tanh": "gelu"}.get(values["hidden_act"], values["hidden_act"])
+        }
 
     def language_logits(self, make: Maker) -> Any:
         """The transposed token table alone: (B, T, V) float32."""
@@ -81,7 +92,11 @@ class GPT(Backbone):
         """bert4keras' names and Hugging Face's, where queries, keys and values are one matrix."""
         rows = [
             Row("token_embedding/embeddings", "gpt/embeddings/word_embeddings", "transformer.tokens_embed.weight"),
-            Row("position_embedding/embeddings", "gpt/embeddings/position_embeddings", "transformer.positions_embed.weight"),
+            Row(
+                "position_embedding/embeddings",
+                "gpt/embeddings/position_embeddings",
+                "transformer.positions_embed.weight",
+            ),
             Row("segment_embedding/embeddings", "gpt/embeddings/token_type_embeddings", None),
         ]
         for index in range(config.num_hidden_layers):
@@ -111,7 +126,7 @@ def openai_map(rows: list[Row], token_table: str) -> WeightMap:
 
 
 def openai_rows(ours: str, stored: str, huggingface: bool, steps: tuple[Step, ...] = ()) -> list[Row]:
-    """One block under OpenAI's names, with `transformers`' endings or the original's; matrices are (in, out) in both."""
+    """One block under OpenAI's names, with `transformers`' endings or the original's; matrices are (in, out)."""
     join, weight, bias, gain = (".", "weight", "bias", "weight") if huggingface else ("/", "w", "b", "g")
 
     def row(path: str, part: str, end: str, steps: tuple[Step, ...] = (), share: tuple[int, int] | None = None) -> Row:
@@ -133,4 +148,3 @@ def openai_rows(ours: str, stored: str, huggingface: bool, steps: tuple[Step, ..
     for path, part in (("attention_norm", "ln_1"), ("feed_forward_norm", "ln_2")):
         rows += [row(f"{path}/gamma", part, gain), row(f"{path}/beta", part, bias)]
     return rows
-

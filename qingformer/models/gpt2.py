@@ -13,6 +13,7 @@ from qingformer.checkpoints.weight_map import UNWRAP, Row, WeightMap, norm
 from qingformer.errors import ConfigError
 from qingformer.models.bert import block_rows
 from qingformer.models.config import BackboneConfig
+from qingformer.models.family import padding_of
 from qingformer.models.gpt import GPT, OPENAI_IGNORED, OPENAI_KEYS, openai_map, openai_rows
 from qingformer.models.registry import register_family
 
@@ -33,17 +34,21 @@ class GPT2(GPT):
         "layer_norm_eps": 1e-5,
         "max_position_embeddings": 1024,
     }
-    applications = ("lm", "encoder")
-    model_types = ("gpt-2",)
-    config_marks = ("n_ctx",)
-    weight_marks = (r"^gpt/transformer/layer_0/attention/input/", r"^model/h0/", r"^(transformer\.)?wte\.")
+    applications: ClassVar[tuple[str, ...]] = ("lm", "encoder")
+    model_types: ClassVar[tuple[str, ...]] = ("gpt-2",)
+    config_marks: ClassVar[tuple[str, ...]] = ("n_ctx",)
+    weight_marks: ClassVar[tuple[str, ...]] = (
+        r"^gpt/transformer/layer_0/attention/input/",
+        r"^model/h0/",
+        r"^(transformer\.)?wte\.",
+    )
     keys: ClassVar = {
         **OPENAI_KEYS,
         "hidden_act": "activation_function",
         "intermediate_size": "n_inner",
         "pad_token_id": "pad_token_id",
     }
-    ignored_keys = (*OPENAI_IGNORED, *ONLY, "reorder_and_upcast_attn")
+    ignored_keys: ClassVar[tuple[str, ...]] = (*OPENAI_IGNORED, *ONLY, "reorder_and_upcast_attn")
 
     @classmethod
     def read_config(cls, values: dict[str, Any], source: str) -> dict[str, Any]:
@@ -57,7 +62,7 @@ class GPT2(GPT):
             values["n_inner"] = values.get("n_inner") or 4 * values["n_embd"]
             values.setdefault("n_positions", values.get("n_ctx", 1024))
             values.setdefault("activation_function", "gelu_new")
-            values["pad_token_id"] = values.get("pad_token_id") or 0
+            values["pad_token_id"] = padding_of(values)
         values["type_vocab_size"] = 0  # files in BERT's form name segments that the family does not have
         return super(GPT, cls).read_config(values, source)
 

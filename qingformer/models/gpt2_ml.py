@@ -30,8 +30,10 @@ class GroverBlock(layers.TransformerBlock):
         if self.residual_scores:
             attended, scores = attended
         x = x + dropout(attended, self.dropout, seed, site=1)
-        inner = self.feed_forward(self.attention_norm(x, *conditions))
-        x = self.feed_forward_norm(x + dropout(inner, self.dropout, seed, site=2), *conditions)
+        inner = self.feed_forward(self.attention_norm(x, *conditions))  # type: ignore[misc]
+        x = self.feed_forward_norm(  # type: ignore[misc]
+            x + dropout(inner, self.dropout, seed, site=2), *conditions
+        )
         return (x, scores) if self.residual_scores else x
 
 
@@ -47,9 +49,9 @@ class GPT2ML(GPT):
         "layer_norm_eps": 1e-5,
         "max_position_embeddings": 1024,
     }
-    applications = ("lm", "encoder")
-    model_types = ()
-    weight_marks = (r"^newslm/",)
+    applications: ClassVar[tuple[str, ...]] = ("lm", "encoder")
+    model_types: ClassVar[tuple[str, ...]] = ()
+    weight_marks: ClassVar[tuple[str, ...]] = (r"^newslm/",)
     keys: ClassVar = {key: key for key in COMMON_KEYS}
 
     @classmethod

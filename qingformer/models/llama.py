@@ -15,6 +15,7 @@ from qingformer.checkpoints.weight_map import Row, WeightMap, dense
 from qingformer.errors import ConfigError
 from qingformer.models.backbone import Backbone, Maker
 from qingformer.models.config import BackboneConfig
+from qingformer.models.family import padding_of
 from qingformer.models.registry import register_family
 
 ONLY = {"mlp_bias": (False, None), "pretraining_tp": (1, None), "use_sliding_window": (False, None)}
@@ -42,10 +43,10 @@ class Llama(Backbone):
         "tie_word_embeddings": False,
         "max_position_embeddings": 2048,
     }
-    applications = ("lm", "encoder")
-    heads = ("CausalLM",)
-    model_types = ("qwen2", "qwen3")
-    weight_marks = (r"^model\.layers\.0\.self_attn\.",)
+    applications: ClassVar[tuple[str, ...]] = ("lm", "encoder")
+    heads: ClassVar[tuple[str, ...]] = ("CausalLM",)
+    model_types: ClassVar[tuple[str, ...]] = ("qwen2", "qwen3")
+    weight_marks: ClassVar[tuple[str, ...]] = (r"^model\.layers\.0\.self_attn\.",)
     keys: ClassVar = {
         "vocab_size": "vocab_size",
         "hidden_size": "hidden_size",
@@ -66,7 +67,13 @@ class Llama(Backbone):
         "rotary_scaling": "rope_scaling",
         "query_key_norm": "query_key_norm",
     }
-    ignored_keys = (*ONLY, "sliding_window", "max_window_layers", "layer_types", "rope_interleaved")
+    ignored_keys: ClassVar[tuple[str, ...]] = (
+        *ONLY,
+        "sliding_window",
+        "max_window_layers",
+        "layer_types",
+        "rope_interleaved",
+    )
     can_untie = True
 
     @classmethod
@@ -85,7 +92,7 @@ class Llama(Backbone):
             raise ConfigError(f"{source}: rotary scaling {scaling!r} is not there; use 'default' or 'linear'")
         values["rope_scaling"] = float(rope.get("factor", 1.0)) if scaling == "linear" else 1.0
         values["hidden_act"] = (values.get("hidden_act", "silu"), "linear")
-        values["pad_token_id"] = values.get("pad_token_id") or 0
+        values["pad_token_id"] = padding_of(values)
         values.setdefault("tie_word_embeddings", False)
         values["query_key_norm"] = kind == "qwen3"
         if kind == "qwen2":
@@ -108,9 +115,7 @@ class Llama(Backbone):
         written["rope_parameters"] = rope if factor == 1.0 else rope | {"rope_type": "linear", "factor": factor}
         written["hidden_act"] = values["hidden_act"][0]
         written["num_key_value_heads"] = values["num_key_value_heads"] or values["num_attention_heads"]
-        written["head_dim"] = (
-            values["attention_head_size"] or values["hidden_size"] // values["num_attention_heads"]
-        )
+        written["head_dim"] = values["attention_head_size"] or values["hidden_size"] // values["num_attention_heads"]
         written["attention_bias"] = bool(values["attention_bias"])
         if written.pop("query_key_norm"):
             return written | {"model_type": "qwen3"}

@@ -22,10 +22,10 @@ class Nezha(Backbone):
     """The NEZHA encoder; see `Backbone` for inputs and outputs."""
 
     defaults: ClassVar = {"position_embedding_type": "relative"}
-    config_marks = ("use_relative_position", "max_relative_position")
-    weight_marks = (r"^nezha\.",)
+    config_marks: ClassVar[tuple[str, ...]] = ("use_relative_position", "max_relative_position")
+    weight_marks: ClassVar[tuple[str, ...]] = (r"^nezha\.",)
     keys: ClassVar = {key: key for key in (*COMMON_KEYS, "max_relative_position")}
-    ignored_keys = ("use_relative_position",)
+    ignored_keys: ClassVar[tuple[str, ...]] = ("use_relative_position",)
 
     @classmethod
     def write_config(cls, values: Any) -> dict[str, Any]:

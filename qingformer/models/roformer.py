@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import keras
 
-from qingformer.checkpoints.weight_map import Row, WeightMap
+from qingformer.checkpoints.weight_map import WeightMap
 from qingformer.models.backbone import Backbone
 from qingformer.models.bert import bert_like, block_rows, embedding_rows, head_rows
 from qingformer.models.config import BackboneConfig
@@ -21,7 +21,7 @@ class RoFormer(Backbone):
     """The RoFormer encoder; see `Backbone` for inputs and outputs."""
 
     defaults: ClassVar = {"position_embedding_type": "rotary"}
-    weight_marks = (r"^roformer\.",)
+    weight_marks: ClassVar[tuple[str, ...]] = (r"^roformer\.",)
     keys: ClassVar = {key: key for key in (*COMMON_KEYS, "embedding_size", "rotary_value")}
 
     @staticmethod
@@ -50,5 +50,5 @@ class RoFormerSim(RoFormer):
     """RoFormer trained to write and to compare similar sentences: UniLM, with a linear pooler as sentence vector."""
 
     defaults: ClassVar = {"position_embedding_type": "rotary", "application": "unilm", "pooler_act": "linear"}
-    heads = ("Similarity", "MaskedLM", "CausalLM")
-    weight_marks = ()
+    heads: ClassVar[tuple[str, ...]] = ("Similarity", "MaskedLM", "CausalLM")
+    weight_marks: ClassVar[tuple[str, ...]] = ()

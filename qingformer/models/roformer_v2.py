@@ -63,9 +63,9 @@ class RoFormerV2(RoFormer):
     """The RoFormerV2 encoder; see `Backbone` for inputs and outputs."""
 
     defaults: ClassVar = DEPTH_FREE
-    model_types = ("roformer-v2",)
-    heads = ("MaskedLM", "CausalLM")
-    weight_marks = ()
+    model_types: ClassVar[tuple[str, ...]] = ("roformer-v2",)
+    heads: ClassVar[tuple[str, ...]] = ("MaskedLM", "CausalLM")
+    weight_marks: ClassVar[tuple[str, ...]] = ()
     depth_order = 2
 
     @classmethod
@@ -102,4 +102,3 @@ class RoFormerV2(RoFormer):
             rows += [row for row in blocks if row.ours.endswith("/kernel")]
         rows += dense("mlm_dense", "cls/predictions/transform/dense", "cls.predictions.transform.dense", bias=False)
         return bert_like(rows, "roformer")
-

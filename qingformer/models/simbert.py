@@ -17,4 +17,4 @@ class SimBert(Bert):
     """BERT as SimBERT uses it; see `Backbone` for inputs and outputs, `Similarity` for its two heads."""
 
     defaults: ClassVar = {"application": "unilm", "pooler_act": "linear"}
-    heads = ("Similarity", "MaskedLM", "CausalLM")
+    heads: ClassVar[tuple[str, ...]] = ("Similarity", "MaskedLM", "CausalLM")

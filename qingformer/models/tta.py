@@ -22,8 +22,8 @@ class TTA(Bert):
     """The T-TA encoder, whose weights have BERT's names; see `Backbone` for inputs and outputs."""
 
     defaults: ClassVar = {"hide_self": True, "pooler": False}
-    applications = ("encoder",)
-    heads = ("MaskedLM",)
+    applications: ClassVar[tuple[str, ...]] = ("encoder",)
+    heads: ClassVar[tuple[str, ...]] = ("MaskedLM",)
 
     def embed(self, make: Maker, token_embedding: keras.layers.Layer, inputs: Tensors) -> Any:
         """What runs through the blocks is made of positions alone; BERT's embeddings become the memory they look at."""

@@ -10,8 +10,9 @@ Tensor = Any
 def padding_mask_from_ids(token_ids: Tensor, pad_token_id: int | None = 0) -> Tensor:
     """Mask of the positions that are not padding: token_ids != pad, and position 0 always kept.
 
-    Without a padding token (None) everything is kept. Position 0 is kept whatever its token, so that no row is without a key (and because start symbols may share
-    the id of padding). `token_ids` (B, T) integer; returns (B, T) int32, 1 = keep.
+    Without a padding token (None) everything is kept. Position 0 is kept whatever its token, so that no row is without
+    a key (and because start symbols may share the id of padding). `token_ids` (B, T) integer; returns (B, T) int32, 1 =
+    keep.
 
     Example: `padding_mask_from_ids(ops.array([[101, 7, 102, 0]]))` gives `[[1, 1, 1, 0]]`
     """

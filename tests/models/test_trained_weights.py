@@ -18,7 +18,8 @@ def test_albert_equals_its_reference_and_restores_masked_tokens(shared):
     expected = reference(shared, "rxnmapper_albert")
     model = MaskedLM.from_pretrained(shared / "weights" / "rxnmapper_albert")
     inputs = {"token_ids": expected["token_ids"], "segment_ids": expected["segment_ids"]}
-    assert model.config.family == "albert" and not model.loading_report.missing
+    assert model.config.family == "albert"
+    assert not model.loading_report.missing
     hidden = ops.convert_to_numpy(model.backbone(inputs)["sequence_output"])
     logits = ops.convert_to_numpy(model(inputs))
     np.testing.assert_allclose(hidden, expected["last_hidden_state"], atol=1e-4, rtol=0)
@@ -74,6 +75,9 @@ def test_llama_equals_its_reference_and_tells_the_story(shared, tmp_path):
 
 def test_openai_checkpoint_of_gpt2_loads_with_its_hparams(shared):
     model = Backbone.from_pretrained(shared / "weights" / "toy_keras_gpt2_ckpt")
-    assert model.config.family == "gpt2" and model.config.num_hidden_layers == 3 and model.config.hidden_size == 15
-    assert not model.loading_report.missing and not model.loading_report.unknown
+    assert model.config.family == "gpt2"
+    assert model.config.num_hidden_layers == 3
+    assert model.config.hidden_size == 15
+    assert not model.loading_report.missing
+    assert not model.loading_report.unknown
     assert np.isfinite(ops.convert_to_numpy(model({"token_ids": np.arange(1, 9)[None]})["sequence_output"])).all()
