@@ -20,6 +20,7 @@ from qingformer.tokenization.sentencepiece_model import (
     USER_DEFINED,
     SentencePieceModel,
 )
+from qingformer.tokenization.sources import one_line
 from qingformer.tokenization.special_tokens import check_names
 
 _NAMES = {
@@ -42,8 +43,11 @@ def from_sentencepiece(
     (`add_bos_token`, `add_eos_token`, the class XLNetTokenizer) and special tokens that are chosen overrule that.
     """
     options.refuse(("tokenize_chinese_chars", "max_word_length"), where, "a SentencePiece model")
-    rust = RustTokenizer(_unigram(model) if model.algorithm == UNIGRAM else _bpe(model))
-    _set_spaces(rust, model, _cleaning(model, options, settings))
+    try:
+        rust = RustTokenizer(_unigram(model) if model.algorithm == UNIGRAM else _bpe(model))
+        _set_spaces(rust, model, _cleaning(model, options, settings))
+    except Exception as problem:  # the library raises plain Exception
+        raise TokenizerError(f"{where}: a damaged SentencePiece model: {one_line(problem)}") from None
     steps = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
     rust.decoder = decoders.Sequence([*steps, *[decoders.Strip(" ", 1, 0)] * model.add_dummy_prefix])
     special = _special_tokens(model, options, settings, where)

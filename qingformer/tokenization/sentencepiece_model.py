@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from qingformer.errors import TokenizerError
+from qingformer.tokenization.charsmap import check_charsmap
 from qingformer.tokenization.protobuf import BYTES, FIXED32, VARINT, Field, fields
 from qingformer.tokenization.vocabulary import check_tokens
 
@@ -91,6 +92,8 @@ def _parse(content: bytes, path: Path) -> SentencePieceModel:
     if unknown != 1:
         raise ValueError(f"{len(pieces)} pieces, {unknown} of them for the unknown, expected one")
     train, normalize = _last(fields(trainer)), _last(fields(normalizer))
+    charsmap = _bytes(normalize[2]) if 2 in normalize else b""
+    check_charsmap(charsmap)
     algorithm = _int(train, 3, UNIGRAM)
     if algorithm not in (UNIGRAM, BPE):
         name = _ALGORITHMS.get(algorithm, str(algorithm))
@@ -107,7 +110,7 @@ def _parse(content: bytes, path: Path) -> SentencePieceModel:
         eos_id=_int(train, 42, 2),
         pad_id=_int(train, 43, -1),
         normalization=_bytes(normalize[1]).decode() if 1 in normalize else "",
-        charsmap=_bytes(normalize[2]) if 2 in normalize else b"",
+        charsmap=charsmap,
         add_dummy_prefix=bool(_int(normalize, 3, 1)),
         remove_extra_whitespaces=bool(_int(normalize, 4, 1)),
     )

@@ -9,6 +9,10 @@ from qingformer.tokenization.characters import SPACE
 Span = tuple[int, int]
 # Marks, and the vowels and final consonants of Hangul: composition has made them one with what is before them.
 _MARKS = re.compile(r"[\u0300-\u036f\u1160-\u11ff\u3099\u309a\uff9e\uff9f]+")
+# What normalisation takes for a space: with the characters of no width.
+_SPACES = " \t\n\r\x0b\x0c\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u200b\u200c"
+_SPACES += "\u200d\u200e\u200f\u2028\u2029\u202f\u205f\u2581\u3000\ufeff"
+_STARTS = (SPACE, "\u0120")  # a space, as SentencePiece and as GPT-2 write it
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
@@ -25,24 +29,23 @@ class Reading:
         the text does not have has an empty span. The bytes of an unknown character have the span of that character.
         """
         tokens = [self.vocabulary[index] for index in token_ids]
-        spans = [_trimmed(*row) for row in zip(tokens, offsets, texts)]
+        following = [start for start, _ in offsets[1:]] + [-1]
+        spans = [_trimmed(*row) for row in zip(tokens, offsets, texts, following)]
         for place, (span, text) in enumerate(zip(spans, texts)):
-            if text is not None and span[1] < len(text) and span[0] < span[1]:
-                following = spans[place + 1] if place + 1 < len(spans) and texts[place + 1] is text else None
-                spans[place] = _with_marks(text, span, following)
+            if text is not None and span[0] < span[1] < len(text):
+                after = offsets[place + 1] if place + 1 < len(spans) and texts[place + 1] is text else None
+                spans[place] = _with_marks(text, span, after)
         return _split_bytes(tokens, spans, texts)
 
 
-def _trimmed(token: str, span: Span, text: str | None) -> Span:
+def _trimmed(token: str, span: Span, text: str | None, following: int) -> Span:
     start, end = span
-    if text is None:
+    if text is None or not token.startswith(_STARTS):
         return span
-    piece = text[start:end]
-    if not piece or piece.isspace():
-        return span
-    if token == SPACE and piece != SPACE:
+    word = text[start:end].lstrip(_SPACES)
+    if token == SPACE and (word or following == start):  # a mark of its own in front of the next token
         return start, start
-    return start + len(piece) - len(piece.lstrip()), end - len(piece) + len(piece.rstrip())
+    return (end - len(word), end) if word else span
 
 
 def _with_marks(text: str, span: Span, following: Span | None) -> Span:

@@ -143,6 +143,19 @@ def test_checkpoint_prefix_and_weights_file_stand_for_their_directory(vocab):
         assert Tokenizer.from_pretrained(vocab.parent / source).vocabulary == VOCABULARY
 
 
+def test_which_file_of_a_directory_wins(vocab):
+    """`tokenizer.json` before all others; a stray `.model` beside a vocabulary is not looked at."""
+    write(vocab.parent / "word2vec.model", b"\x00")
+    write(vocab.parent / "other_vocab.txt", "x\n")
+    assert Tokenizer.from_pretrained(vocab.parent).vocabulary == VOCABULARY
+    small = vocab.parent / "small"
+    Tokenizer.from_vocabulary([*SPECIAL, "a"]).save_pretrained(small)
+    (small / "tokenizer.json").rename(vocab.parent / "tokenizer.json")
+    for name in ("spiece.model", "vocab.json", "merges.txt"):
+        write(vocab.parent / name, b"\x00")
+    assert Tokenizer.from_pretrained(vocab.parent).vocab_size == 6
+
+
 def test_hub_source_goes_through_locate(vocab, monkeypatch):
     asked = []
 
@@ -212,7 +225,7 @@ BAD_FILES = {
     "value": ("vocab.txt", lines(SPECIAL), {"special_tokens": {"mask_token": 3}}, "mask_token must be a token or None"),
     "none unknown": ("vocab.txt", lines(SPECIAL), {"special_tokens": {"unk_token": None}}, "unk_token cannot be None"),
     "words": ("vocab.txt", lines(SPECIAL), {"pre_tokenize": "hanlp"}, "or 'jieba', not 'hanlp'"),
-    "sentencepiece": ("spiece.model", b"\x00", {}, "spiece.model: a SentencePiece model"),
+    "sentencepiece": ("spiece.model", b"\x00", {}, "spiece.model: not a SentencePiece model, or cut off"),
     "not json": ("tokenizer.json", "{\n,", {}, "tokenizer.json, line 2: not JSON"),
     "other json": ("tokenizer.json", "[1]", {}, "expected a JSON object, found list"),
     "config": ("config.json", '{"vocab_size": 3}', {}, "config.json: no field 'model'"),
@@ -233,13 +246,27 @@ def test_bad_files(tmp_path, case):
 
 def test_bad_directories(tmp_path, vocab):
     for content, message in [
-        ({}, "expected tokenizer.json or vocab.txt in this directory; there is neither"),
+        ({}, "vocab.json with merges.txt or a SentencePiece model in this directory; there is neither"),
         ({"a_vocab.txt": "x", "b_vocab.txt": "x"}, "there are a_vocab.txt, b_vocab.txt: name one"),
+        (
+            {"vocab.txt": lines(SPECIAL), "spiece.model": ""},
+            "there are vocab.txt (WordPiece) and spiece.model (SentencePiece), which cannot both be right: name one",
+        ),
+        (
+            {"vocab.txt": lines(SPECIAL), "vocab.json": "{}", "merges.txt": ""},
+            "there are vocab.json with merges.txt (BPE) and vocab.txt (WordPiece), which cannot both be right",
+        ),
+        ({"a.model": "", "b.model": ""}, "there are a.model, b.model: name one"),
+        (
+            {"sentencepiece.bpe.model": ""},
+            "XLM-R's ids are not those of its SentencePiece model; use its tokenizer.json",
+        ),
+        ({"spiece.model": "", "tokenizer_config.json": '{"tokenizer_class": "XLMRobertaTokenizer"}'}, "XLM-R's ids"),
         ({"vocab.txt": lines(SPECIAL), "tokenizer_config.json": "{"}, "tokenizer_config.json, line 1: not JSON"),
         ({"vocab.txt": lines(SPECIAL), "added_tokens.json": '{"<x>": 9}'}, "the added tokens have the ids [9]"),
         ({"vocab.txt": lines(SPECIAL), "tokenizer_config.json": '{"qingformer_pre_tokenize": "custom"}'}, "tokenize="),
     ]:
-        directory = tmp_path / str(len(message))
+        directory = tmp_path / str(abs(hash(message)))
         directory.mkdir()
         for name, text in content.items():
             write(directory / name, text)
