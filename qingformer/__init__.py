@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         PreTraining,
         ReplacedTokenDetection,
         SentenceOrderPrediction,
+        Seq2SeqLM,
         Similarity,
     )
     from qingformer.objectives import FGM, TrainableModel
@@ -44,6 +45,7 @@ _ROOMS = {
     "QingFormerError": "errors",
     "ReplacedTokenDetection": "models",
     "SentenceOrderPrediction": "models",
+    "Seq2SeqLM": "models",
     "Similarity": "models",
     "TextClassifier": "tasks",
     "Tokenizer": "tokenization",
@@ -63,6 +65,7 @@ __all__ = [
     "QingFormerError",
     "ReplacedTokenDetection",
     "SentenceOrderPrediction",
+    "Seq2SeqLM",
     "Similarity",
     "TextClassifier",
     "Tokenizer",

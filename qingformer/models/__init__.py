@@ -6,9 +6,9 @@ from qingformer.models.bert import Bert
 from qingformer.models.config import BackboneConfig
 from qingformer.models.electra import Electra
 from qingformer.models.gau_alpha import GauAlpha
+from qingformer.models.gpt import GPT
 from qingformer.models.gpt2 import GPT2
 from qingformer.models.gpt2_ml import GPT2ML
-from qingformer.models.gpt import GPT
 from qingformer.models.heads import (
     CausalLM,
     MaskedLM,
@@ -23,7 +23,9 @@ from qingformer.models.nezha import Nezha
 from qingformer.models.registry import FAMILIES
 from qingformer.models.roformer import RoFormer, RoFormerSim
 from qingformer.models.roformer_v2 import RoFormerV2
+from qingformer.models.seq2seq import Seq2SeqLM
 from qingformer.models.simbert import SimBert
+from qingformer.models.t5 import T5
 from qingformer.models.tta import TTA
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "GPT",
     "GPT2",
     "GPT2ML",
+    "T5",
     "TTA",
     "Albert",
     "Backbone",
@@ -41,14 +44,15 @@ __all__ = [
     "GauAlpha",
     "Llama",
     "MaskedLM",
-    "Nezha",
     "NextSentencePrediction",
+    "Nezha",
     "PreTraining",
     "ReplacedTokenDetection",
     "RoFormer",
     "RoFormerSim",
     "RoFormerV2",
     "SentenceOrderPrediction",
-    "Similarity",
+    "Seq2SeqLM",
     "SimBert",
+    "Similarity",
 ]

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 
 from qingformer import layers
+from qingformer.errors import ConfigError
 from qingformer.models.config import BackboneConfig
 from qingformer.models.family import Family
 from qingformer.models.pretrained import PretrainedModel
@@ -47,9 +48,20 @@ class Backbone(Family, PretrainedModel):
         make = Maker(config, initializer or self.default_initializer(config), dtype)
 
         # === Layers and functional model ===
+        inputs, outputs = self.build_graph(make)
+        super().__init__(inputs, outputs, name=name or config.family, **kwargs)
+
+        # === Configuration ===
+        self.config = config
+        self.token_embedding = make.made["token_embedding"]
+        if dtype is not None:
+            self.dtype_policy = dtype
+
+    def build_graph(self, make: "Maker") -> tuple[Tensors, Tensors]:
+        """Inputs and outputs by name: one stack of blocks between embeddings and pooler."""
+        config = make.config
         inputs = self.make_inputs(make)
-        token_embedding = self.make_token_embedding(make)
-        x = self.embed(make, token_embedding, inputs)
+        x = self.embed(make, self.make_token_embedding(make), inputs)
         given = self.make_attention_inputs(make, inputs, x)
         x = self.run_blocks(make, x, given)
         if config.norm_position == "pre":
@@ -57,13 +69,7 @@ class Backbone(Family, PretrainedModel):
         outputs = {"sequence_output": x}
         if config.pooler:
             outputs["pooled_output"] = self.pool(make, x)
-        super().__init__(inputs, outputs, name=name or config.family, **kwargs)
-
-        # === Configuration ===
-        self.config = config
-        self.token_embedding = token_embedding
-        if dtype is not None:
-            self.dtype_policy = dtype
+        return inputs, outputs
 
     def make_inputs(self, make: "Maker") -> Tensors:
         """The inputs by name."""
@@ -98,7 +104,7 @@ class Backbone(Family, PretrainedModel):
         """The blocks one after the other, with shared weights where the configuration shares them: (B, T, H)."""
         config = make.config
         shared: dict[int, keras.layers.Layer] = {}
-        scores = {}
+        scores: Tensors = {}
         for index in range(config.num_hidden_layers):
             group = block_group(config, index)
             if group not in shared:
@@ -179,6 +185,12 @@ class Backbone(Family, PretrainedModel):
         x = self.token_embedding(x, reverse=True)
         return layers.OutputBias(name="mlm_bias", dtype="float32")(x)
 
+    def decoder_logits(self, make: "Maker") -> Any:
+        """The logits of the next target token, of families with a decoder of their own: (B, T, V) float32."""
+        raise ConfigError(
+            f"the family {make.config.family} has no decoder beside an encoder; use CausalLM with application='unilm'"
+        )
+
     def tied_logits(self, x: Any) -> Any:
         """The transposed token table alone: (B, T, E) to (B, T, V) float32."""
         return keras.layers.Identity(name="logits", dtype="float32")(self.token_embedding(x, reverse=True))
@@ -218,9 +230,7 @@ class Maker:
     def embedding(self, rows: int, width: int, name: str, reversible: bool = False) -> keras.layers.Layer:
         """An embedding table."""
         kind = keras.layers.ReversibleEmbedding if reversible else keras.layers.Embedding
-        return self.remember(
-            kind(rows, width, embeddings_initializer=self.initializer(), name=name, dtype=self.dtype)
-        )
+        return self.remember(kind(rows, width, embeddings_initializer=self.initializer(), name=name, dtype=self.dtype))
 
     def dense(
         self, size: int, name: str, activation: str = "linear", use_bias: bool | None = None
@@ -298,9 +308,9 @@ class Maker:
         """A norm of the configuration's type, conditional if it has a condition."""
         config = self.config
         centred = config.norm_type == "layer_norm"
-        common = {"epsilon": config.layer_norm_eps, "name": name, "dtype": self.dtype}
+        common: Tensors = {"epsilon": config.layer_norm_eps, "name": name, "dtype": self.dtype}
         if config.condition_size is not None:
-            sizes = {"hidden_size": config.condition_hidden_size, "hidden_act": config.condition_hidden_act}
+            sizes: Tensors = {"hidden_size": config.condition_hidden_size, "hidden_act": config.condition_hidden_act}
             kind = layers.ConditionalLayerNormalization
             return self.remember(kind(**sizes, zero_mean=centred, offset=centred, **common))
         if centred:

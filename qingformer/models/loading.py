@@ -18,7 +18,9 @@ from qingformer.models.config import BackboneConfig, check_known
 from qingformer.models.registry import family_class, family_of
 from qingformer.models.surgery import Stretch, VocabularySurgery
 
-HEADS = (r"^(mlm_\w+|lm_head|next_sentence|replaced_\w+|pooler)/", r"^decoder_")
+HEADS = (r"^(mlm_\w+|lm_head|next_sentence|replaced_\w+|pooler)/",)
+# The half of an encoder-decoder that a model made for one role leaves in the file.
+OTHER_HALF = {"encoder": (r"^decoder_",), "decoder": (r"^encoder_",)}
 NEW_CONDITION = (r"/condition_(hidden|gamma|beta)/kernel$",)
 
 
@@ -64,15 +66,15 @@ def plan(source: str | os.PathLike[str], revision: str | None, request: Request)
     stored = BackboneConfig.from_dict(values, str(files.config), family=family)
     config = family_class(family).adapt_config(stored.replace(**request.changes), files.layout, names)
     config = without_absent_pooler(config, files.layout, names, request.changes)
-    application = request.application if request.application_given else default_application(stored, request)
+    application = request.application if request.application_given else default_application(config, request)
     vocab_size = request.surgery.new_size(config.vocab_size)
     config = config.replace(application=application, vocab_size=vocab_size)
     return Plan(str(source), Path(files.weights), files.layout, stored, config, request)
 
 
-def default_application(stored: BackboneConfig, request: Request) -> str:
+def default_application(config: BackboneConfig, request: Request) -> str:
     """What was saved, unless that is an encoder and the class asks for more."""
-    return stored.application if stored.application != "encoder" else request.application
+    return config.application if config.application != "encoder" else request.application
 
 
 def without_absent_pooler(
@@ -103,7 +105,7 @@ def load(model: Any, plan: Plan) -> LoadingReport:
         weight_map=map_for(plan.config, plan.layout, list(variables)),
         layout=plan.layout,
         change=request.surgery,
-        resize=Stretch(plan.config.hidden_act) if request.autoresize else None,
+        resize=Stretch(plan.config.activations[0]) if request.autoresize else None,
         may_be_missing=NEW_CONDITION,
         allow_left_over=left_over_patterns(plan),
         strict=request.strict,
@@ -120,11 +122,15 @@ def load(model: Any, plan: Plan) -> LoadingReport:
 
 def left_over_patterns(plan: Plan) -> tuple[str, ...]:
     """Stored names that may stay unread: heads in our own files, and layers beyond the number that was asked for."""
-    patterns: tuple[str, ...] = HEADS if plan.layout == "qingformer" else ()
-    patterns += tuple(
-        rf"(^|[/._])(h|(layer|layers|block|blocks)[/._]?)0*{index}([/._]|$)"
-        for index in range(plan.config.num_hidden_layers, plan.stored_config.num_hidden_layers)
-    )
+    patterns: tuple[str, ...] = ()
+    if plan.layout == "qingformer":
+        patterns += HEADS + OTHER_HALF.get(plan.config.application, ())
+    for side, wanted, stored in (
+        ("", plan.config.num_hidden_layers, plan.stored_config.num_hidden_layers),
+        ("^decoder.*", plan.config.decoder_layers, plan.stored_config.decoder_layers),
+    ):
+        for index in range(wanted, stored):
+            patterns += (rf"{side}(^|[/._])(h|(layer|layers|block|blocks)[/._]?)0*{index}([/._]|$)",)
     if not plan.config.type_vocab_size or plan.config.shared_segment_embeddings:
         patterns += (r"token_type_embeddings", r"^segment_embedding/")
     return patterns

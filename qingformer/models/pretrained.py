@@ -1,7 +1,7 @@
 """What every model has in common: it loads from and saves to the checkpoint formats, and knows its configuration."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -18,6 +18,20 @@ from qingformer.models.surgery import CompoundToken, VocabularySurgery
 from qingformer.ops.masking import padding_mask_from_ids
 
 Self = TypeVar("Self", bound="PretrainedModel")
+
+
+def kept(token_ids: Any, config: BackboneConfig) -> Any:
+    """The mask of what is not padding, (B, T) int32."""
+    return padding_mask_from_ids(token_ids, config.pad_token_id)
+
+
+# Inputs that may be left out: the input that each is made of, and how.
+DERIVED_INPUTS: dict[str, tuple[str, Callable[[Any, BackboneConfig], Any]]] = {
+    "padding_mask": ("token_ids", kept),
+    "segment_ids": ("token_ids", lambda token_ids, config: ops.zeros_like(token_ids, dtype="int32")),
+    "decoder_padding_mask": ("decoder_token_ids", kept),
+    "context_padding_mask": ("context", lambda context, config: ops.ones(ops.shape(context)[:2], dtype="int32")),
+}
 
 
 class PretrainedModel(keras.Model):
@@ -118,19 +132,22 @@ class PretrainedModel(keras.Model):
         return adapters.freeze(self, pattern)
 
     def complete_inputs(self, inputs: Any) -> Any:
-        """Fill in what a direct call may leave out: zeros for segment ids, the mask of what is not padding."""
-        if not isinstance(inputs, dict) or "token_ids" not in inputs:
+        """Fill in what a direct call may leave out: zeros for segment ids, masks that keep what is not padding.
+
+        Errors: `ConfigError` names the inputs that are missing or none of the model's.
+        """
+        if not isinstance(inputs, dict):
             return inputs
         wanted = self._inputs_struct
         inputs = {name: ops.convert_to_tensor(value) for name, value in inputs.items() if value is not None}
-        token_ids = inputs["token_ids"]
-        if "padding_mask" in wanted and "padding_mask" not in inputs:
-            inputs["padding_mask"] = padding_mask_from_ids(token_ids, self.config.pad_token_id)
-        if "segment_ids" in wanted and "segment_ids" not in inputs:
-            inputs["segment_ids"] = ops.zeros_like(token_ids, dtype="int32")
+        for name, (source, fill) in DERIVED_INPUTS.items():
+            if name in wanted and name not in inputs and source in inputs:
+                inputs[name] = fill(inputs[source], self.config)
+        missing = [name for name in wanted if name not in inputs]
         unknown = [name for name in inputs if name not in wanted]
-        if unknown:
-            raise ConfigError(f"input {', '.join(unknown)} is none of this model's: {', '.join(wanted)}")
+        if missing or unknown:
+            what = f"{', '.join(missing)} is missing" if missing else f"{', '.join(unknown)} is none of this model's"
+            raise ConfigError(f"input {what}; its inputs are {', '.join(wanted)}")
         return inputs
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:

@@ -25,6 +25,12 @@ OPTIONS = (
     "attention_key_size",
     "shared_segment_embeddings",
     "num_hidden_groups",
+    "num_decoder_layers",
+    "cross_position_bias",
+    "scale_decoder_output",
+    "tie_word_embeddings",
+    "relative_attention_num_buckets",
+    "relative_attention_max_distance",
 )
 
 

@@ -8,7 +8,8 @@ import numpy as np
 from qingformer.errors import ConfigError
 
 CompoundToken = Sequence[int] | tuple[Sequence[int], Sequence[float]]
-VOCABULARY_VARIABLES = ("token_embedding/embeddings", "mlm_bias/bias")
+# Variables with an axis for the vocabulary, and which one it is.
+VOCABULARY_VARIABLES = {"token_embedding/embeddings": 0, "mlm_bias/bias": 0, "lm_head/kernel": 1}
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class VocabularySurgery:
 
     `keep_tokens`: ids of the original vocabulary in their new order (None: all). `compound_tokens`: for each new token
     the ids it is made of, counted after `keep_tokens`, as a plain list (mean) or as (ids, weights) (weighted mean).
-    The output bias of the language-model head follows.
+    The output bias of the language-model head follows, and so does an output table that is not the token table.
     """
 
     keep_tokens: Sequence[int] | None = None
@@ -32,18 +33,19 @@ class VocabularySurgery:
         return kept + len(self.compound_tokens)
 
     def __call__(self, path: str, array: np.ndarray) -> np.ndarray:
-        """The array of variable `path` after surgery: (V, ...) to (V', ...)."""
+        """The array of variable `path` after surgery: (V, ...) to (V', ...), an output table (H, V) to (H, V')."""
         if path not in VOCABULARY_VARIABLES:
             return array
+        axis = VOCABULARY_VARIABLES[path]
         if self.keep_tokens is not None:
-            array = array[np.asarray(self.keep_tokens)]
+            array = np.take(array, np.asarray(self.keep_tokens), axis)
         if not self.compound_tokens:
             return array
         new = [
-            np.average(array[np.asarray(ids)], axis=0, weights=weights)
+            np.average(np.take(array, np.asarray(ids), axis), axis=axis, weights=weights)
             for ids, weights in map(parts_of, self.compound_tokens)
         ]
-        return np.concatenate([array, np.stack(new).astype(array.dtype)])
+        return np.concatenate([array, np.stack(new, axis).astype(array.dtype)], axis)
 
 
 def parts_of(item: CompoundToken) -> tuple[Sequence[int], Sequence[float] | None]:
