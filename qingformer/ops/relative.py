@@ -33,9 +33,7 @@ def bucket_of_distance(num_buckets: int, max_distance: int) -> np.ndarray:
     logarithmic = num_buckets - exact
     buckets = list(range(min(exact, max_distance + 1)))
     for n in range(exact, max_distance + 1):
-        steps = sum(
-            n**logarithmic * exact**j >= max_distance**j * exact**logarithmic for j in range(1, logarithmic)
-        )
+        steps = sum(n**logarithmic * exact**j >= max_distance**j * exact**logarithmic for j in range(1, logarithmic))
         buckets.append(exact + steps)
     return np.array(buckets, "int32")
 
@@ -75,38 +73,53 @@ def sinusoidal_table(position_ids: Tensor, size: int, base: float = 10000.0) -> 
 
 
 def relative_table(length: Any, size: int, limit: int) -> Tensor:
-    """NEZHA's fixed vectors of the distances -(T - 1) ... T - 1, clipped at `limit`: (2T - 1, size) float32.
+    """NEZHA's fixed vectors of the distances -l ... l, l = `limit` or T - 1 if that is less: (2l + 1, size) float32.
 
-    Distance r has the sinusoidal vector of position clip(r, -limit, limit) + limit.
+    Distance r has the sinusoidal vector of position r + limit; longer distances count as l or -l, so that the table
+    does not grow with the text. A length known only at run time leaves l = limit.
     Source: Wei et al. 2019, arXiv 1909.00204.
+
+    Example: `relative_table(512, 64, limit=64)`
     """
-    distances = ops.arange(2 * length - 1, dtype="int32") - (length - 1)
-    return sinusoidal_table(ops.clip(distances, -limit, limit) + limit, size)
+    reach = max(1, min(limit, length - 1)) if isinstance(length, int) else limit
+    return sinusoidal_table(ops.arange(-reach, reach + 1, dtype="int32") + limit, size)
 
 
 def distances_to_keys(values: Tensor) -> Tensor:
-    """From values by distance to values by key: out[..., j, k] = values[..., j, k - j + T - 1].
+    """From values by clipped distance to values by key: out[..., j, k] = values[..., j, clip(k - j, -l, l) + l].
 
-    `values` (..., T, 2T - 1), its last axis the distances -(T - 1) ... T - 1; returns (..., T, T). One pad and two
-    reshapes, which shift row j by j, instead of a gather (the skew of Huang et al. 2018, arXiv 1809.04281).
+    `values` (..., T, 2l + 1), its last axis the distances -l ... l; returns (..., T, T). Distances below l lie in a
+    band that one pad and two reshapes shift by j in row j (the skew of Huang et al. 2018, arXiv 1809.04281), without a
+    gather, whose gradient is slow.
 
     Example: `distances_to_keys(ops.ones((3, 5)))`
     """
-    lead, (rows, width) = ops.shape(values)[:-2], ops.shape(values)[-2:]
-    wider = ops.concatenate([values, ops.zeros((*lead, rows, 1), values.dtype)], axis=-1)
-    flat = ops.reshape(wider, (*lead, rows * (width + 1)))[..., rows - 1 : rows - 1 + rows * width]
-    return ops.reshape(flat, (*lead, rows, width))[..., :rows]
+    lead, rows, reach = ops.shape(values)[:-2], ops.shape(values)[-2], values.shape[-1] // 2
+    width = rows + 2 * reach - 1
+    wider = ops.concatenate([values[..., 1:-1], ops.zeros((*lead, rows, rows + 1), values.dtype)], axis=-1)
+    flat = ops.reshape(wider, (*lead, rows * (width + 1)))[..., : rows * width]
+    band = ops.reshape(flat, (*lead, rows, width))[..., reach - 1 : reach - 1 + rows]
+    distance = relative_positions(rows, rows)
+    after = ops.where(distance >= reach, values[..., -1:], band)
+    return ops.where(distance <= -reach, values[..., :1], after)
 
 
-def keys_to_distances(values: Tensor) -> Tensor:
-    """The reverse of `distances_to_keys`, zero where a distance has no key: (..., T, T) to (..., T, 2T - 1).
+def keys_to_distances(values: Tensor, reach: int) -> Tensor:
+    """The transpose of `distances_to_keys`: out[..., j, r + l] sums values[..., j, k] over clip(k - j, -l, l) = r.
 
-    Example: `keys_to_distances(ops.ones((3, 3)))`
+    `values` (..., T, T), l = `reach`; returns (..., T, 2l + 1), the sums beyond the band in float32 on the way.
+
+    Example: `keys_to_distances(ops.ones((3, 3)), 2)`
     """
     lead, rows = ops.shape(values)[:-2], ops.shape(values)[-1]
-    width = 2 * rows - 1
-    wider = ops.concatenate([values, ops.zeros((*lead, rows, rows - 1), values.dtype)], axis=-1)
-    flat = ops.reshape(wider, (*lead, rows * width))
-    ends = [ops.zeros((*lead, count), values.dtype) for count in (rows - 1, 1)]
-    flat = ops.concatenate([ends[0], flat, ends[1]], axis=-1)
-    return ops.reshape(flat, (*lead, rows, width + 1))[..., :width]
+    width = rows + 2 * reach - 1
+    ends = [ops.zeros((*lead, rows, count), values.dtype) for count in (reach - 1, reach)]
+    flat = ops.reshape(ops.concatenate([ends[0], values, ends[1]], axis=-1), (*lead, rows * width))
+    flat = ops.concatenate([flat, ops.zeros((*lead, rows), values.dtype)], axis=-1)
+    band = ops.reshape(flat, (*lead, rows, width + 1))[..., : 2 * reach - 1]
+    distance, wide = relative_positions(rows, rows), ops.cast(values, "float32")
+    before, after = (
+        ops.cast(ops.sum(ops.where(beyond, wide, 0.0), axis=-1, keepdims=True), values.dtype)
+        for beyond in (distance <= -reach, distance >= reach)
+    )
+    return ops.concatenate([before, band, after], axis=-1)
