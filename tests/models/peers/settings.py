@@ -33,7 +33,7 @@ ALBERT = {
     ),
     "one_layer_odd_sizes": Setting(
         "AlbertForMaskedLM",
-        {**ONE_ODD_LAYER, "embedding_size": 15, "type_vocab_size": 3, "layer_norm_eps": 1e-5, "hidden_act": "relu"},
+        {**ONE_ODD_LAYER, "embedding_size": 10, "type_vocab_size": 3, "layer_norm_eps": 1e-5, "hidden_act": "relu"},
     ),
     "long_left_padding": Setting("AlbertForPreTraining", {**LONG, "embedding_size": 6}, length=150, left=True),
 }
@@ -41,9 +41,9 @@ ALBERT = {
 ELECTRA = {
     "discriminator": Setting("ElectraForPreTraining", {**ENCODER, "embedding_size": 10}),
     "generator": Setting("ElectraForMaskedLM", {**ENCODER, "embedding_size": 10}),
-    # The head of the generator has its own activation, whatever that of the blocks.
+    # Its blocks with relu are left out: `transformers` keeps gelu in the head then, the original does not.
     "generator_one_layer_odd_sizes": Setting(
-        "ElectraForMaskedLM", {**ONE_ODD_LAYER, "embedding_size": 15, "type_vocab_size": 3, "hidden_act": "relu"}
+        "ElectraForMaskedLM", {**ONE_ODD_LAYER, "embedding_size": 15, "type_vocab_size": 3, "layer_norm_eps": 1e-5}
     ),
     "discriminator_one_layer_relu": Setting(
         "ElectraForPreTraining", {**ONE_ODD_LAYER, "embedding_size": 15, "layer_norm_eps": 1e-5, "hidden_act": "relu"}
