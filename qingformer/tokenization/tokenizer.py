@@ -26,12 +26,15 @@ from qingformer.tokenization.words import WordSplitter, with_words
 
 
 class Tokenizer(NamedSpecialTokens):
-    """Text to token ids and back: WordPiece as in BERT, or any `tokenizer.json` of the Rust library `tokenizers`.
+    """Text to token ids and back: WordPiece, SentencePiece, byte pair encoding, or any `tokenizer.json`.
 
-    A text becomes [CLS] a [SEP], a pair [CLS] a [SEP] b [SEP]. The algorithm is BERT's (Devlin et al. 2018, arXiv
-    1810.04805): id for id what `transformers` gives. Special tokens written literally in a text ("今天[MASK]") are
-    taken as such, as in `transformers`; with `split_special_tokens=True` they are ordinary characters, as in Google's
-    release.
+    BERT's WordPiece (Devlin et al. 2018, arXiv 1810.04805) gives id for id what `transformers` gives, SentencePiece
+    (Kudo and Richardson 2018, arXiv 1808.06226: T5, ALBERT, CPM, XLNet, LLaMA) what the `sentencepiece` package gives,
+    but for ties that there the rounding of single precision decides; GPT-2 and GPT what `transformers` gives.
+
+    What stands around a text is the family's: [CLS] a [SEP] and [CLS] a [SEP] b [SEP] (BERT, ALBERT), a </s> (T5),
+    <s> a (LLaMA), nothing (GPT-2, CPM). Special tokens written literally in a text ("今天[MASK]") are taken as such, as
+    in `transformers`; with `split_special_tokens=True` they are ordinary characters, as in the original releases.
 
     Special tokens have names: `tokenizer.mask_token`, `tokenizer.mask_token_id`, and so on for every name in
     `tokenizer.special_tokens`. A tokenizer never changes: vocabulary surgery returns a new one. Threads may share it.
@@ -70,18 +73,22 @@ class Tokenizer(NamedSpecialTokens):
         pre_tokenize: str | WordSplitter | None = None,
         split_special_tokens: bool | None = None,
     ) -> Self:
-        """The tokenizer of a directory, `vocab.txt`, `tokenizer.json`, checkpoint prefix, or "hf://organisation/name".
+        """The tokenizer of a directory, of one of its files, checkpoint prefix, or "hf://organisation/name".
 
-        In a directory `tokenizer_config.json` and `special_tokens_map.json` are obeyed; the options here overrule them.
+        A file is `tokenizer.json`, `vocab.txt`, a SentencePiece model (`spiece.model`, `*.model`), or `vocab.json` with
+        `merges.txt` beside it. In a directory `tokenizer.json` wins; of the others there may be one kind, or the error
+        names them. `tokenizer_config.json` and `special_tokens_map.json` are obeyed there; options overrule them.
 
         Args:
             lowercase: lower-case and strip accents; by default what the files say, or else whether the vocabulary has
-                no capitals (under 5% of its tokens).
+                no capitals (under 5% of the tokens of a WordPiece vocabulary, none in a SentencePiece model).
             strip_accents: None follows `lowercase`.
             tokenize_chinese_chars: ideographs are words of their own (default).
             max_word_length: longer words are unknown; 100 as in `transformers` (Google's release had 200).
             special_tokens: names to tokens over BERT's own, {"cls_token": None} to have none.
-            pre_tokenize: a function from text to words, or "jieba": words of the vocabulary become one token (WoBERT).
+            pre_tokenize: a function from text to words, or "jieba": words of the vocabulary become one token (WoBERT,
+                T5-PEGASUS). For SentencePiece every word begins with the mark of a space (CPM, where jieba guesses new
+                words by its hidden Markov model; spaces and line breaks become the tokens "▂" and "▃").
             split_special_tokens: special tokens written in a text are ordinary characters.
 
         Raises TokenizerError in one line for files that are missing, damaged or do not fit.
@@ -126,7 +133,7 @@ class Tokenizer(NamedSpecialTokens):
         return cls(Parts(rust, named, pre_tokenize, split_special_tokens))
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
-        """Write `vocab.txt`, `tokenizer.json` and `tokenizer_config.json`, which `transformers` loads as well."""
+        """Write `tokenizer.json`, `tokenizer_config.json` and a WordPiece's `vocab.txt`; `transformers` loads them too."""
         save(
             Path(directory),
             self._plain,
@@ -253,6 +260,11 @@ class Tokenizer(NamedSpecialTokens):
 
     def keep_tokens(self, ids: Iterable[int]) -> tuple[Self, list[int]]:
         """A tokenizer with only these tokens, and the list of old ids: row `ids[new]` of an embedding belongs to `new`.
+
+        For WordPiece and Unigram (SentencePiece): pieces keep their scores, so a text whose pieces are all kept is cut
+        as before. Where somebody else has reduced the model, as bert4keras' mT5 for Chinese, the list that comes with
+        it has the same meaning: piece i of the reduced model is row `kept[i]` of the original embedding. That list is
+        two longer than the model: two rows behind mT5's 250,100 pieces, which `add_tokens` can give a meaning.
 
         Raises TokenizerError for ids that are out of range or repeated, or if a token that encoding needs is left out.
         """
