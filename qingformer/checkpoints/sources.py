@@ -15,7 +15,7 @@ Layout = Literal["tensorflow", "huggingface", "qingformer"]
 Kind = Literal["config", "weights", "vocabulary"]
 
 _CONFIGS = ("config.json", "bert_config.json", "hparams.json")
-_VOCABULARIES = ("tokenizer.json", "vocab.txt", "spiece.model")
+_VOCABULARIES = ("tokenizer.json", "vocab.txt", "spiece.model", "sentencepiece.model", "tokenizer.model", "merges.txt")
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _WEIGHTS = ("model.safetensors", _INDEXES[0], "pytorch_model.bin", _INDEXES[1])
 _SHARD = re.compile(r"-\d{5}-of-\d{5}$")
@@ -24,7 +24,7 @@ _NO_CONFIGS = ("tokenizer_config.json", "generation_config.json", "preprocessor_
 _EXPECTED = {
     "config": "config.json or bert_config.json",
     "weights": "model.safetensors, pytorch_model.bin or a TensorFlow checkpoint (NAME.index and NAME.data-...)",
-    "vocabulary": "vocab.txt, tokenizer.json or spiece.model",
+    "vocabulary": "vocab.txt, tokenizer.json, spiece.model or merges.txt with vocab.json",
 }
 
 
@@ -36,7 +36,7 @@ class PretrainedFiles:
         directory: the folder that holds them.
         config: the JSON configuration.
         weights: what `open_checkpoint` opens: a file, an index of shards, or the prefix of a TensorFlow checkpoint.
-        vocabulary: `tokenizer.json`, `vocab.txt` or `spiece.model`, the first of these that exists.
+        vocabulary: `tokenizer.json`, `vocab.txt`, `spiece.model`, ..., `merges.txt`, the first that exists.
         layout: whose names the weights carry: "tensorflow" (Google), "huggingface", or "qingformer".
     """
 
