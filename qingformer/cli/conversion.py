@@ -5,28 +5,28 @@ from pathlib import Path
 from typing import Any
 
 from qingformer.cli.console import note, results
+from qingformer.cli.roles import HEADS, NONE, head_options, heads_of
 from qingformer.cli.running import prepare
 from qingformer.cli.stored import Stored, inspect, run_model
 from qingformer.errors import CheckpointError, ConfigError
-from qingformer.models import Backbone, MaskedLM, PreTraining
 from qingformer.tokenization import Tokenizer
 
-HEADS: dict[str, Any] = {"none": Backbone, "mlm": MaskedLM, "pretraining": PreTraining}
+AUTO = "auto"
 
 
 def convert(source: str, target: Path, format: str, *, head: str, family: str | None, overwrite: bool) -> None:
     """Load strictly, save, and print what happened to the weights."""
-    if head not in ("auto", *HEADS):
-        raise ConfigError(f"--head is {head!r}; choose one of auto, {', '.join(HEADS)}")
+    if head not in (AUTO, *HEADS):
+        raise ConfigError(f"--head is {head!r}; choose one of {AUTO}, {', '.join(HEADS)}")
     if target.exists() and not overwrite:
         raise ConfigError(f"{target}: is there already; choose another folder or replace it with --overwrite")
     if target.exists() and target.resolve() == Path(run_model(source)).resolve():
         raise ConfigError(f"{target}: is the source itself; choose another folder")
     began = time.perf_counter()
     prepare()
-    stored = inspect(source)
-    kind = head_of(stored) if head == "auto" else head
-    options = {} if family is None else {"family": family}
+    stored = inspect(source, family)
+    kind = head_of(stored, head)
+    options = {} if stored.config is None else {"family": stored.family, **head_options(kind, stored.config)}
     model = HEADS[kind].from_pretrained(run_model(source), **options)
     tokenizer = _tokenizer(stored, run_model(source))
     model.save_pretrained(target, format=format, tokenizer=tokenizer)
@@ -37,11 +37,14 @@ def convert(source: str, target: Path, format: str, *, head: str, family: str | 
         note(f"{source}: no vocabulary there, so none was written; add vocab.txt to {target}")
 
 
-def head_of(stored: Stored) -> str:
-    """The most that the stored weights can fill: both heads of pre-training, the masked language model, or none."""
-    if "mlm_dense/kernel" not in stored.paths:
-        return "none"
-    return "pretraining" if {"next_sentence/kernel", "pooler/kernel"} <= set(stored.paths) else "mlm"
+def head_of(stored: Stored, head: str) -> str:
+    """The head asked for, or the most that the stored weights can fill. Errors: `ConfigError` for another family's."""
+    if head == AUTO:
+        return stored.best.head if stored.best else NONE
+    if stored.config is not None and head not in heads_of(stored.config.family):
+        names = ", ".join((AUTO, *heads_of(stored.config.family)))
+        raise ConfigError(f"--head {head}: the family {stored.family} has none; choose one of {names}")
+    return head
 
 
 def _tokenizer(stored: Stored, source: str) -> Tokenizer | None:

@@ -34,7 +34,9 @@ def command(
     head: Annotated[
         str,
         typer.Option(
-            help="What to carry over: auto (all that is there), none (the encoder alone), mlm or pretraining."
+            help="What to carry over: auto (all that is there), none (the body alone), mlm (masked language model), lm "
+            "(causal), seq2seq (encoder-decoder), pretraining (mlm and nsp), nsp (next sentence), sop (their order), "
+            "replaced (ELECTRA's discriminator) or similarity (SimBERT, RoFormer-Sim)."
         ),
     ] = "auto",
     family: Annotated[str | None, typer.Option(help="The model's family, where config.json does not tell.")] = None,

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from qingformer.analysis import encoder_cost
 from qingformer.cli.console import results
+from qingformer.cli.roles import role_as_dict
 from qingformer.cli.stored import Stored, inspect
 from qingformer.files import read_json
 
@@ -11,9 +12,17 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def describe(source: str, length: int | None, *, tensors: bool) -> dict[str, Any]:
+TITLES = {
+    "missing": "Missing weights",
+    "left_over": "Weights left over",
+    "unknown_keys": "Unknown keys",
+    "unknown_tensors": "Unknown weights",
+}
+
+
+def describe(source: str, length: int | None, *, family: str | None = None, tensors: bool = False) -> dict[str, Any]:
     """Everything `info` shows, as plain values."""
-    stored = inspect(source)
+    stored = inspect(source, family)
     files = stored.files
     counts = stored.parameters()
     found: dict[str, Any] = {
@@ -21,11 +30,17 @@ def describe(source: str, length: int | None, *, tensors: bool) -> dict[str, Any
         "layout": files.layout,
         "format": stored.format,
         "family": stored.family,
+        "application": stored.config.application if stored.config else None,
+        "role": stored.best.head if stored.best else None,
+        "heads": {role.head: role_as_dict(role) for role in stored.roles},
         "files": {path.name: path.stat().st_size for path in sorted(files.directory.iterdir()) if path.is_file()},
         "configuration": stored.values,
         "unknown_keys": stored.unknown_keys,
         "parameters": {**counts, "total": sum(counts.values())} if counts else {},
+        "missing": stored.best.report.missing if stored.best else [],
+        "left_over": stored.left_over,
         "unknown_tensors": stored.unknown_tensors,
+        "problem": stored.problem,
         "cost": _cost(stored, length),
     }
     task = files.directory / "task.json"
@@ -55,7 +70,9 @@ def _cost(stored: Stored, length: int | None) -> dict[str, Any] | None:
 def print_description(found: dict[str, Any]) -> None:
     """The same as tables."""
     out = results()
-    _section(out, "Model", {key: found[key] for key in ("source", "layout", "format", "family")})
+    _section(out, "Model", {key: found[key] for key in ("source", "layout", "format", "family", "application", "role")})
+    if found["heads"]:
+        _section(out, "Heads", {head: role["summary"] for head, role in found["heads"].items()})
     if "task" in found:
         _section(out, "Task", {key: _plain(value) for key, value in found["task"].items()})
     _section(out, "Files", {name: _bytes(size) for name, size in found["files"].items()})
@@ -64,7 +81,8 @@ def print_description(found: dict[str, Any]) -> None:
         _section(out, "Parameters", {name: f"{count:,}" for name, count in found["parameters"].items()})
     cost = found["cost"]
     if cost is None:
-        out.print(f"family {found['family']} is not one of this package: no cost, no weight map", markup=False)
+        reason = found["problem"] or "no configuration there, so no cost and no roles"
+        out.print(reason, markup=False)
     else:
         rows = {name: _operations(count) for name, count in cost["by_part"].items() if count}
         rows |= {
@@ -73,9 +91,10 @@ def print_description(found: dict[str, Any]) -> None:
             "kept for the backward pass": _bytes(cost["activation_bytes"]),
         }
         _section(out, f"Cost of one sentence of {cost['tokens']} tokens", rows)
-    for what, names in (("Unknown keys", found["unknown_keys"]), ("Unknown weights", found["unknown_tensors"])):
+    for what in ("missing", "left_over", "unknown_keys", "unknown_tensors"):
+        names = found[what]
         if names:
-            _section(out, what, dict.fromkeys(names, ""))
+            _section(out, TITLES[what], dict.fromkeys(names, ""))
     if "tensors" in found:
         _section(out, "Weights", {name: f"{tuple(shape)} {dtype}" for name, (shape, dtype) in found["tensors"].items()})
 

@@ -27,15 +27,16 @@ def command(
     tensors: Annotated[
         bool, typer.Option("--tensors", help="List every stored weight with its shape and type.")
     ] = False,
+    family: Annotated[str | None, typer.Option(help="The model's family, where the files do not tell.")] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object instead of tables.")] = False,
 ) -> None:
-    """Show format, family, files, configuration, unknown keys, parameters by part and operations per sentence.
+    """Show format, family, roles, files, configuration, what is missing or left over, parameters and cost.
 
     The weights are not read, only their names and shapes.
     """
     from qingformer.cli.description import describe, print_description
 
-    found = describe(source, length, tensors=tensors)
+    found = describe(source, length, family=family, tensors=tensors)
     if json:
         from json import dumps
 

@@ -2,24 +2,28 @@
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from qingformer.checkpoints import PretrainedFiles, locate, open_checkpoint
+from qingformer.cli.roles import Role, Shapes, Tensors, best_role, roles_of
 from qingformer.errors import ConfigError
 from qingformer.files import read_json
-from qingformer.models import FAMILIES, BackboneConfig
-from qingformer.models.config import ONLY_VALUES, WITHOUT_EFFECT
-from qingformer.models.loading import map_for
+from qingformer.models import BackboneConfig
+from qingformer.models.config import known_keys
+from qingformer.models.loading import Plan, Request, loader_of, settle
+from qingformer.models.registry import family_class, family_of
 from qingformer.tasks.registry import BEST, TASK_FILE
 
 PARTS = (
-    (r"embedding|^embeddings", "embeddings"),
+    (r"embedding|^embeddings|position_bias/", "embeddings"),
     (r"/attention", "attention"),
+    (r"/cross_attention", "attention to the encoder"),
     (r"/feed_forward", "feed_forward"),
     (r"^pooler/", "pooler"),
-    (r"^(mlm|next_sentence)", "pre-training heads"),
+    (r"^(mlm_|next_sentence|replaced_|lm_head)", "heads"),
+    (r"final_norm/", "last norms"),
 )
 
 
@@ -27,7 +31,8 @@ PARTS = (
 class Stored:
     """The files of a source, its configuration, and its tensors by stored name.
 
-    `paths` maps the model's variable paths to stored names where the family is known; `config` is None where it is not.
+    `paths` maps the model's variable paths to stored names where the family is known; `config` is None where it is not
+    and `problem` says why. `roles` are the heads of the family, where there are weights; `best` the fullest of them.
     """
 
     files: PretrainedFiles
@@ -36,14 +41,25 @@ class Stored:
     family: str | None
     config: BackboneConfig | None
     format: str | None
-    tensors: dict[str, tuple[tuple[int, ...], str]]
+    tensors: Tensors
     paths: dict[str, str]
+    roles: list[Role] = field(default_factory=list)
+    problem: str | None = None
+
+    @property
+    def best(self) -> Role | None:
+        """The head that uses most of the stored weights."""
+        return best_role(self.roles) if self.roles else None
+
+    @property
+    def left_over(self) -> list[str]:
+        """Stored names that the family knows and the fullest head does not read."""
+        return self.best.report.left_over if self.best else []
 
     @property
     def unknown_tensors(self) -> list[str]:
         """Stored names that the family gives no meaning to."""
-        known = set(self.paths.values())
-        return [name for name in self.tensors if name not in known] if self.config is not None else []
+        return self.best.report.unknown if self.best else []
 
     def parameters(self) -> dict[str, int]:
         """Number of values by part; "other" is what no part claims."""
@@ -57,14 +73,12 @@ class Stored:
         return {part: counts[part] for part in order if part in counts}
 
 
-def inspect(source: str) -> Stored:
+def inspect(source: str, family: str | None = None) -> Stored:
     """Look at a source. Errors: `CheckpointError`, `ConfigError` for what is missing or damaged."""
     files = locate(run_model(source))
     values = read_json(files.config, ConfigError) if files.config is not None else {}
     if not isinstance(values, dict):
         raise ConfigError(f"{files.config}: expected a JSON object with the model's configuration")
-    family = values.get("family", values.get("model_type", "bert")) if values else None
-    config, unknown = _configuration(values, str(files.config), family)
     format, tensors = None, {}
     if files.weights is not None:
         with open_checkpoint(files.weights) as checkpoint:
@@ -72,8 +86,18 @@ def inspect(source: str) -> Stored:
             tensors = {
                 name: (tuple(checkpoint.shape(name)), str(checkpoint.dtype(name))) for name in checkpoint.names()
             }
-    paths = {} if config is None else _paths(config, files.layout, list(tensors))
-    return Stored(files, values, unknown, family, config, format, tensors, paths)
+    if not values:
+        return Stored(files, values, [], family, None, format, tensors, {})
+    try:
+        family = family or family_of(values, str(files.config), tensors)
+        family_class(family)
+    except ConfigError as problem:
+        named = family or values.get("family") or values.get("model_type")
+        return Stored(files, values, [], named, None, format, tensors, {}, problem=str(problem))
+    unknown = unknown_keys(values, str(files.config), family)
+    plan = plan_of(source, files, {key: values[key] for key in values if key not in unknown}, family, tensors)
+    roles = roles_of(plan, tensors) if tensors else []
+    return Stored(files, values, unknown, family, plan.config, format, tensors, paths_of(plan, tensors), roles)
 
 
 def run_model(source: str) -> str:
@@ -82,22 +106,20 @@ def run_model(source: str) -> str:
     return str(inner) if (inner / TASK_FILE).is_file() else source
 
 
-def _configuration(values: dict[str, Any], source: str, family: str | None) -> tuple[BackboneConfig | None, list[str]]:
-    if family not in FAMILIES:
-        return None, []
-    fields = set(BackboneConfig.__dataclass_fields__)
-    unknown = [key for key in values if key not in fields | WITHOUT_EFFECT | set(ONLY_VALUES) | {"is_decoder"}]
-    known = {key: value for key, value in values.items() if key not in unknown}
-    return BackboneConfig.from_dict(known, source, family=family), unknown
+def unknown_keys(values: dict[str, Any], source: str, family: str) -> list[str]:
+    """The keys of the configuration that mean nothing here."""
+    kind = family_class(family)
+    known = known_keys(kind)
+    return [key for key in kind.read_config(dict(values), source) if key not in known and key in values]
 
 
-def _paths(config: BackboneConfig, layout: str, names: list[str]) -> dict[str, str]:
-    weight_map = map_for(config, layout, names)
-    there, found = set(names), {}
-    for row in weight_map.rows:
-        name = row.name(layout)
-        spellings = weight_map.candidates(name, layout) if name else []
-        stored = next((spelling for spelling in spellings if spelling in there), None)
-        if stored is not None:
-            found[row.ours] = stored
-    return found
+def plan_of(source: str, files: PretrainedFiles, values: dict[str, Any], family: str, tensors: Tensors) -> Plan:
+    """The configuration as loading would settle it."""
+    request = Request(family=family, strict=False)
+    stored, config = settle(values, str(files.config), files.layout, [*tensors], request)
+    return Plan(source, files.weights or files.directory, files.layout, stored, config, request)
+
+
+def paths_of(plan: Plan, tensors: Tensors) -> dict[str, str]:
+    """The model's paths to stored names, for all that the family gives a meaning to."""
+    return {path: name for path, (_, name) in loader_of(plan, [*tensors]).find(Shapes(tensors)).items()}

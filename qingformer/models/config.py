@@ -235,7 +235,7 @@ class BackboneConfig:
         """
         family = family_class(changes.get("family", values.get("family", "bert")))
         values = family.read_config(dict(values), source)
-        check_known(values, source, WITHOUT_EFFECT | set(ONLY_VALUES) | {"is_decoder"} | set(family.ignored_keys))
+        check_known(values, source, known_keys(family))
         for key, allowed in ONLY_VALUES.items():
             if key in values and values[key] not in allowed:
                 raise ConfigError(f"{source}: {key} is {values[key]!r}, which this family does not have")
@@ -252,6 +252,12 @@ class BackboneConfig:
             return cls(**chosen)
         except ConfigError as problem:
             raise ConfigError(f"{source}: {problem}") from None
+
+
+def known_keys(family: Any) -> frozenset[str]:
+    """The keys that a file of the family may have once its own names are translated, also those without effect."""
+    fields = BackboneConfig.__dataclass_fields__
+    return WITHOUT_EFFECT | {*fields, *ONLY_VALUES, "is_decoder", *family.ignored_keys}
 
 
 def check_known(values: Mapping[str, Any], source: str, also: frozenset[str] | set[str] = frozenset()) -> None:

@@ -62,14 +62,21 @@ def plan(source: str | os.PathLike[str], revision: str | None, request: Request)
         raise ConfigError(f"{files.config}: expected a JSON object with the model's configuration")
     with open_checkpoint(files.weights) as checkpoint:
         names = checkpoint.names()
-    family = request.family or family_of(values, str(files.config), names)
-    stored = BackboneConfig.from_dict(values, str(files.config), family=family)
-    config = family_class(family).adapt_config(stored.replace(**request.changes), files.layout, names)
-    config = without_absent_pooler(config, files.layout, names, request.changes)
+    stored, config = settle(values, str(files.config), files.layout, names, request)
+    return Plan(str(source), Path(files.weights), files.layout, stored, config, request)
+
+
+def settle(
+    values: Mapping[str, Any], source: str, layout: str, names: list[str], request: Request
+) -> tuple[BackboneConfig, BackboneConfig]:
+    """The stored and the wanted configuration, from what the file says, the names of the weights and the request."""
+    family = request.family or family_of(values, source, names)
+    stored = BackboneConfig.from_dict(values, source, family=family)
+    config = family_class(family).adapt_config(stored.replace(**request.changes), layout, names)
+    config = without_absent_pooler(config, layout, names, request.changes)
     application = request.application if request.application_given else default_application(config, request)
     vocab_size = request.surgery.new_size(config.vocab_size)
-    config = config.replace(application=application, vocab_size=vocab_size)
-    return Plan(str(source), Path(files.weights), files.layout, stored, config, request)
+    return stored, config.replace(application=application, vocab_size=vocab_size)
 
 
 def default_application(config: BackboneConfig, request: Request) -> str:
@@ -100,24 +107,27 @@ def map_for(config: BackboneConfig, layout: str, paths: list[str]) -> WeightMap:
 def load(model: Any, plan: Plan) -> LoadingReport:
     """Read the weights of `plan` into `model`; see `PretrainedModel.from_pretrained`."""
     variables = model.named_variables()
-    request = plan.request
-    loader = Loader(
-        weight_map=map_for(plan.config, plan.layout, list(variables)),
-        layout=plan.layout,
-        change=request.surgery,
-        resize=Stretch(plan.config.activations[0]) if request.autoresize else None,
-        may_be_missing=NEW_CONDITION,
-        allow_left_over=left_over_patterns(plan),
-        strict=request.strict,
-    )
     with open_checkpoint(plan.weights) as checkpoint:
         shapes = {path: tuple(variable.shape) for path, variable in variables.items()}
-        arrays, report = loader.load(checkpoint, shapes, plan.source)
+        arrays, report = loader_of(plan, list(variables)).load(checkpoint, shapes, plan.source)
         for path, array in arrays:
             # A copy: JAX would otherwise go on reading the mapped file, which may change or vanish under it.
             variables[path].assign(np.array(array))
     start_anew([variables[path] for path in report.missing], plan.config)
     return report
+
+
+def loader_of(plan: Plan, paths: list[str]) -> Loader:
+    """What reads the weights at `paths` of the model."""
+    return Loader(
+        weight_map=map_for(plan.config, plan.layout, paths),
+        layout=plan.layout,
+        change=plan.request.surgery,
+        resize=Stretch(plan.config.activations[0]) if plan.request.autoresize else None,
+        may_be_missing=NEW_CONDITION,
+        allow_left_over=left_over_patterns(plan),
+        strict=plan.request.strict,
+    )
 
 
 def left_over_patterns(plan: Plan) -> tuple[str, ...]:
