@@ -1,8 +1,9 @@
 """The work of `qingformer info`; imported only when it runs."""
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from qingformer.analysis import encoder_cost
+from qingformer.analysis import attention_thresholds, encoder_cost
 from qingformer.cli.console import results
 from qingformer.cli.roles import role_as_dict
 from qingformer.cli.stored import Stored, inspect
@@ -17,6 +18,12 @@ TITLES = {
     "left_over": "Weights left over",
     "unknown_keys": "Unknown keys",
     "unknown_tensors": "Unknown weights",
+}
+THRESHOLDS = {
+    "attention_exceeds_feed_forward": "attention costs more than the feed-forward part",
+    "quadratic_exceeds_linear": "its quadratic part costs more than all else",
+    "linear_attention_cheaper": "linear attention would mix values for less",
+    "linear_attention_worthwhile": "it would with heads 4 times as wide, for equal quality",
 }
 
 
@@ -63,7 +70,9 @@ def _cost(stored: Stored, length: int | None) -> dict[str, Any] | None:
         "forward_flops": cost.total_forward_flops,
         "training_flops": cost.total_training_flops,
         "by_part": cost.forward_flops,
+        "quadratic_share": cost.quadratic_share,
         "activation_bytes": cost.activation_bytes,
+        "thresholds": asdict(attention_thresholds(stored.config)),
     }
 
 
@@ -87,10 +96,12 @@ def print_description(found: dict[str, Any]) -> None:
         rows = {name: _operations(count) for name, count in cost["by_part"].items() if count}
         rows |= {
             "forward, in all": _operations(cost["forward_flops"]),
+            "of it growing with the square": f"{100 * cost['quadratic_share']:.1f} %",
             "training step": _operations(cost["training_flops"]),
             "kept for the backward pass": _bytes(cost["activation_bytes"]),
         }
         _section(out, f"Cost of one sentence of {cost['tokens']} tokens", rows)
+        _section(out, "Lengths from which on", {THRESHOLDS[key]: _tokens(n) for key, n in cost["thresholds"].items()})
     for what in ("missing", "left_over", "unknown_keys", "unknown_tensors"):
         names = found[what]
         if names:
@@ -113,6 +124,12 @@ def _section(out: "Console", title: str, rows: dict[str, Any]) -> None:
 def _plain(value: Any) -> str:
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     return text if len(text) <= 100 else text[:97] + "..."
+
+
+def _tokens(length: float | None) -> str:
+    if length is None:
+        return "there is no feed-forward part"
+    return f"{length:,.0f} tokens" if length else "at any length"
 
 
 def _bytes(size: int) -> str:
