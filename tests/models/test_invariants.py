@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from qingformer.models import FAMILIES, Backbone, CausalLM, MaskedLM
+from qingformer.models import FAMILIES, Backbone, CausalLM, MaskedLM, Seq2SeqLM
 from qingformer.ops.attention import attention_weights
 from qingformer.ops.relative import distances_to_keys, relative_table
 from qingformer.ops.rotary import apply_rotary, rotary_table
@@ -106,9 +106,9 @@ def moved(model) -> tuple[np.ndarray, np.ndarray]:
     return there[0, :5], there[1, 3:]
 
 
-@pytest.mark.parametrize("family", [*ROTARY, "nezha"])
+@pytest.mark.parametrize("family", [*ROTARY, "llama", "nezha", "t5"])
 def test_content_may_stand_anywhere_where_positions_are_relative(family):
-    first, later = moved(made(Backbone, family))
+    first, later = moved(made(Backbone, family, application="encoder"))
     same(later, first, 1e-4)
 
 
@@ -189,6 +189,38 @@ def test_appended_padding_changes_nothing(family, application):
     same(outputs(model, token_ids, kinds, mask)[:, :5], alone)
     if application == "encoder":
         assert distance(outputs(model, token_ids, kinds)[:, :5], alone) > 1e-3
+
+
+@pytest.fixture(scope="module")
+def translate():
+    """What a random decoder says to tokens and a source; masks of ones where none is given."""
+    model = random_models.build(Seq2SeqLM, "t5")
+
+    def run(source, target, source_mask=None, target_mask=None):
+        given = {"token_ids": source, "padding_mask": source_mask}
+        given |= {"decoder_token_ids": target, "decoder_padding_mask": target_mask}
+        given = {name: np.ones_like(source) if array is None else array for name, array in given.items()}
+        return numpy(model({name: ops.convert_to_tensor(array) for name, array in given.items()}))
+
+    return run
+
+
+def test_the_decoder_sees_the_whole_source_and_no_later_target(translate):
+    source, target = tokens(), tokens(1)
+    before = translate(source, target)
+    for cut in (1, 6):
+        after = translate(source, replaced(target, *range(cut, LENGTH)))
+        same(after[:, :cut], before[:, :cut], 1e-6)
+        assert distance(after[:, cut], before[:, cut]) > 1e-3
+    for position in (0, LENGTH - 1):
+        assert (np.abs(translate(replaced(source, position), target) - before).max(-1) > 1e-5).all()
+
+
+def test_padding_of_source_and_target_changes_nothing(translate):
+    source, target, mask = tokens(), tokens(1), segments(1, 1, 1, 1, 1, 0, 0, 0)
+    alone = translate(source[:, :5], target[:, :5])
+    same(translate(source, target, mask, mask)[:, :5], alone)
+    assert distance(translate(source, target, None, mask)[:, :5], alone) > 1e-3
 
 
 def test_tta_never_sees_the_token_that_it_predicts():
