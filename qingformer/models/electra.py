@@ -31,6 +31,7 @@ class Electra(Backbone):
         r"^(electra|generator|discriminator_predictions|generator_predictions)[./]",
     )
     keys: ClassVar = {key: key for key in (*COMMON_KEYS, "embedding_size")}
+    said_otherwise: ClassVar[tuple[str, ...]] = ("generator",)
     ignored_keys: ClassVar[tuple[str, ...]] = (
         "summary_activation",
         "summary_last_dropout",

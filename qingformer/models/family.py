@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import numpy as np
+
 from qingformer.checkpoints.weight_map import WeightMap
 from qingformer.errors import ConfigError
 
@@ -26,7 +28,8 @@ class Family:
     - `model_types`: the `model_type` values of Hugging Face files that mean this family, beside its own name;
       `config_marks` keys of a configuration, `weight_marks` patterns of stored names, that no other family has.
     - `keys`: our names of configuration values to those of its Hugging Face files; what is not there cannot be said in
-      such a file. `ignored_keys`: keys of its files that say nothing about the numbers.
+      such a file. `ignored_keys`: keys of its files that say nothing about the numbers. `said_otherwise`: values that
+      the class, the weights' names or `write_config` say in another way.
     - `heads`: the classes of models that its checkpoints can fill, by name.
     - `can_untie`: whether its output table may differ from the token table.
     """
@@ -40,6 +43,7 @@ class Family:
     weight_marks: ClassVar[tuple[str, ...]] = ()
     keys: ClassVar[Mapping[str, str]] = {key: key for key in COMMON_KEYS}
     ignored_keys: ClassVar[tuple[str, ...]] = ()
+    said_otherwise: ClassVar[tuple[str, ...]] = ()
     heads: ClassVar[tuple[str, ...]] = ("MaskedLM", "CausalLM", "NextSentencePrediction", "PreTraining")
     can_untie: ClassVar[bool] = False
 
@@ -71,6 +75,11 @@ class Family:
     def huggingface_class_of(cls, config: Any) -> str | None:
         """The name of the class in `transformers` that reads such a model."""
         return cls.huggingface_class
+
+    @classmethod
+    def fixed_tables(cls, config: Any) -> dict[str, np.ndarray]:
+        """Stored name to array: what Hugging Face files hold although it is never trained."""
+        return {}
 
     @classmethod
     def default_initializer(cls, config: Any) -> Any:

@@ -54,7 +54,8 @@ class GPT(Backbone):
     heads: ClassVar[tuple[str, ...]] = ("CausalLM",)
     model_types: ClassVar[tuple[str, ...]] = ("openai-gpt",)
     weight_marks: ClassVar[tuple[str, ...]] = (r"^gpt/transformer/", r"^(transformer\.)?tokens_embed\.")
-    keys: ClassVar = {**OPENAI_KEYS, "hidden_act": "afn"}
+    keys: ClassVar = {**OPENAI_KEYS, "hidden_act": "afn", "pad_token_id": "pad_token_id"}
+    said_otherwise: ClassVar[tuple[str, ...]] = ("intermediate_size", "type_vocab_size")
     ignored_keys: ClassVar[tuple[str, ...]] = OPENAI_IGNORED
 
     @classmethod

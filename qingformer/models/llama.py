@@ -67,6 +67,7 @@ class Llama(Backbone):
         "rotary_scaling": "rope_scaling",
         "query_key_norm": "query_key_norm",
     }
+    said_otherwise: ClassVar[tuple[str, ...]] = ("attention_output_bias",)
     ignored_keys: ClassVar[tuple[str, ...]] = (
         *ONLY,
         "sliding_window",

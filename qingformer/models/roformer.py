@@ -6,6 +6,7 @@ Source: Su et al. 2021, arXiv 2104.09864; 科学空间 archives/8265 (RoFormer),
 from typing import ClassVar
 
 import keras
+import numpy as np
 
 from qingformer.checkpoints.weight_map import WeightMap
 from qingformer.models.backbone import Backbone
@@ -23,6 +24,14 @@ class RoFormer(Backbone):
     defaults: ClassVar = {"position_embedding_type": "rotary"}
     weight_marks: ClassVar[tuple[str, ...]] = (r"^roformer\.",)
     keys: ClassVar = {key: key for key in (*COMMON_KEYS, "embedding_size", "rotary_value")}
+
+    @classmethod
+    def fixed_tables(cls, config: BackboneConfig) -> dict[str, np.ndarray]:
+        """Sines, then cosines, of n / 10000^(2i/d) for every position n: (P, d)."""
+        rates = 10000.0 ** (-np.arange(0, config.head_size, 2) / config.head_size)
+        angles = np.arange(config.max_position_embeddings)[:, None] * rates
+        table = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+        return {"roformer.encoder.embed_positions.weight": table.astype("float32")}
 
     @staticmethod
     def weight_map(config: BackboneConfig) -> WeightMap:

@@ -56,7 +56,7 @@ def save_qingformer(directory: Path, model: Any, arrays: dict[str, np.ndarray]) 
 def save_huggingface(directory: Path, model: Any, arrays: dict[str, np.ndarray]) -> None:
     """config.json and model.safetensors with the names and layouts of `transformers`."""
     family = family_class(model.config.family)
-    refuse_unknown_there(model.config, "huggingface", family.keys)
+    refuse_unknown_there(model.config, "huggingface", (*family.keys, *family.said_otherwise))
     architecture = family.huggingface_class_of(model.config)
     # Without a class in `transformers` the folder is for other readers of the names; ours finds the family by its type.
     config: dict[str, Any] = {"architectures": [architecture]} if architecture else {}
@@ -66,6 +66,7 @@ def save_huggingface(directory: Path, model: Any, arrays: dict[str, np.ndarray])
     config |= family.write_config(model.config.to_dict())
     write_json(directory / "config.json", config)
     stored = save_rows(model.weight_map(model.config), "huggingface", arrays.items())
+    stored |= family.fixed_tables(model.config)
     write_safetensors(directory / "model.safetensors", stored, metadata={"format": "pt"})
 
 
