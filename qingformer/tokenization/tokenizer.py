@@ -133,7 +133,7 @@ class Tokenizer(NamedSpecialTokens):
         return cls(Parts(rust, named, pre_tokenize, split_special_tokens))
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
-        """Write `tokenizer.json`, `tokenizer_config.json`, and a WordPiece `vocab.txt`; `transformers` reads them too."""
+        """Write `tokenizer.json`, `tokenizer_config.json` and a WordPiece `vocab.txt`; `transformers` reads them."""
         save(
             Path(directory),
             self._plain,
