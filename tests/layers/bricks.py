@@ -1,5 +1,6 @@
 """What the tests of single layers share: weights by name, the original's arrays, gradients beside differences."""
 
+import inspect
 import json
 from pathlib import Path
 
@@ -70,17 +71,20 @@ def check(layer, x, call, reference, coordinates=3):
     of sum(probe * output), for `x` and every variable.
     """
     wanted = reference(x, weights_of(layer))
-    found = numpy(backend.compile(call)(tensor(x)))
-    np.testing.assert_allclose(found, wanted, atol=2e-5 * max(np.abs(wanted).max(), 1), rtol=1e-5)
     generator = np.random.default_rng(9)
     probe = generator.normal(size=wanted.shape)
     own = variables(layer)
 
     def loss(values):
         with keras.StatelessScope(state_mapping=list(zip(own.values(), values[1:]))):
-            return ops.sum(call(values[0]) * ops.cast(probe, "float32"))
+            output = call(values[0])
+        return ops.sum(output * ops.cast(probe, "float32")), output
 
-    _, gradients = backend.compile(backend.value_and_grad(loss))([tensor(x)] + [tensor(v.value) for v in own.values()])
+    (_, found), gradients = backend.compile(backend.value_and_grad(loss, has_aux=True))(
+        [tensor(x)] + [tensor(v.value) for v in own.values()]
+    )
+    tolerance = 2e-5 * max(np.abs(wanted).max(), 1)
+    np.testing.assert_allclose(numpy(found), wanted, atol=tolerance, rtol=1e-5)
     arrays = {"x": x, **weights_of(layer)}
     for name, gradient in zip(arrays, gradients):
         for _ in range(coordinates):
@@ -100,6 +104,8 @@ def build(layer, *inputs, **named):
 def check_comes_back(layer, *inputs, **named):
     """The layer made again from its configuration, with the same weights, gives the same numbers."""
     build(layer, *inputs, **named)
+    settings = set(inspect.signature(type(layer).__init__).parameters) - {"self", "kwargs"}
+    assert settings <= set(layer.get_config())
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
     assert type(again) is type(layer)
     assert again.get_config() == layer.get_config()

@@ -202,7 +202,8 @@ def test_chunks_are_filled_with_zeros_and_cut_again():
 
 
 def test_layer_serves_as_the_attention_of_a_block():
-    x, keep = random(2, 7, 8), np.arange(7)[None] < np.array([[7], [4]])
+    keras.utils.set_random_seed(0)
+    x, keep = tensor(random(2, 7, 8)), np.arange(7)[None] < np.array([[7], [4]])
     norms = [layers.RMSNormalization(use_scale=False) for _ in range(2)]
     attention = layers.MixedChunkAttention(16, 4, chunk_size=4, dropout=0.5)
     block = layers.TransformerBlock(attention, layers.FeedForward(8), *norms)
@@ -211,7 +212,7 @@ def test_layer_serves_as_the_attention_of_a_block():
     middle = norms[0](x + attention(x, attention_mask=mask))
     np.testing.assert_allclose(numpy(output), numpy(norms[1](middle + block.feed_forward(middle))), atol=1e-5)
     dropped = [numpy(block(x, attention_mask=mask, training=True)) for _ in range(2)]
-    assert np.abs(dropped[0] - dropped[1]).max() > 1e-3
+    assert np.abs(dropped[0] - dropped[1]).max() > 1e-5
 
 
 def test_layer_compiles_as_a_pure_function():

@@ -243,7 +243,8 @@ def test_residual_scores_are_added_and_returned():
 
 
 def test_unit_serves_as_the_attention_of_a_block():
-    x, mask = random(2, 5, 8), np.arange(5)[None, None, None] < np.array([5, 3])[:, None, None, None]
+    keras.utils.set_random_seed(0)
+    x, mask = tensor(random(2, 5, 8)), np.arange(5)[None, None, None] < np.array([5, 3])[:, None, None, None]
     norms = [layers.RMSNormalization(use_scale=False) for _ in range(2)]
     unit = layers.GatedAttentionUnit(16, 4, dropout=0.5)
     block = layers.TransformerBlock(unit, layers.FeedForward(8), *norms)
@@ -251,7 +252,7 @@ def test_unit_serves_as_the_attention_of_a_block():
     middle = norms[0](x + unit(x, attention_mask=tensor(mask)))
     np.testing.assert_allclose(numpy(output), numpy(norms[1](middle + block.feed_forward(middle))), atol=1e-5)
     dropped = [numpy(block(x, attention_mask=tensor(mask), training=True)) for _ in range(2)]
-    assert np.abs(dropped[0] - dropped[1]).max() > 1e-3
+    assert np.abs(dropped[0] - dropped[1]).max() > 1e-5
 
 
 def test_dropout_is_of_the_seed_and_the_site():

@@ -126,7 +126,7 @@ def test_layer_has_the_parameters_of_attention():
 
 
 def test_layer_serves_as_the_attention_of_a_block():
-    x, keep = random(2, 7, 8), np.arange(7)[None] < np.array([[7], [4]])
+    x, keep = tensor(random(2, 7, 8)), np.arange(7)[None] < np.array([[7], [4]])
     norms = [layers.RMSNormalization(use_scale=False) for _ in range(2)]
     attention = layers.LinearAttention(2, 4)
     block = layers.TransformerBlock(attention, layers.FeedForward(8), *norms, dropout=0.5)

@@ -190,6 +190,9 @@ def test_constants_are_not_learned_but_moved_by_a_condition():
     gain, shift = (condition @ weights[f"condition_{name}/kernel"].numpy() for name in ("gamma", "beta"))
     wanted = x * (3 + gain[:, None]) + 0.5 + shift[:, None]
     np.testing.assert_allclose(run(moved, x, condition=condition), wanted, atol=1e-5)
+    nothing = layers.ScaleOffset(scale=0.0, offset=0.5)  # a constant too, not the absence of one
+    nothing.build(x.shape)
+    np.testing.assert_array_equal(run(nothing, x), np.full_like(x, 0.5))
     plain = layers.ScaleOffset(scale=False, offset=False)
     plain.build(x.shape)
     np.testing.assert_array_equal(run(plain, x), x)
@@ -231,11 +234,13 @@ def test_norms_run_in_half_precision(make):
 
 
 def test_statistics_are_in_float32():
-    x = np.full((1, 4096), 1.0, "float32")
-    x[0, 0] = 256.0  # summed in bfloat16 the ones would be lost beside its square
-    layer = layers.RMSNormalization(use_scale=False, dtype="mixed_bfloat16")
-    layer.build(x.shape)
-    assert run(layer, x)[0, 1] == pytest.approx(1 / np.sqrt((4095 + 256**2) / 4096), rel=0.005)
+    x = np.random.default_rng(0).integers(1, 200, size=(4, 60)).astype("float32")  # exact in bfloat16
+    for settings in ({"zero_mean": False}, {}):
+        layer = layers.LayerNormalization(scale=False, offset=False, dtype="mixed_bfloat16", **settings)
+        layer.build(x.shape)
+        wanted = normalized(x, {}, 0, settings.get("zero_mean", True))
+        # Rounded once, at the end: half a unit in the last of 8 bits.
+        assert np.abs(run(layer, x) / wanted - 1).max() < 1.01 * 2**-8
 
 
 def test_conditional_norm_learns_from_the_first_step():
