@@ -35,8 +35,9 @@ class MultiHeadAttention(keras.layers.Layer):
     there, to keys and values; `rotary_value` turns values as well; `query_key_norm` an epsilon: queries and keys are
     RMS-normalised with learned gains.
     With `residual_scores` the scores (B, N, Tq, Tk) of the layer before are added to this layer's, and the sum is
-    returned beside the output (accumulated). "fused" uses the backend's attention kernel where the call allows it,
-    "explicit" matrix products; "auto" takes the faster. Errors: `ConfigError` for sizes and names that cannot be.
+    returned beside the output (accumulated, without the bias). "fused" uses the backend's attention kernel where the
+    call allows it, "explicit" matrix products; "auto" takes the faster. Errors: `ConfigError` for sizes and names that
+    cannot be.
 
     Sources: Vaswani et al. 2017, arXiv 1706.03762; Shaw et al. 2018 (relative), arXiv 1803.02155; Wei et al. 2019
     (NEZHA), arXiv 1909.00204; He et al. 2020 (RealFormer), arXiv 2012.11747; Su et al. 2021 (rotary), arXiv 2104.09864;
@@ -139,9 +140,9 @@ class MultiHeadAttention(keras.layers.Layer):
         if self.takes_fused(seed):
             return self.output_dense(self.join_heads(self.fused(query, key, value, attention_mask, bias)))
         raw = self.raw_scores(query, key)
-        raw = raw if bias is None else raw + ops.cast(bias, raw.dtype)
         raw = raw if scores is None else raw + scores
-        output = self.output_dense(self.join_heads(self.mix(raw, value, attention_mask, seed, site)))
+        biased = raw if bias is None else raw + ops.cast(bias, raw.dtype)
+        output = self.output_dense(self.join_heads(self.mix(biased, value, attention_mask, seed, site)))
         return (output, raw) if self.residual_scores else output
 
     def project(self, x: Tensor, context: Tensor, rotary: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -163,7 +164,7 @@ class MultiHeadAttention(keras.layers.Layer):
     def takes_fused(self, seed: Tensor | None) -> bool:
         """Whether this call goes to the backend's kernel, which knows no dropout and shows no scores."""
         explicit = self.residual_scores or self.max_relative_position is not None
-        explicit = explicit or self.normalization == "squared_relu"
+        explicit = explicit or self.normalization == "squared_relu" or self.key_size != self.head_size
         if self.implementation == "explicit" or explicit or (seed is not None and self.dropout > 0):
             return False
         return self.implementation == "fused" or backend.prefers_fused_attention()

@@ -31,8 +31,8 @@ class GatedAttentionUnit(keras.layers.Layer):
     table of `ops.rotary.rotary_table`, one for queries and keys; output (B, Tq, d). `normalization` as
     `ops.attention.attention_weights`, in float32; `attention_scale=False` leaves 1 / sqrt(s) out; biases and beta
     appear only with `use_bias`. With `residual_scores` the `scores` (B, 1, Tq, Tk) of the layer before are added to
-    this layer's, and the sum is returned beside the output. Errors: `ConfigError` for sizes and names that cannot be,
-    and for a context or a rotary table that does not fit.
+    this layer's, and the sum, without the bias, is returned beside the output. Errors: `ConfigError` for sizes and
+    names that cannot be, and for a context or a rotary table that does not fit.
 
     Sources: Hua et al. 2022, arXiv 2202.10447; 科学空间 archives/8934, 9019 (softmax) and 9052 (GAU-alpha).
 
@@ -106,9 +106,9 @@ class GatedAttentionUnit(keras.layers.Layer):
             heads = (part[:, :, None] for part in (query, key))
             query, key = (turned(part, rotary, self.interleaved_rotary, self.name)[:, :, 0] for part in heads)
         raw = self.raw_scores(query, key)
-        raw = raw if bias is None else raw + ops.cast(bias, raw.dtype)
         raw = raw if scores is None else raw + scores
-        weights = attention_weights(ops.cast(raw, "float32"), attention_mask, self.normalization)
+        biased = raw if bias is None else raw + ops.cast(bias, raw.dtype)
+        weights = attention_weights(ops.cast(biased, "float32"), attention_mask, self.normalization)
         weights = dropout(ops.cast(weights, value.dtype), self.dropout, seed, site)
         output = self.output_dense(gate * ops.matmul(weights[:, 0], value))
         return (output, raw) if self.residual_scores else output

@@ -238,6 +238,7 @@ def test_residual_scores_are_added_and_returned():
     alone, own = layer(x)
     output, total = layer(x, scores=tensor(before))
     np.testing.assert_allclose(numpy(total), numpy(own) + before, atol=1e-6)
+    np.testing.assert_allclose(numpy(layer(x, scores=before, bias=before)[1]), numpy(total), atol=1e-6)
     assert np.abs(numpy(output) - numpy(alone)).max() > 1e-5
     assert [spec.shape for spec in layer.compute_output_spec(keras.KerasTensor((1, 4, 8)))] == [(1, 4, 8), (1, 1, 4, 4)]
 

@@ -70,6 +70,26 @@ def test_residual_scores_accumulate():
     _, own = layer(x.astype("float32"))
     _, total = layer(x.astype("float32"), scores=before.astype("float32"))
     np.testing.assert_allclose(numpy(total), numpy(own) + before, atol=1e-6)
+    _, biased = layer(x.astype("float32"), scores=before.astype("float32"), bias=np.ones((1, 2, 4, 4), "float32"))
+    np.testing.assert_allclose(numpy(biased), numpy(total), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["feed_forward_glu", "feed_forward_glu_3"])
+def test_gated_feed_forward_equals_the_original(name):
+    arrays = fixture(name)
+    config = json.loads(str(arrays["config"]))
+    layer = layers.FeedForward(16, config["activation"], use_bias=config.get("use_bias", True), name="f")
+    layer.build(arrays["x"].shape)
+    names = {f"i{k}": f"intermediate_{k}" for k in range(len(config["activation"]))} | {"o": "output"}
+    assign(
+        layer,
+        {
+            f"{names[key.split('_')[0]]}/{key.split('_')[1]}": arrays[key]
+            for key in arrays
+            if key[0] in "io" and key != "output"
+        },
+    )
+    np.testing.assert_allclose(numpy(layer(arrays["x"])), arrays["output"], atol=2e-5)
 
 
 def test_feed_forward_equals_the_original():

@@ -1,5 +1,8 @@
 """Schedules against interpolation in NumPy; decay that spares what it should, by one hand-computed step."""
 
+import json
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -17,6 +20,15 @@ def test_piecewise_linear_is_interpolation(points):
     for step in (0, 1, 3, 5, 6, 7, 8, 50, 100, 600, 1100, 5000):
         expected = 2e-3 * np.interp(step, list(known), list(known.values()))
         assert float(schedule(step)) == pytest.approx(expected, rel=1e-5, abs=1e-9)
+
+
+def test_piecewise_linear_equals_the_original():
+    folder = Path(__file__).resolve().parent.parent / "fixtures" / "bert4keras" / "layers"
+    arrays = np.load(folder / "piecewise_linear.npz")
+    for index, points in enumerate(json.loads(str(arrays["config"]))):
+        schedule = PiecewiseLinear(1.0, {int(step): multiplier for step, multiplier in points.items()})
+        found = [float(schedule(int(step))) for step in arrays["steps"]]
+        np.testing.assert_allclose(found, arrays[f"schedule_{index}"], atol=1e-6)
 
 
 def test_points_may_come_in_any_order_and_survive_serialisation():
