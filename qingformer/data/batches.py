@@ -1,7 +1,7 @@
 """Length-bucketed batches of full, static shape, in an order that can be resumed anywhere."""
 
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -28,6 +28,7 @@ class PaddedBatches(keras.utils.PyDataset):
         labels: (n, ...) array, or None for prediction.
         sample_weights: (n,) array, or None for 1.0 each.
         start: `(epoch, batch)` to begin with. The first epoch then has `batch` items less.
+        inputs: which of the three inputs the model has; Keras would take a superfluous one for another.
 
     With Keras pass `shuffle=False` to `fit`: otherwise it draws an order of its own, which nobody can resume (a warning
     says so). Exact resume: `fit` reads the number of batches once, and may look at a batch before the first epoch. So
@@ -54,6 +55,7 @@ class PaddedBatches(keras.utils.PyDataset):
         seed: int = 0,
         pad_token_id: int = 0,
         start: tuple[int, int] = (0, 0),
+        inputs: Collection[str] = ("token_ids", "segment_ids", "padding_mask"),
     ) -> None:
         super().__init__(workers=1)  # with more, Keras gives batches of one epoch in the next
         self.buckets = tuple(sorted({int(length) for length in buckets}))
@@ -63,6 +65,7 @@ class PaddedBatches(keras.utils.PyDataset):
                 "there must be at least one bucket, none shorter than 2 tokens"
             )
         self.batch_size, self.shuffle, self.seed, self.pad_token_id = batch_size, shuffle, seed, pad_token_id
+        self.inputs = frozenset(inputs)
         self._features = PackedFeatures(features, max_length=self.buckets[-1])
         self.truncated = self._features.truncated
         self._labels = None if labels is None else _column("labels", _as_labels(labels), self.num_examples)
@@ -151,7 +154,8 @@ class PaddedBatches(keras.utils.PyDataset):
         plan = self._plan_of(self.epoch)
         rows, length = plan.rows[self._first + index], int(plan.lengths[self._first + index])
         self._read.add(index)
-        inputs: Inputs = self._features.gather(rows, length, self.pad_token_id)
+        found = self._features.gather(rows, length, self.pad_token_id)
+        inputs: Inputs = {name: array for name, array in found.items() if name in self.inputs}
         if self._labels is None:
             return (inputs,)
         filled = rows >= 0

@@ -123,7 +123,7 @@ def loader_of(plan: Plan, paths: list[str]) -> Loader:
         weight_map=map_for(plan.config, plan.layout, paths),
         layout=plan.layout,
         change=plan.request.surgery,
-        resize=Stretch(plan.config.activations[0]) if plan.request.autoresize else None,
+        resize=Stretch(plan.config.activations[0], plan.config.attention_scale) if plan.request.autoresize else None,
         may_be_missing=NEW_CONDITION,
         allow_left_over=left_over_patterns(plan),
         strict=plan.request.strict,

@@ -98,18 +98,20 @@ class Stretch:
     """Bring every array of another size to the model's, scaled so that signals keep their magnitude.
 
     With r the ratio of the new to the old size of the axis named: queries and keys are multiplied by r_last^(1/4),
-    since their product is divided by sqrt(key size); the feed-forward input side by r_last^(1/2), its output side by
-    r_first^(-1/2); for (leaky) relu, which is homogeneous, all four feed-forward arrays take the output side's factor.
+    since their product is divided by sqrt(key size), unless `attention_scale` is false; the feed-forward input side by
+    r_last^(1/2), its output side by r_first^(-1/2); for (leaky) relu, which is homogeneous, all four feed-forward
+    arrays take the output side's factor.
     Source: the weight stretching of bert4keras 0.11.5.
     """
 
     hidden_act: str
+    attention_scale: bool = True
 
     def __call__(self, path: str, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """The array of variable `path` in the new shape."""
         new = orthogonal_resize(array, shape)
         first, last = shape[0] / array.shape[0], shape[-1] / array.shape[-1]
-        if "/attention/query/" in path or "/attention/key/" in path:
+        if self.attention_scale and ("/attention/query/" in path or "/attention/key/" in path):
             return new * last**0.25
         if "/feed_forward/output/" in path or ("/feed_forward/" in path and self.hidden_act in ("relu", "leaky_relu")):
             return new * first**-0.5

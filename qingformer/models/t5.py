@@ -57,7 +57,9 @@ class T5(Backbone):
     applications: ClassVar[tuple[str, ...]] = ("seq2seq", "encoder", "decoder")
     heads: ClassVar[tuple[str, ...]] = ("Seq2SeqLM",)
     model_types: ClassVar[tuple[str, ...]] = ("mt5",)
-    weight_marks: ClassVar[tuple[str, ...]] = (r"^(en|de)coder[/.]block([/.]|_00)0[/.]layer([/.]|_00)0[/.]SelfAttention[/.]",)
+    weight_marks: ClassVar[tuple[str, ...]] = (
+        r"^(en|de)coder[/.]block([/.]|_00)0[/.]layer([/.]|_00)0[/.]SelfAttention[/.]",
+    )
     keys: ClassVar = {
         "vocab_size": "vocab_size",
         "hidden_size": "d_model",

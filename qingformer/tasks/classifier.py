@@ -323,9 +323,10 @@ class TextClassifier:
 
     def _batches(self, encoded: Encoded, targets: Any = None, weights: Any = None, **options: Any) -> PaddedBatches:
         assert self.tokenizer is not None
+        assert self.backbone is not None
         return PaddedBatches(
             encoded.features, targets, weights, buckets=buckets_up_to(self.max_length),
-            pad_token_id=self.tokenizer.pad_token_id, **options,
+            pad_token_id=self.tokenizer.pad_token_id, inputs=self.backbone.input, **options,
         )  # fmt: skip
 
     def _labelled_batches(self, examples: Examples, batch_size: int) -> PaddedBatches:

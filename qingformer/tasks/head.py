@@ -17,6 +17,11 @@ def classifier_model(backbone: Backbone, outputs: int, dropout: float, seed: int
     """Logits `(B, outputs)` float32 on top of the pooled vector, or of the first position without a pooler."""
     if not 0.0 <= dropout < 1.0:
         raise ConfigError(f"dropout is {dropout}; expected a probability below 1")
+    if "decoder_token_ids" in backbone.input:
+        raise ConfigError(
+            f"a classifier reads with an encoder, but this {backbone.config.family} has application "
+            f"{backbone.config.application!r}; load it with application='encoder'"
+        )
     found = backbone.output
     vector = found.get("pooled_output")
     if vector is None:

@@ -295,3 +295,9 @@ def test_only_full_static_shapes_reach_the_compiler():
     assert shapes == {(8, 8), (8, 16), (8, 40)}
     assert 0 < batches.padding_fraction < 0.5
     assert os.environ["KERAS_BACKEND"] == keras.backend.backend()
+
+
+def test_inputs_that_the_model_does_not_have_are_left_out():
+    features = [([2, 7, 3], [0, 0, 0])] * 3
+    (inputs,) = PaddedBatches(features, batch_size=4, buckets=(8,), inputs=("padding_mask", "token_ids"))[0]
+    assert set(inputs) == {"token_ids", "padding_mask"}
