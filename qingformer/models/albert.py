@@ -56,7 +56,7 @@ class Albert(Backbone):
     defaults: ClassVar = {"share_blocks": True, "embedding_size": 128, "hidden_dropout_prob": 0.0}
     config_marks: ClassVar[tuple[str, ...]] = ("num_hidden_groups",)
     heads: ClassVar[tuple[str, ...]] = ("MaskedLM", "CausalLM", "SentenceOrderPrediction", "PreTraining")
-    weight_marks: ClassVar[tuple[str, ...]] = (r"/inner_group_0/", r"/layer_shared/")
+    weight_marks: ClassVar[tuple[str, ...]] = (r"/inner_group_0/", r"/layer_shared/", r"\.albert_layer_groups\.")
     keys: ClassVar = {key: key for key in SHARED_KEYS}
     ignored_keys: ClassVar[tuple[str, ...]] = (
         "down_scale_factor",

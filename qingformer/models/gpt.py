@@ -53,7 +53,11 @@ class GPT(Backbone):
     applications: ClassVar[tuple[str, ...]] = ("lm", "unilm", "encoder")
     heads: ClassVar[tuple[str, ...]] = ("CausalLM",)
     model_types: ClassVar[tuple[str, ...]] = ("openai-gpt",)
-    weight_marks: ClassVar[tuple[str, ...]] = (r"^gpt/transformer/", r"^(transformer\.)?tokens_embed\.")
+    config_marks: ClassVar[tuple[str, ...]] = ("afn",)
+    weight_marks: ClassVar[tuple[str, ...]] = (
+        r"^gpt/transformer/layer_0/attention/output/LayerNorm/",
+        r"^(transformer\.)?tokens_embed\.",
+    )
     keys: ClassVar = {**OPENAI_KEYS, "hidden_act": "afn", "pad_token_id": "pad_token_id"}
     said_otherwise: ClassVar[tuple[str, ...]] = ("intermediate_size", "type_vocab_size")
     ignored_keys: ClassVar[tuple[str, ...]] = OPENAI_IGNORED
