@@ -292,7 +292,16 @@ def checkpointed(function: Function, *arrays: Array) -> Any:
     """
     if name() == "tensorflow" and keras.src.backend.in_stateless_scope():
         return function(*arrays)
-    return keras.remat(function)(*arrays)
+    if name() != "tensorflow":
+        return keras.remat(function)(*arrays)
+    # TensorFlow asks for the gradient of every argument, so masks and seeds must not be arguments.
+    floats = [place for place, array in enumerate(arrays) if array.dtype.is_floating]
+
+    def of_floats(*given: Array) -> Any:
+        whole = dict(zip(floats, given))
+        return function(*(whole.get(place, array) for place, array in enumerate(arrays)))
+
+    return keras.remat(of_floats)(*(arrays[place] for place in floats))
 
 
 # --- choices that depend on the library -------------------------------------------------------------------------------
