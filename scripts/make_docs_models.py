@@ -41,7 +41,7 @@ def evidence(family: str) -> str:
     """What the tests compare the family with."""
     tests = ROOT / "tests"
     found = []
-    recorded = sorted((tests / "fixtures" / "bert4keras").glob(f"{family}*/builds.json"))
+    recorded = sorted((tests / "fixtures" / "bert4keras").glob("*/builds.json"))
     recorded = [path for path in recorded if re.fullmatch(pattern_of(family), path.parent.name)]
     if recorded:
         count = sum(len(json.loads(path.read_text())["builds"]) for path in recorded)
