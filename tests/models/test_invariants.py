@@ -14,8 +14,9 @@ from qingformer.ops.rotary import apply_rotary, rotary_table
 from tests.models import random_models
 from tests.models.random_models import numpy
 
-# One shape wherever possible: on JAX, every new one costs the compilation of each operation.
-ROWS, LENGTH = 2, 8
+# Two lengths for all tests: on JAX, every new shape costs the compilation of each operation. Both are above the sixteen
+# keys at which softmax_plus begins to count.
+ROWS, LENGTH, KEPT = 2, 21, 18
 ENCODERS = sorted(name for name, family in FAMILIES.items() if "encoder" in family.applications)
 CAUSAL = sorted(name for name, family in FAMILIES.items() if "lm" in family.applications)
 UNILM = sorted(name for name, family in FAMILIES.items() if "unilm" in family.applications)
@@ -28,12 +29,14 @@ def made(kind: type, family: str, **options):
     return random_models.build(kind, family, **options)
 
 
-def tokens(seed: int = 0, length: int = LENGTH) -> np.ndarray:
-    return np.random.default_rng(seed).integers(1, 29, (ROWS, length)).astype("int32")
+def tokens(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(1, 29, (ROWS, LENGTH)).astype("int32")
 
 
-def segments(*row: int) -> np.ndarray:
-    return np.array([row] * ROWS, "int32")
+def rows_of(*counts: int) -> np.ndarray:
+    """Runs of zeros and ones in turn, the last up to the end, the same for all rows."""
+    row = np.concatenate([np.full(count, index % 2) for index, count in enumerate((*counts, LENGTH - sum(counts)))])
+    return np.repeat(row[None].astype("int32"), ROWS, 0)
 
 
 def outputs(model, token_ids, segment_ids=None, padding_mask=None, **more) -> np.ndarray:
@@ -99,11 +102,12 @@ def test_rotary_models_do_not_see_a_shift_of_all_positions(family):
 
 def moved(model) -> tuple[np.ndarray, np.ndarray]:
     """The same five tokens without padding before them and with three hidden positions before them."""
-    content = tokens()[0, :5]
-    token_ids = tokens(1)
-    token_ids[0, :5], token_ids[1, 3:] = content, content
-    there = outputs(model, token_ids, padding_mask=np.array([[1] * 5 + [0] * 3, [0] * 3 + [1] * 5], "int32"))
-    return there[0, :5], there[1, 3:]
+    token_ids, mask = tokens(1), np.zeros((ROWS, LENGTH), "int32")
+    for row, start in enumerate((0, LENGTH - KEPT)):
+        token_ids[row, start : start + KEPT] = tokens()[0, :KEPT]
+        mask[row, start : start + KEPT] = 1
+    there = outputs(model, token_ids, padding_mask=mask)
+    return there[0, :KEPT], there[1, LENGTH - KEPT :]
 
 
 @pytest.mark.parametrize("family", [*ROTARY, "llama", "nezha", "t5"])
@@ -145,7 +149,7 @@ def test_nezhas_vectors_are_constant_beyond_the_clip():
 @pytest.mark.parametrize("family", CAUSAL)
 def test_later_tokens_do_not_change_earlier_outputs(family):
     model, token_ids = made(CausalLM, family, application="lm"), tokens()
-    kinds = segments(0, 0, 1, 1, 0, 1, 1, 1)
+    kinds = rows_of(2, 2, 1)
     before = outputs(model, token_ids, kinds)
     for cut in (1, 4, 7):
         after = outputs(model, replaced(token_ids, *range(cut, LENGTH)), kinds)
@@ -158,7 +162,7 @@ def test_later_tokens_do_not_change_earlier_outputs(family):
 @pytest.mark.parametrize("family", UNILM)
 def test_the_source_does_not_see_the_target_and_the_target_not_its_future(family):
     model, token_ids = made(CausalLM, family, application="unilm"), tokens()
-    kinds = segments(0, 0, 0, 0, 1, 1, 1, 1)
+    kinds = rows_of(4)
     before = outputs(model, token_ids, kinds)
     for cut in (4, 6):
         after = outputs(model, replaced(token_ids, *range(cut, LENGTH)), kinds)
@@ -183,16 +187,12 @@ def test_unilm_is_the_encoder_without_target_and_causal_without_source(family):
 )
 def test_appended_padding_changes_nothing(family, application):
     model = made(Backbone, family, application=application)
-    kept = 18 if model.config.attention_normalization == "softmax_plus" else 5  # it counts from sixteen keys on
-    token_ids = tokens(length=kept + 3)
-    token_ids[1, kept:] = 0  # what stands in the hidden positions does not matter, padding or not
-    mask = np.zeros_like(token_ids)
-    mask[:, :kept] = 1
-    kinds = np.where(np.arange(kept + 3) < 2, 0, mask)
-    alone = outputs(model, token_ids[:, :kept], kinds[:, :kept])
-    same(outputs(model, token_ids, kinds, mask)[:, :kept], alone)
+    token_ids, kinds, mask = tokens(), rows_of(7, 11), rows_of(0, KEPT)
+    token_ids[1, KEPT:] = 0  # what stands in the hidden positions does not matter, padding or not
+    alone = outputs(model, token_ids[:, :KEPT], kinds[:, :KEPT])
+    same(outputs(model, token_ids, kinds, mask)[:, :KEPT], alone)
     if application == "encoder":
-        assert distance(outputs(model, token_ids, kinds)[:, :kept], alone) > 1e-3
+        assert distance(outputs(model, token_ids, kinds)[:, :KEPT], alone) > 1e-3
 
 
 @pytest.fixture(scope="module")
@@ -221,10 +221,10 @@ def test_the_decoder_sees_the_whole_source_and_no_later_target(translate):
 
 
 def test_padding_of_source_and_target_changes_nothing(translate):
-    source, target, mask = tokens(), tokens(1), segments(1, 1, 1, 1, 1, 0, 0, 0)
-    alone = translate(source[:, :5], target[:, :5])
-    same(translate(source, target, mask, mask)[:, :5], alone)
-    assert distance(translate(source, target, None, mask)[:, :5], alone) > 1e-3
+    source, target, mask = tokens(), tokens(1), rows_of(0, KEPT)
+    alone = translate(source[:, :KEPT], target[:, :KEPT])
+    same(translate(source, target, mask, mask)[:, :KEPT], alone)
+    assert distance(translate(source, target, None, mask)[:, :KEPT], alone) > 1e-3
 
 
 def test_tta_never_sees_the_token_that_it_predicts():
@@ -251,7 +251,7 @@ def test_tta_sees_its_token_in_fine_tuning():
 
 
 def test_tta_with_a_single_token_is_finite():
-    alone = segments(1, 0, 0, 0, 0, 0, 0, 0)
+    alone = rows_of(0, 1)
     assert np.isfinite(outputs(made(MaskedLM, "tta"), tokens(), padding_mask=alone)).all()
 
 
