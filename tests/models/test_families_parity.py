@@ -26,6 +26,20 @@ CLASSES = {
 }
 
 
+@pytest.fixture(autouse=True)
+def quick_compilation():
+    """XLA's optimisations take longer than what they save here: every model is compiled for one call."""
+    if backend.name() != "jax":
+        yield
+        return
+    import jax
+
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 def read(family: str, name: str) -> dict[str, np.ndarray]:
     arrays = dict(np.load(FIXTURES / family / name / "expected.npz"))
     return rename(arrays)

@@ -157,4 +157,4 @@ def loss_weight(generator: np.random.Generator, name: str, value: Any, inputs: A
     if name in ("pooled_output", "sentence_order_logits", "next_sentence_logits"):
         return weight
     mask = inputs["decoder_padding_mask" if name.startswith("decoder") else "padding_mask"]
-    return weight * mask.reshape(mask.shape + (1,) * (weight.ndim - 2))
+    return weight * mask.reshape(mask.shape + (1,) * (weight.ndim - 2)).astype("float32")

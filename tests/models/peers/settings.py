@@ -23,7 +23,7 @@ ONE_ODD_LAYER = {
 }
 # Rotary and sinusoidal positions need heads of even width.
 ONE_ODD_EVEN_HEADS = {**ONE_ODD_LAYER, "hidden_size": 18}
-LONG = {**ENCODER, "vocab_size": 13, "max_position_embeddings": 150}
+LONG = {**ENCODER, "vocab_size": 13, "num_hidden_layers": 1, "max_position_embeddings": 150}
 
 ALBERT = {
     "plain": Setting("AlbertForPreTraining", {**ENCODER, "embedding_size": 10}),
@@ -40,7 +40,7 @@ ALBERT = {
 
 ELECTRA = {
     "discriminator": Setting("ElectraForPreTraining", {**ENCODER, "embedding_size": 10}),
-    "generator": Setting("ElectraForMaskedLM", {**ENCODER, "embedding_size": 10}),
+    "generator": Setting("ElectraForMaskedLM", {**ENCODER, "embedding_size": 10, "num_hidden_layers": 1}),
     # Its blocks with relu are left out: `transformers` keeps gelu in the head then, the original does not.
     "generator_one_layer_odd_sizes": Setting(
         "ElectraForMaskedLM", {**ONE_ODD_LAYER, "embedding_size": 15, "type_vocab_size": 3, "layer_norm_eps": 1e-5}
@@ -55,7 +55,7 @@ ELECTRA = {
 
 ROFORMER = {
     "plain": Setting("RoFormerForMaskedLM", ENCODER),
-    "embedding_size": Setting("RoFormerForMaskedLM", {**ENCODER, "embedding_size": 10}),
+    "embedding_size": Setting("RoFormerForMaskedLM", {**ENCODER, "embedding_size": 10, "num_hidden_layers": 1}),
     "rotary_value": Setting("RoFormerForMaskedLM", {**ENCODER, "num_hidden_layers": 1, "rotary_value": True}),
     "one_layer_odd_sizes": Setting(
         "RoFormerForMaskedLM", {**ONE_ODD_EVEN_HEADS, "type_vocab_size": 3, "hidden_act": "relu"}
@@ -65,7 +65,9 @@ ROFORMER = {
 
 NEZHA = {
     "plain": Setting("NezhaForPreTraining", ENCODER),
-    "clipped": Setting("NezhaForPreTraining", {**ENCODER, "max_relative_position": 5}, length=14),
+    "clipped": Setting(
+        "NezhaForPreTraining", {**ENCODER, "num_hidden_layers": 1, "max_relative_position": 5}, length=14
+    ),
     "one_layer_odd_sizes": Setting(
         "NezhaForPreTraining",
         {**ONE_ODD_EVEN_HEADS, "max_relative_position": 3, "type_vocab_size": 3, "hidden_act": "relu"},
@@ -76,7 +78,7 @@ NEZHA = {
 
 DECODER = {"vocab_size": 23, "n_embd": 14, "n_layer": 2, "n_head": 2, "n_positions": 12}
 ONE_ODD_DECODER = {**DECODER, "n_embd": 15, "n_head": 3, "n_layer": 1}
-LONG_DECODER = {**DECODER, "vocab_size": 13, "n_embd": 12, "n_positions": 70}
+LONG_DECODER = {**DECODER, "vocab_size": 13, "n_embd": 12, "n_layer": 1, "n_positions": 70}
 
 GPT = {
     "plain": Setting("OpenAIGPTLMHeadModel", DECODER),
@@ -100,7 +102,7 @@ T5_SIZES = {
     "num_layers": 2,
     "decoder_start_token_id": 0,
 }
-GATED = {**T5_SIZES, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
+GATED = {**T5_SIZES, "num_layers": 1, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
 # As the files of T5 1.1 and mT5 say it; what release 5 writes in their place says "tied" and tells by the weights.
 PUBLISHED = {"tie_word_embeddings": False, "scale_decoder_outputs": None, "is_gated_act": None, "dense_act_fn": None}
 
@@ -120,7 +122,11 @@ T5 = {
         decoder_length=40,
     ),
     "long_left_padding": Setting(
-        "T5ForConditionalGeneration", {**T5_SIZES, "vocab_size": 13}, length=150, decoder_length=5, left=True
+        "T5ForConditionalGeneration",
+        {**T5_SIZES, "vocab_size": 13, "num_layers": 1},
+        length=150,
+        decoder_length=5,
+        left=True,
     ),
     "encoder": Setting("T5EncoderModel", T5_SIZES),
     "gated_untied": Setting("T5ForConditionalGeneration", GATED, untied=True, stored=PUBLISHED),
@@ -128,7 +134,7 @@ T5 = {
 }
 
 MT5 = {
-    "plain": Setting("MT5ForConditionalGeneration", GATED, untied=True, stored=PUBLISHED),
+    "plain": Setting("MT5ForConditionalGeneration", {**GATED, "num_layers": 2}, untied=True, stored=PUBLISHED),
     "long": Setting(
         "MT5ForConditionalGeneration",
         {**GATED, "vocab_size": 13, "num_heads": 5, "d_kv": 3, "num_decoder_layers": 1},
@@ -163,18 +169,20 @@ def older(theta: float, scaling: dict | None = None) -> dict:
 
 LLAMA = {
     "plain": Setting("LlamaForCausalLM", {**LLAMA_SIZES, **rope(10000.0)}),
-    "grouped_other_theta": Setting("LlamaForCausalLM", {**GROUPED, **rope(500.0), "rms_norm_eps": 1e-3}),
+    "grouped_other_theta": Setting(
+        "LlamaForCausalLM", {**GROUPED, **rope(500.0), "num_hidden_layers": 1, "rms_norm_eps": 1e-3}
+    ),
     "tied_left_padding": Setting(
         "LlamaForCausalLM", {**GROUPED, **rope(10000.0), "tie_word_embeddings": True}, left=True
     ),
     "linear_scaling_long": Setting(
         "LlamaForCausalLM",
-        {**LLAMA_SIZES, "vocab_size": 13, **rope(300.0, rope_type="linear", factor=2.0)},
+        {**LLAMA_SIZES, "vocab_size": 13, "num_hidden_layers": 1, **rope(300.0, rope_type="linear", factor=2.0)},
         length=90,
     ),
     "older_config_linear_scaling": Setting(
         "LlamaForCausalLM",
-        {**LLAMA_SIZES, **rope(300.0, rope_type="linear", factor=2.0)},
+        {**LLAMA_SIZES, "num_hidden_layers": 1, **rope(300.0, rope_type="linear", factor=2.0)},
         length=20,
         stored=older(300.0, {"type": "linear", "factor": 2.0}),
     ),
@@ -188,7 +196,7 @@ QWEN2 = {
     "plain": Setting("Qwen2ForCausalLM", {**GROUPED, **rope(1e6)}),
     "tied_older_config": Setting(
         "Qwen2ForCausalLM",
-        {**LLAMA_SIZES, **rope(700.0), "tie_word_embeddings": True},
+        {**LLAMA_SIZES, **rope(700.0), "num_hidden_layers": 1, "tie_word_embeddings": True},
         length=20,
         stored={**older(700.0), "layer_types": None},
     ),
@@ -199,7 +207,7 @@ QWEN3 = {
     "plain": Setting("Qwen3ForCausalLM", {**GROUPED, **rope(1e6), "head_dim": 6}),
     "tied_older_config": Setting(
         "Qwen3ForCausalLM",
-        {**LLAMA_SIZES, **rope(700.0), "head_dim": 14, "tie_word_embeddings": True},
+        {**LLAMA_SIZES, **rope(700.0), "num_hidden_layers": 1, "head_dim": 14, "tie_word_embeddings": True},
         length=20,
         stored={**older(700.0), "layer_types": None},
     ),
