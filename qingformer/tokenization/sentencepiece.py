@@ -9,6 +9,7 @@ from tokenizers import Tokenizer as RustTokenizer
 
 from qingformer.errors import TokenizerError
 from qingformer.tokenization.characters import SPACE
+from qingformer.tokenization.charsmap import removed_controls
 from qingformer.tokenization.frames import around, frame, xlnet
 from qingformer.tokenization.options import Options, first
 from qingformer.tokenization.sentencepiece_model import (
@@ -106,7 +107,7 @@ def _set_spaces(rust: RustTokenizer, model: SentencePieceModel, steps: list[Any]
     if model.charsmap:
         # The Rust form of the table sees one character with its marks at a time; NFC joins what it must find joined.
         compose = [normalizers.NFC()] * (model.normalization in _COMPOSING)
-        steps = [*steps, *compose, normalizers.Precompiled(model.charsmap), *compose]
+        steps = [*steps, *compose, *_leading_controls(model), normalizers.Precompiled(model.charsmap), *compose]
     if not model.remove_extra_whitespaces:
         prefix = [normalizers.Prepend(SPACE)] * model.add_dummy_prefix
         rust.normalizer = normalizers.Sequence([*steps, *prefix, normalizers.Replace(" ", SPACE)])
@@ -119,6 +120,16 @@ def _set_spaces(rust: RustTokenizer, model: SentencePieceModel, steps: list[Any]
     prepend = "first" if model.add_dummy_prefix else "never"
     whole_words = not any(SPACE in piece.text[1:] for piece in model.pieces)
     rust.pre_tokenizer = pre_tokenizers.Metaspace(SPACE, prepend_scheme=prepend, split=whole_words)
+
+
+def _leading_controls(model: SentencePieceModel) -> list[Any]:
+    """Take out beforehand what a text begins with and the table takes out: the library's offsets would be shifted."""
+    controls = removed_controls(model.charsmap)
+    if not controls:
+        return []
+    # A space there is squeezed with others into the mark that a text begins with anyway.
+    space = " " if model.remove_extra_whitespaces else ""
+    return [normalizers.Replace(Regex("^[" + "".join(f"\\x{{{ord(char):x}}}" for char in controls) + "]+"), space)]
 
 
 def _special_tokens(
