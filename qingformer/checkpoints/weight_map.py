@@ -171,7 +171,8 @@ class Loader:
 
     `change` may alter an array on its way in, by variable path (vocabulary surgery); `resize`, where given, brings an
     array of another shape to the wanted one. `may_be_missing` are patterns of variable paths that start anew.
-    `allow_left_over` are further patterns of stored names that may stay unread.
+    `allow_left_over` are further patterns of stored names that may stay unread. `advice` ends the messages about names
+    that do not fit.
     """
 
     weight_map: WeightMap
@@ -181,6 +182,7 @@ class Loader:
     may_be_missing: tuple[str, ...] = ()
     allow_left_over: tuple[str, ...] = ()
     strict: bool = True
+    advice: str = ""
 
     def find(self, stored: Stored) -> dict[str, tuple[Row, str]]:
         """Variable path to (row, stored name), for all rows that the file holds."""
@@ -211,7 +213,9 @@ class Loader:
         if self.strict:
             self._check(report)
         if not report.loaded:
-            raise CheckpointError(f"{source}: none of the model's weights is there; is it another family's checkpoint?")
+            raise CheckpointError(
+                f"{source}: none of the model's weights is there; is it another family's checkpoint?{self.advice}"
+            )
         return self._arrays(stored, found, wanted, report), report
 
     def _sort_left_over(self, stored: Stored, found: Mapping[str, tuple[Row, str]], report: LoadingReport) -> None:
@@ -242,12 +246,13 @@ class Loader:
         if report.loaded and missing:
             raise CheckpointError(
                 f"{report.source}: {len(missing)} weights are missing ({shorten(missing)}); "
-                "is it another model's checkpoint? strict=False starts them anew"
+                f"is it another model's checkpoint? strict=False starts them anew{self.advice}"
             )
         if report.loaded and report.unknown:
             raise CheckpointError(
                 f"{report.source}: {len(report.unknown)} weights belong to nothing in this model "
                 f"({shorten(report.unknown)}); check the configuration, or pass strict=False to leave them out"
+                f"{self.advice}"
             )
 
     def _arrays(

@@ -187,9 +187,8 @@ class Backbone(Family, PretrainedModel):
 
     def decoder_logits(self, make: "Maker") -> Any:
         """The logits of the next target token, of families with a decoder of their own: (B, T, V) float32."""
-        raise ConfigError(
-            f"the family {make.config.family} has no decoder beside an encoder; use CausalLM with application='unilm'"
-        )
+        role = " with application='unilm'" if "unilm" in self.applications else ""
+        raise ConfigError(f"the family {make.config.family} has no decoder beside an encoder; use CausalLM{role}")
 
     def tied_logits(self, x: Any) -> Any:
         """The transposed token table alone: (B, T, E) to (B, T, V) float32."""

@@ -177,6 +177,12 @@ class BackboneConfig:
             )
         if not self.tie_word_embeddings and not family_class(self.family).can_untie:
             raise ConfigError(f"tie_word_embeddings is false, but the family {self.family} has no other output table")
+        for key, allowed in family_class(self.family).only.items():
+            if getattr(self, key) not in allowed:
+                raise ConfigError(
+                    f"{key} is {getattr(self, key)!r}, which the family {self.family} does not have: "
+                    f"expected {' or '.join(map(str, allowed))}"
+                )
         for name in (*self.activations, self.pooler_act, self.condition_hidden_act):
             get_activation(name)
         if self.position_embedding_type == "rotary" and self.key_size % 2:

@@ -41,9 +41,10 @@ class Electra(Backbone):
 
     @classmethod
     def adapt_config(cls, config: BackboneConfig, layout: str, names: Sequence[str]) -> BackboneConfig:
-        """A file with the generator's head alone is a generator's."""
+        """A file with the generator's head alone, or its blocks alone, is a generator's."""
         heads = {name.replace(".", "/").split("/")[0] for name in names}
         alone = "generator_predictions" in heads and "discriminator_predictions" not in heads
+        alone = alone or ("generator" in heads and not any(name.startswith("electra/encoder/") for name in names))
         return config.replace(generator=True) if alone else config
 
     @classmethod
@@ -55,7 +56,8 @@ class Electra(Backbone):
         """BERT's head, which the generator alone has."""
         if not make.config.generator:
             raise ConfigError(
-                "ELECTRA's discriminator has no language model; pass generator=True, or use BERT's family"
+                "ELECTRA's discriminator has no language model; use ReplacedTokenDetection, or pass generator=True for "
+                "the generator's"
             )
         return super().language_logits(make)
 

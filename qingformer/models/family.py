@@ -32,6 +32,7 @@ class Family:
       the class, the weights' names or `write_config` say in another way.
     - `heads`: the classes of models that its checkpoints can fill, by name.
     - `can_untie`: whether its output table may differ from the token table.
+    - `only`: what options may be where its layers would ignore other values.
     """
 
     family: ClassVar[str] = ""
@@ -46,6 +47,7 @@ class Family:
     said_otherwise: ClassVar[tuple[str, ...]] = ()
     heads: ClassVar[tuple[str, ...]] = ("MaskedLM", "CausalLM", "NextSentencePrediction", "PreTraining")
     can_untie: ClassVar[bool] = False
+    only: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
 
     @staticmethod
     def weight_map(config: Any) -> WeightMap:

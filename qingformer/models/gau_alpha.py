@@ -11,6 +11,7 @@ import keras
 
 from qingformer import layers
 from qingformer.checkpoints.weight_map import Row, WeightMap
+from qingformer.errors import ConfigError
 from qingformer.models.backbone import Maker
 from qingformer.models.bert import bert_like, embedding_rows
 from qingformer.models.config import BackboneConfig
@@ -35,6 +36,12 @@ class GauAlpha(RoFormerV2):
     weight_marks: ClassVar[tuple[str, ...]] = (r"^GAU_alpha/",)
     ignored_keys: ClassVar[tuple[str, ...]] = ("summary_type",)
     depth_order = 3
+    only: ClassVar = {
+        "position_embedding_type": ("rotary", "none"),
+        "query_key_norm": (False,),
+        "num_key_value_heads": (None,),
+        "rotary_value": (False,),
+    }
 
     @classmethod
     def read_config(cls, values: dict[str, Any], source: str) -> dict[str, Any]:
@@ -47,6 +54,8 @@ class GauAlpha(RoFormerV2):
     def make_block(self, make: Maker, index: int) -> keras.layers.Layer:
         """One gated attention unit with residual connection and norm."""
         config = make.config
+        if len(config.activations) > 1:
+            raise ConfigError(f"hidden_act is {config.hidden_act!r}: a gated attention unit has one activation")
         unit = layers.GatedAttentionUnit(
             config.intermediate_size,
             config.key_size,
@@ -56,6 +65,8 @@ class GauAlpha(RoFormerV2):
             attention_scale=config.attention_scale,
             dropout=config.attention_probs_dropout_prob,
             kernel_initializer=make.initializer(),
+            interleaved_rotary=config.rotary_interleaved,
+            residual_scores=config.residual_attention_scores,
             name="attention",
             dtype=make.dtype,
         )

@@ -51,6 +51,7 @@ class GPT2ML(GPT):
     }
     applications: ClassVar[tuple[str, ...]] = ("lm", "encoder")
     model_types: ClassVar[tuple[str, ...]] = ()
+    only: ClassVar = {"norm_position": ("post",)}
     weight_marks: ClassVar[tuple[str, ...]] = (r"^newslm/",)
     keys: ClassVar = {key: key for key in COMMON_KEYS}
 

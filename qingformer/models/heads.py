@@ -8,6 +8,7 @@ from qingformer.errors import ConfigError
 from qingformer.models.backbone import Backbone, Maker
 from qingformer.models.config import BackboneConfig
 from qingformer.models.pretrained import PretrainedModel
+from qingformer.models.registry import check_role, family_class
 
 
 class HeadModel(PretrainedModel):
@@ -26,7 +27,11 @@ class HeadModel(PretrainedModel):
     ) -> None:
         backbone = config if isinstance(config, Backbone) else self.make_backbone(config, initializer, dtype)
         if self.needs_pooler and not backbone.config.pooler:
-            raise ConfigError(f"{type(self).__name__} needs the pooler, which this model does not have")
+            family = family_class(backbone.config.family)
+            raise ConfigError(
+                f"{type(self).__name__} needs the pooler, which this model does not have; "
+                f"heads of the family {family.family} are {', '.join(family.heads)}"
+            )
         make = Maker(backbone.config, initializer, dtype or backbone.dtype_policy)
         outputs = self.head(make, backbone)
         super().__init__(backbone.input, outputs, name=name, **kwargs)
@@ -39,6 +44,7 @@ class HeadModel(PretrainedModel):
         """The body under the head, in the application that the head needs."""
         config = BackboneConfig.from_dict(config) if isinstance(config, dict) else config
         if config.application == "encoder":
+            check_role(type(self).__name__, config.family, self.default_application)
             config = config.replace(application=self.default_application)
         return Backbone(config, initializer=initializer, dtype=dtype)
 

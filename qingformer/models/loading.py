@@ -15,7 +15,7 @@ from qingformer.checkpoints.weight_map import Loader, LoadingReport, Row, Weight
 from qingformer.errors import CheckpointError, ConfigError
 from qingformer.files import read_json
 from qingformer.models.config import BackboneConfig, check_known
-from qingformer.models.registry import family_class, family_of
+from qingformer.models.registry import check_role, family_class, family_of
 from qingformer.models.surgery import Stretch, VocabularySurgery
 
 HEADS = (r"^(mlm_\w+|lm_head|next_sentence|replaced_\w+|pooler)/",)
@@ -28,6 +28,8 @@ NEW_CONDITION = (r"/condition_(hidden|gamma|beta)/kernel$",)
 class Request:
     """What the caller of `from_pretrained` asked for."""
 
+    kind: str = "Backbone"
+    needs_pooler: bool = False
     application: str = "encoder"
     application_given: bool = False
     family: str | None = None
@@ -47,6 +49,7 @@ class Plan:
     stored_config: BackboneConfig
     config: BackboneConfig
     request: Request
+    advice: str = ""
 
 
 def plan(source: str | os.PathLike[str], revision: str | None, request: Request) -> Plan:
@@ -63,7 +66,8 @@ def plan(source: str | os.PathLike[str], revision: str | None, request: Request)
     with open_checkpoint(files.weights) as checkpoint:
         names = checkpoint.names()
     stored, config = settle(values, str(files.config), files.layout, names, request)
-    return Plan(str(source), Path(files.weights), files.layout, stored, config, request)
+    advice = about_family(values, names, request, config.family)
+    return Plan(str(source), Path(files.weights), files.layout, stored, config, request, advice)
 
 
 def settle(
@@ -71,12 +75,32 @@ def settle(
 ) -> tuple[BackboneConfig, BackboneConfig]:
     """The stored and the wanted configuration, from what the file says, the names of the weights and the request."""
     family = request.family or family_of(values, source, names)
+    if layout == "qingformer" and family != values.get("family", family):
+        raise ConfigError(
+            f"{source}: the model was saved as family {values['family']!r}, which family={family!r} cannot change; "
+            "leave family out, or load the original files"
+        )
     stored = BackboneConfig.from_dict(values, source, family=family)
     config = family_class(family).adapt_config(stored.replace(**request.changes), layout, names)
-    config = without_absent_pooler(config, layout, names, request.changes)
+    if not request.needs_pooler:
+        config = without_absent_pooler(config, layout, names, request.changes)
     application = request.application if request.application_given else default_application(config, request)
+    if not request.application_given:
+        check_role(request.kind, family, application)
     vocab_size = request.surgery.new_size(config.vocab_size)
     return stored, config.replace(application=application, vocab_size=vocab_size)
+
+
+def about_family(values: Mapping[str, Any], names: list[str], request: Request, family: str) -> str:
+    """How an error about names ends: what family the files look like, or how to say another."""
+    if request.family is None:
+        silent = family == "bert" and not {"family", "model_type"} & set(values)
+        return " (nothing names the family, so it is taken for BERT; family= says another)" if silent else ""
+    try:
+        likely = family_of(values, "", names)
+    except ConfigError:
+        return ""
+    return "" if likely == family else f" (the files look like the family {likely}, not {family})"
 
 
 def default_application(config: BackboneConfig, request: Request) -> str:
@@ -127,6 +151,7 @@ def loader_of(plan: Plan, paths: list[str]) -> Loader:
         may_be_missing=NEW_CONDITION,
         allow_left_over=left_over_patterns(plan),
         strict=plan.request.strict,
+        advice=plan.advice,
     )
 
 
@@ -140,7 +165,7 @@ def left_over_patterns(plan: Plan) -> tuple[str, ...]:
         ("^decoder.*", plan.config.decoder_layers, plan.stored_config.decoder_layers),
     ):
         for index in range(wanted, stored):
-            patterns += (rf"{side}(^|[/._])(h|(layer|layers|block|blocks)[/._]?)0*{index}([/._]|$)",)
+            patterns += (rf"{side}(^|[/._])(h|layer|layers|block|blocks)[/._]?0*{index}([/._]|$)",)
     if not plan.config.type_vocab_size or plan.config.shared_segment_embeddings:
         patterns += (r"token_type_embeddings", r"^segment_embedding/")
     return patterns

@@ -38,6 +38,7 @@ class PretrainedModel(keras.Model):
     """Base of backbones and of backbones with heads: a functional model with a configuration and a weight map."""
 
     default_application: ClassVar[str] = "encoder"
+    needs_pooler: ClassVar[bool] = False
     config: BackboneConfig
     loading_report: LoadingReport | None = None
 
@@ -72,6 +73,8 @@ class PretrainedModel(keras.Model):
         Example: `Backbone.from_pretrained("chinese_L-12_H-768_A-12", application="unilm")`
         """
         request = loading.Request(
+            kind=cls.__name__,
+            needs_pooler=cls.needs_pooler,
             application=application or cls.default_application,
             application_given=application is not None,
             family=family,

@@ -29,6 +29,16 @@ def family_class(name: str) -> Any:
     return FAMILIES[name]
 
 
+def check_role(kind: str, family: str, application: str) -> None:
+    """Raise `ConfigError` if a class of models needs an application that the family does not have."""
+    cls = family_class(family)
+    if application not in cls.applications:
+        raise ConfigError(
+            f"{kind} needs the application {application!r}, which the family {family} does not have; "
+            f"its heads are {', '.join(cls.heads)}"
+        )
+
+
 def family_of(values: Mapping[str, Any], source: str, names: Iterable[str] = ()) -> str:
     """The family of a model, from its configuration and the names of its stored weights.
 

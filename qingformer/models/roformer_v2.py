@@ -66,6 +66,7 @@ class RoFormerV2(RoFormer):
     model_types: ClassVar[tuple[str, ...]] = ("roformer-v2",)
     heads: ClassVar[tuple[str, ...]] = ("MaskedLM", "CausalLM")
     weight_marks: ClassVar[tuple[str, ...]] = ()
+    only: ClassVar = {"position_embedding_type": ("rotary", "relative", "bucketed", "none")}
     depth_order = 2
 
     @classmethod
@@ -91,6 +92,11 @@ class RoFormerV2(RoFormer):
             x = make.dense(config.width_of_embeddings, "mlm_dense")(x)
         x = layers.Dropout(config.hidden_dropout_prob, name="mlm_dropout", dtype=make.dtype)(x)
         return self.tied_logits(x)
+
+    @classmethod
+    def fixed_tables(cls, config: BackboneConfig) -> dict[str, Any]:
+        """None: no class in `transformers` asks for RoFormer's."""
+        return {}
 
     @staticmethod
     def weight_map(config: BackboneConfig) -> WeightMap:

@@ -72,7 +72,8 @@ def save_huggingface(directory: Path, model: Any, arrays: dict[str, np.ndarray])
 
 def save_tensorflow(directory: Path, model: Any, arrays: dict[str, np.ndarray]) -> None:
     """bert_config.json and bert_model.ckpt.* with the original names."""
-    refuse_unknown_there(model.config, "tensorflow", (*COMMON_KEYS, *OPTIONS))
+    family = family_class(model.config.family)
+    refuse_unknown_there(model.config, "tensorflow", (*COMMON_KEYS, *OPTIONS, *family.said_otherwise))
     values = model.config.to_dict()
     # Options, and keys that the original does not know, are left out where they say nothing new.
     default, bert = BackboneConfig(vocab_size=1, family=model.config.family), BackboneConfig(vocab_size=1)

@@ -24,6 +24,7 @@ class TTA(Bert):
     defaults: ClassVar = {"hide_self": True, "pooler": False}
     applications: ClassVar[tuple[str, ...]] = ("encoder",)
     heads: ClassVar[tuple[str, ...]] = ("MaskedLM",)
+    only: ClassVar = {"position_embedding_type": ("absolute",)}
 
     def embed(self, make: Maker, token_embedding: keras.layers.Layer, inputs: Tensors) -> Any:
         """What runs through the blocks is made of positions alone; BERT's embeddings become the memory they look at."""

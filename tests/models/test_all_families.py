@@ -9,26 +9,36 @@ import pytest
 from keras import ops
 
 from qingformer import backend
-from qingformer.models import FAMILIES, Backbone, CausalLM
+from qingformer.errors import QingFormerError
+from qingformer.models import FAMILIES, CausalLM
 from tests.models import random_models, zoo
 from tests.models.zoo import LENGTH, PLAIN, TABLE
 
-HEADS = [(name, head) for name, entry in TABLE.items() for head in entry.all_heads]
 ENTRIES = pytest.mark.parametrize("name", TABLE)
+FAMILY = pytest.mark.parametrize("name", PLAIN)
+OTHER_HEADS = [(name, head) for name in PLAIN for head in TABLE[name].all_heads if head != TABLE[name].head]
+# Families whose graphs are alike but for sizes and names compile alike; they are left to the second ring.
+OWN_GRAPHS = ("albert", "bert", "gau_alpha", "gpt2_ml", "llama", "t5", "tta")
+COMPILED = [name if name in OWN_GRAPHS else pytest.param(name, marks=pytest.mark.slow) for name in PLAIN]
 # What a loss on the language model alone cannot move; and the bias of keys, which softmax does not see.
+FIXED = {"roformer.encoder.embed_positions.weight"}  # `transformers` stores this table, which nothing trains
 UNMOVED = ("pooler/kernel", "pooler/bias")
 
 
 @pytest.fixture(autouse=True)
-def quick_start():
-    with zoo.quick_start():
+def quick_start(request):
+    """Models that are filled after they are made need no drawing, but where a test asks for it."""
+    if "scratch" in request.node.name:
         yield
+    else:
+        with zoo.quick_start():
+            yield
 
 
 @functools.cache
-def made(name: str, **options):
+def made(name: str, head: str | None = None, **options):
     """One model for all tests that only look at it."""
-    return zoo.make(name, **options)
+    return zoo.make(name, head, **options)
 
 
 def test_the_table_has_every_family_and_every_head():
@@ -44,62 +54,74 @@ def unmoved(before: dict, after: dict) -> set[str]:
     return {path for path in stayed if path not in UNMOVED and not path.endswith("attention/key/bias")}
 
 
-@pytest.mark.parametrize(("name", "head"), HEADS)
-def test_trains_saves_reloads_and_predicts(name, head, tmp_path):
-    entry = TABLE[name]
-    model = zoo.make(name, head)
+def check_step(model, **how) -> None:
+    """One step of training: a loss that is a number, and every weight moves."""
     before = model.weight_arrays()
-    # Compiled for one head of each family, step by step for the others: on JAX that shares what is compiled.
-    losses = zoo.train(model, eagerly=head != entry.head)
-    assert np.isfinite(losses).all()
-    assert losses[-1] < losses[0]
+    assert np.isfinite(zoo.train(model, **how)).all()
     assert unmoved(before, model.weight_arrays()) == set()
+
+
+@ENTRIES
+def test_trains_saves_reloads_and_predicts(name, tmp_path):
+    model = zoo.make(name)
+    losses = zoo.train(model, steps=3, eagerly=True)
+    assert losses[-1] < losses[0]
+    check_step(model, eagerly=True)
     wanted = zoo.run(model)
     assert all(np.isfinite(value).all() for value in wanted.values())
-    if head == entry.head:
-        zoo.same(zoo.values(model.predict(zoo.inputs_of(model), verbose=0)), wanted, atol=1e-5)
     model.save(tmp_path / "model.keras")
     model.save_weights(tmp_path / "model.weights.h5")
     again = keras.saving.load_model(tmp_path / "model.keras")
     assert type(again) is type(model)
     assert again.config == model.config
     zoo.same(zoo.run(again), wanted)
-    other = zoo.make(name, head, seed=1)
+    other = zoo.make(name, seed=1)
     other.load_weights(tmp_path / "model.weights.h5")
     zoo.same(zoo.run(other), wanted)
-    for format in entry.formats:
+    for format in TABLE[name].formats:
         model.save_pretrained(tmp_path / format, format=format)
         again = type(model).from_pretrained(tmp_path / format)
         assert again.config == model.config
-        assert not again.loading_report.left_over
+        assert set(again.loading_report.left_over) <= FIXED
         zoo.same_weights(model, again)
         zoo.same(zoo.run(again), wanted)
 
 
-@ENTRIES
-def test_trains_from_scratch_in_mixed_precision_and_comes_back(name, tmp_path):
-    kind = zoo.class_of(TABLE[name].head)
-    model = kind(TABLE[name].config(num_hidden_layers=1), dtype="mixed_bfloat16")
-    random_models.randomise(model)
-    before = model.weight_arrays()
-    assert np.isfinite(zoo.train(model, steps=1, rate=0.1)).all()
-    assert unmoved(before, model.weight_arrays()) == set()
-    assert {keras.backend.standardize_dtype(v.dtype) for v in model.trainable_variables} == {"float32"}
-    model.save(tmp_path / "model.keras")
-    model.save_pretrained(tmp_path / "model")
+@pytest.mark.parametrize(("name", "head"), OTHER_HEADS)
+def test_other_heads_train_save_reload_and_predict(name, head, tmp_path):
+    model = zoo.make(name, head, num_hidden_layers=1)
+    check_step(model, eagerly=True)
     wanted = zoo.run(model)
-    for again in (
-        keras.saving.load_model(tmp_path / "model.keras"),
-        kind.from_pretrained(tmp_path / "model", dtype="mixed_bfloat16"),
-    ):
-        assert again.dtype_policy.name == "mixed_bfloat16"
-        zoo.same_weights(model, again)
-        zoo.same(zoo.run(again), wanted)
+    model.save_pretrained(tmp_path / "model")
+    again = type(model).from_pretrained(tmp_path / "model")
+    assert again.config == model.config
+    zoo.same_weights(model, again)
+    zoo.same(zoo.run(again), wanted)
 
 
-@ENTRIES
-def test_half_precision_predicts_nearly_the_same_and_comes_back(name, tmp_path):
-    full, formats = made(name), TABLE[name].formats
+@FAMILY
+def test_built_from_scratch_every_part_starts_at_random(name):
+    model = zoo.class_of(TABLE[name].head)(TABLE[name].config(num_hidden_layers=1))
+    assert all(np.isfinite(value).all() and value.std() > 0 for value in zoo.run(model).values())
+    for path, array in model.weight_arrays().items():
+        drawn = path.endswith(("kernel", "embeddings"))
+        assert (array.std() > 0) == drawn, path
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_compiled_training_and_prediction_equal_the_eager_ones(name):
+    eager, compiled = (zoo.make(name, num_hidden_layers=1) for _ in range(2))
+    check_step(compiled)
+    check_step(eager, eagerly=True)
+    there, wanted = compiled.weight_arrays(), eager.weight_arrays()
+    for path in wanted:
+        np.testing.assert_allclose(there[path], wanted[path], rtol=0, atol=1e-4, err_msg=path)
+    zoo.same(zoo.values(compiled.predict(zoo.inputs_of(eager), verbose=0)), zoo.run(compiled), atol=1e-5)
+
+
+@FAMILY
+def test_half_precision_predicts_trains_and_comes_back(name, tmp_path):
+    full = made(name)
     full.save_pretrained(tmp_path / "full")
     wanted = zoo.run(full)
     for dtype in ("mixed_bfloat16", "bfloat16"):
@@ -107,32 +129,45 @@ def test_half_precision_predicts_nearly_the_same_and_comes_back(name, tmp_path):
         there = zoo.run(half)
         for key in wanted:
             assert np.isfinite(there[key]).all()
-            difference = np.abs(there[key] - wanted[key]).mean()
-            assert 0 < difference < 0.05 * np.abs(wanted[key]).mean(), (dtype, key)
-    for format in formats:  # weights stored in half precision come back as they are
-        half.save_pretrained(tmp_path / format, format=format)
-        zoo.same_weights(half, type(full).from_pretrained(tmp_path / format, dtype="bfloat16"))
+            assert 0 < np.abs(there[key] - wanted[key]).mean() < 0.05 * np.abs(wanted[key]).mean(), (dtype, key)
+        for format in TABLE[name].formats:
+            half.save_pretrained(tmp_path / format, format=format)
+            again = type(full).from_pretrained(tmp_path / format, dtype=dtype)
+            zoo.same_weights(half, again)
+        zoo.same(zoo.run(again), there)
 
 
-@ENTRIES
+@FAMILY
+def test_trains_in_mixed_precision_saves_and_reloads(name, tmp_path):
+    kind = zoo.class_of(TABLE[name].head)
+    model = kind(TABLE[name].config(num_hidden_layers=1), dtype="mixed_bfloat16")
+    random_models.randomise(model)
+    check_step(model, eagerly=True, rate=0.1)
+    assert {keras.backend.standardize_dtype(v.dtype) for v in model.trainable_variables} == {"float32"}
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert again.dtype_policy.name == "mixed_bfloat16"
+    zoo.same_weights(model, again)
+    zoo.same(zoo.run(again), zoo.run(model))
+
+
+@FAMILY
 def test_gradient_checkpointing_changes_no_gradient(name):
-    model = zoo.make(name, "Backbone", num_hidden_layers=1, hidden_dropout_prob=0.2, attention_probs_dropout_prob=0.2)
+    model = zoo.make(name, "Backbone", num_hidden_layers=1, hidden_dropout_prob=0.2)
     inputs = zoo.tensors(model)
     weights = [variable.value for variable in model.trainable_variables]
     fixed = [variable.value for variable in model.non_trainable_variables]
 
-    def gradients():
-        def loss(weights):
-            outputs, _ = model.stateless_call(weights, fixed, inputs, training=True)
-            return sum(ops.mean(ops.sin(3.0 * output)) for output in outputs.values())
+    def loss(weights):
+        outputs, _ = model.stateless_call(weights, fixed, inputs, training=True)
+        return sum(ops.mean(ops.sin(3.0 * output)) for output in outputs.values())
 
-        _, found = random_models.compiled(backend.value_and_grad(loss))(weights)
-        return [random_models.numpy(gradient) for gradient in found]
-
-    plain = gradients()
+    _, plain = backend.value_and_grad(loss)(weights)
     model.enable_gradient_checkpointing()
     assert [layer for layer in model.layers if getattr(layer, "checkpointing", False)]
-    for variable, there, wanted in zip(model.trainable_variables, gradients(), plain):
+    _, again = backend.value_and_grad(loss)(weights)
+    for variable, there, wanted in zip(model.trainable_variables, again, plain):
+        there, wanted = random_models.numpy(there), random_models.numpy(wanted)
         np.testing.assert_allclose(there, wanted, rtol=0, atol=1e-5, err_msg=variable.path)
 
 
@@ -142,20 +177,23 @@ def test_formats_chain_bit_for_bit(name, tmp_path):
     for step, format in enumerate([*TABLE[name].formats, *reversed(TABLE[name].formats)]):
         model.save_pretrained(tmp_path / str(step), format=format)
         model = type(model).from_pretrained(tmp_path / str(step))
-        assert model.loading_report.summary() == f"{tmp_path / str(step)}: {len(model.named_variables())} loaded"
+        assert len(model.loading_report.loaded) == len(model.named_variables())
+        assert set(model.loading_report.left_over) <= FIXED
     zoo.same_weights(original, model)
     assert model.config == original.config
 
 
-@pytest.mark.parametrize("name", PLAIN)
+@FAMILY
 def test_formats_that_a_family_does_not_have_are_refused(name, tmp_path):
     for format in set(zoo.ALL) - set(TABLE[name].formats):
-        with pytest.raises(Exception, match=rf"{format} format; save with format='qingformer'"):
+        with pytest.raises(QingFormerError, match=rf"{format} format; save with format='qingformer'"):
             made(name).save_pretrained(tmp_path / "model", format=format)
         assert not (tmp_path / "model").exists()
 
 
-ROLES = [(name, role) for name in PLAIN for role in ("lm", "unilm") if role in FAMILIES[TABLE[name].family].applications]
+ROLES = [
+    (name, role) for name in PLAIN for role in ("lm", "unilm") if role in FAMILIES[TABLE[name].family].applications
+]
 
 
 @pytest.mark.parametrize(("name", "role"), ROLES)
@@ -169,17 +207,27 @@ def test_generating_roles_run_and_are_kept(name, role, tmp_path):
 
 
 SOFTMAX = [name for name in PLAIN if name != "gau_alpha"]
-ROTARY = [name for name in PLAIN if made.__wrapped__ and TABLE[name].config().position_embedding_type == "rotary"]
+ROTARY = [name for name in PLAIN if TABLE[name].config().position_embedding_type == "rotary"]
+# Together where a family has them all; the blocks of T5 hand no scores on and never hide a position from itself.
+TOGETHER = {
+    name: {"attention_normalization": "softmax_plus"}
+    | (
+        {}
+        if name == "t5"
+        else {"residual_attention_scores": True, "hide_self": TABLE[name].config().hide_self is False}
+    )
+    | ({"rotary_scaling": 2.0, "rotary_limit": 3} if name in ROTARY else {})
+    for name in SOFTMAX
+}
 OPTIONS = [
-    *((name, {"attention_normalization": "softmax_plus"}) for name in SOFTMAX),
-    *((name, {"attention_normalization": "squared_relu"}) for name in SOFTMAX),
-    *((name, {"attention_scale": TABLE[name].config().attention_scale is False}) for name in PLAIN),
-    *((name, {"residual_attention_scores": True}) for name in SOFTMAX if name != "t5"),
-    *((name, {"hide_self": TABLE[name].config().hide_self is False}) for name in PLAIN if name != "t5"),
-    *((name, {"rotary_scaling": 2.0}) for name in ROTARY),
-    *((name, {"rotary_limit": 3}) for name in ROTARY),
+    *((name, {key: value}) for name, options in TOGETHER.items() for key, value in options.items()),
+    *((name, {"attention_scale": not TABLE[name].config().attention_scale}) for name in ("bert", "gau_alpha", "t5")),
+    *((name, {"attention_normalization": "squared_relu"}) for name in ("bert", "gau_alpha", "t5")),
     ("gau_alpha", {"attention_normalization": "softmax"}),
-    ("gau_alpha", {"attention_normalization": "squared_relu"}),
+    ("gau_alpha", {"hide_self": True}),
+    ("gau_alpha", {"residual_attention_scores": True}),
+    ("gau_alpha", {"rotary_scaling": 2.0}),
+    ("gau_alpha", {"rotary_limit": 3}),
     ("t5", {"cross_position_bias": True}),
 ]
 
@@ -187,14 +235,21 @@ OPTIONS = [
 @pytest.mark.parametrize(
     ("name", "options"), OPTIONS, ids=["-".join([name, *map(str, *options.items())]) for name, options in OPTIONS]
 )
-def test_attention_options_work_in_every_family(name, options, tmp_path):
-    plain, model = made(name, head="Backbone"), zoo.make(name, "Backbone", **options)
+def test_every_attention_option_has_an_effect_in_every_family(name, options):
+    plain, model = made(name, "Backbone"), zoo.make(name, "Backbone", **options)
     assert set(plain.named_variables()) == set(model.named_variables())
+    there = zoo.run(model)
+    assert all(np.isfinite(value).all() for value in there.values())
+    assert zoo.distance(there, zoo.run(plain)) > 1e-3, "the option changes nothing"
+
+
+@pytest.mark.parametrize("name", TOGETHER)
+def test_attention_options_go_together_and_are_kept(name, tmp_path):
+    model = zoo.make(name, **TOGETHER[name])
+    check_step(model, eagerly=True)
     wanted = zoo.run(model)
-    assert all(np.isfinite(value).all() for value in wanted.values())
-    assert zoo.distance(wanted, zoo.run(plain)) > 1e-3, "the option changes nothing"
     model.save_pretrained(tmp_path / "model")
-    again = Backbone.from_pretrained(tmp_path / "model")
+    again = type(model).from_pretrained(tmp_path / "model")
     assert again.config == model.config
     zoo.same(zoo.run(again), wanted)
 
@@ -210,20 +265,16 @@ def test_bert_takes_any_positions(positions, application, tmp_path):
     again = type(model).from_pretrained(tmp_path / "model")
     assert again.config == model.config
     zoo.same(zoo.run(again), wanted)
-    with pytest.raises(Exception, match=r"has no place in the tensorflow format; save with format='qingformer'"):
+    with pytest.raises(QingFormerError, match=r"has no place in the tensorflow format; save with format='qingformer'"):
         model.save_pretrained(tmp_path / "other", format="tensorflow")
 
 
 @pytest.mark.parametrize("name", ROTARY)
 def test_rotary_models_read_beyond_the_trained_length(name):
-    """Clipped, distances beyond the limit look alike; halved, the angles stay within those of the trained length."""
-    length = SIXTEEN + 4
-    plain = zoo.run(made(name, head="Backbone"), length)["sequence_output"]
-    for option in ({"rotary_limit": SIXTEEN}, {"rotary_scaling": 2.0}):
-        there = zoo.run(made(name, head="Backbone", **option), length)["sequence_output"]
-        assert there.shape == (zoo.ROWS, length, 8)
+    trained = {"max_position_embeddings": LENGTH - 2}
+    plain = zoo.run(made(name, "Backbone", **trained))["sequence_output"]
+    for option in ({"rotary_limit": LENGTH - 2}, {"rotary_scaling": 1.5}):
+        there = zoo.run(made(name, "Backbone", **trained, **option))["sequence_output"]
+        assert there.shape == (zoo.ROWS, LENGTH, 8)
         assert np.isfinite(there).all()
         assert np.abs(there - plain).max() > 1e-4
-
-
-SIXTEEN = zoo.SIZES["max_position_embeddings"]

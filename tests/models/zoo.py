@@ -10,7 +10,8 @@ import numpy as np
 from keras import ops
 
 import qingformer as qf
-from qingformer.models import FAMILIES, Backbone, BackboneConfig
+from qingformer.models import FAMILIES, BackboneConfig
+from qingformer.models.shapes import weight_shapes
 from tests.models import random_models
 
 OURS = ("qingformer",)
@@ -52,7 +53,14 @@ class Entry:
 
 
 NARROW = {"embedding_size": 6}
-GATED = {"hidden_act": ("gelu_new", "linear"), "tie_word_embeddings": False, "num_decoder_layers": 1}
+# Said outright, as Hugging Face files say them: what is read again is then the same configuration.
+LLAMA = {"attention_head_size": 4, "num_key_value_heads": 2, "attention_bias": False}
+GATED = {
+    "attention_head_size": 4,
+    "hidden_act": ("gelu_new", "linear"),
+    "tie_word_embeddings": False,
+    "num_decoder_layers": 1,
+}
 TABLE = {
     "albert": Entry("albert", "PreTraining", ALL, NARROW),
     "albert, two groups": Entry("albert", "MaskedLM", ALL, NARROW | {"num_hidden_groups": 2}, ("MaskedLM",)),
@@ -65,16 +73,18 @@ TABLE = {
     "gpt": Entry("gpt", "CausalLM", ALL, {"type_vocab_size": 0, "hidden_act": "gelu_new"}),
     "gpt2": Entry("gpt2", "CausalLM", ALL),
     "gpt2_ml": Entry("gpt2_ml", "CausalLM", GOOGLE),
-    "llama": Entry("llama", "CausalLM", TRANSFORMERS, {"num_key_value_heads": 1}),
-    "llama, qwen2": Entry("llama", "CausalLM", TRANSFORMERS, {"attention_bias": True, "attention_output_bias": False}),
-    "llama, qwen3": Entry("llama", "CausalLM", TRANSFORMERS, {"query_key_norm": True, "tie_word_embeddings": True}),
-    "nezha": Entry("nezha", "PreTraining", ALL, {"max_relative_position": 3}),
+    "llama": Entry("llama", "CausalLM", TRANSFORMERS, LLAMA | {"num_key_value_heads": 1}),
+    "llama, qwen2": Entry("llama", "CausalLM", TRANSFORMERS, LLAMA | {"attention_bias": True}),
+    "llama, qwen3": Entry(
+        "llama", "CausalLM", TRANSFORMERS, LLAMA | {"query_key_norm": True, "tie_word_embeddings": True}
+    ),
+    "nezha": Entry("nezha", "PreTraining"),
     "roformer": Entry("roformer", "PreTraining"),
     "roformer, narrow": Entry("roformer", "MaskedLM", ALL, NARROW, ("MaskedLM",)),
     "roformer_sim": Entry("roformer_sim", "Similarity"),
     "roformer_v2": Entry("roformer_v2", "MaskedLM"),
     "simbert": Entry("simbert", "Similarity"),
-    "t5": Entry("t5", "Seq2SeqLM"),
+    "t5": Entry("t5", "Seq2SeqLM", ALL, {"attention_head_size": 4}),
     "t5, gated": Entry("t5", "Seq2SeqLM", ALL, GATED),
     "tta": Entry("tta", "MaskedLM"),
 }
@@ -89,9 +99,12 @@ def class_of(head: str) -> Any:
 def make(name: str, head: str | None = None, **options: Any) -> Any:
     """A model of an entry with random weights, all of which matter."""
     entry = TABLE[name]
-    return random_models.build(
-        class_of(head or entry.head), entry.family, **{**SIZES, **entry.options, **options}
-    )
+    return random_models.build(class_of(head or entry.head), entry.family, **{**SIZES, **entry.options, **options})
+
+
+def paths_of(name: str) -> set[str]:
+    """The variables of the model that the table gives an entry."""
+    return set(weight_shapes([class_of(TABLE[name].head)], TABLE[name].config())[0])
 
 
 @contextlib.contextmanager
@@ -178,11 +191,6 @@ def train(model: Any, steps: int = 2, eagerly: bool = False, rate: float = 0.01)
     model.compile(keras.optimizers.SGD(rate), losses, run_eagerly=eagerly)
     history = model.fit(inputs_of(model), targets, batch_size=ROWS, epochs=steps, shuffle=False, verbose=0)
     return history.history["loss"]
-
-
-def body_outputs(model: Any) -> Any:
-    """The tensors of a body, for tests that cut it."""
-    return model.output if isinstance(model, Backbone) else model.backbone.output
 
 
 def tensors(model: Any) -> dict[str, Any]:
