@@ -20,13 +20,25 @@ Tensor = Any
 IMPLEMENTATIONS = ("auto", "fused", "explicit")
 
 
+def rows_with_keys(mixed: Tensor, mask: Tensor | None) -> Tensor:
+    """Averaged values (B, Tq, N, D), zero for queries that see no key, where the mask differs from query to query.
+
+    Softmax would give such a row an average of what it must not see. A mask of keys alone hides all of them only for
+    an empty text, and is not looked at.
+    """
+    if mask is None or mask.shape[-2] == 1:
+        return mixed
+    seen = ops.transpose(ops.any(mask, axis=-1, keepdims=True), (0, 2, 1, 3))
+    return ops.where(seen, mixed, ops.cast(0.0, mixed.dtype))
+
+
 @keras.saving.register_keras_serializable("qingformer")
 class MultiHeadAttention(keras.layers.Layer):
     """Multi-head attention: softmax(Q K^T / sqrt(key_size) + bias + mask) V, heads joined and projected.
 
     Input `x` (B, Tq, d) float gives the queries; keys and values come from `context` (B, Tk, d) or, without it, from
-    `x`. `attention_mask` bool, broadcastable to (B, N, Tq, Tk), True = keep; a row without any key gives finite
-    numbers. `bias` float, broadcastable to (B, N, Tq, Tk), is added to the scaled scores; `rotary` is a table of
+    `x`. `attention_mask` bool, broadcastable to (B, N, Tq, Tk), True = keep; a query without any key averages
+    nothing. `bias` float, broadcastable to (B, N, Tq, Tk), is added to the scaled scores; `rotary` is a table of
     `ops.rotary.rotary_table` that turns queries and keys. The normalisation is in float32 whatever the policy.
 
     Options: `key_size` (queries and keys) beside `head_size` (values); `num_key_value_heads` fewer heads of keys and
@@ -138,11 +150,13 @@ class MultiHeadAttention(keras.layers.Layer):
         """Attend from `x` to `context` or to itself; `seed` switches the dropout of the attention weights on."""
         query, key, value = self.project(x, x if context is None else context, rotary)
         if self.takes_fused(seed):
-            return self.output_dense(self.join_heads(self.fused(query, key, value, attention_mask, bias)))
+            mixed = rows_with_keys(self.fused(query, key, value, attention_mask, bias), attention_mask)
+            return self.output_dense(self.join_heads(mixed))
         raw = self.raw_scores(query, key)
         raw = raw if scores is None else raw + scores
         biased = raw if bias is None else raw + ops.cast(bias, raw.dtype)
-        output = self.output_dense(self.join_heads(self.mix(biased, value, attention_mask, seed, site)))
+        mixed = rows_with_keys(self.mix(biased, value, attention_mask, seed, site), attention_mask)
+        output = self.output_dense(self.join_heads(mixed))
         return (output, raw) if self.residual_scores else output
 
     def project(self, x: Tensor, context: Tensor, rotary: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:

@@ -14,9 +14,9 @@ from keras import ops
 from qingformer import layers
 from qingformer.checkpoints.weight_map import Row, WeightMap, dense, norm
 from qingformer.errors import ConfigError
-from qingformer.models.backbone import Backbone, Maker, Tensors, block_group
+from qingformer.models.backbone import Backbone, Maker, Tensors
 from qingformer.models.bert import OLD_NORMS, TRAINING_STATE, block_rows, embedding_rows, next_sentence_rows
-from qingformer.models.config import BackboneConfig
+from qingformer.models.config import BackboneConfig, block_group
 from qingformer.models.family import COMMON_KEYS
 from qingformer.models.registry import register_family
 

@@ -6,7 +6,7 @@ import keras
 
 from qingformer import layers
 from qingformer.errors import ConfigError
-from qingformer.models.config import BackboneConfig
+from qingformer.models.config import BackboneConfig, block_group
 from qingformer.models.family import Family
 from qingformer.models.pretrained import PretrainedModel
 from qingformer.models.registry import family_class
@@ -193,13 +193,6 @@ class Backbone(Family, PretrainedModel):
     def tied_logits(self, x: Any) -> Any:
         """The transposed token table alone: (B, T, E) to (B, T, V) float32."""
         return keras.layers.Identity(name="logits", dtype="float32")(self.token_embedding(x, reverse=True))
-
-
-def block_group(config: BackboneConfig, index: int) -> int:
-    """The number of the block whose weights layer `index` uses."""
-    if not config.share_blocks:
-        return index
-    return index * config.num_hidden_groups // config.num_hidden_layers
 
 
 class Maker:

@@ -266,6 +266,13 @@ def known_keys(family: Any) -> frozenset[str]:
     return WITHOUT_EFFECT | {*fields, *ONLY_VALUES, "is_decoder", *family.ignored_keys}
 
 
+def block_group(config: BackboneConfig, index: int) -> int:
+    """The number of the block whose weights layer `index` uses."""
+    if not config.share_blocks:
+        return index
+    return index * config.num_hidden_groups // config.num_hidden_layers
+
+
 def check_known(values: Mapping[str, Any], source: str, also: frozenset[str] | set[str] = frozenset()) -> None:
     """Raise `ConfigError` that names the unknown keys of `values` and what is near them."""
     import difflib

@@ -14,7 +14,7 @@ from qingformer.checkpoints import locate, open_checkpoint
 from qingformer.checkpoints.weight_map import Loader, LoadingReport, Row, WeightMap
 from qingformer.errors import CheckpointError, ConfigError
 from qingformer.files import read_json
-from qingformer.models.config import BackboneConfig, check_known
+from qingformer.models.config import BackboneConfig, block_group, check_known
 from qingformer.models.registry import check_role, family_class, family_of
 from qingformer.models.surgery import Stretch, VocabularySurgery
 
@@ -121,11 +121,22 @@ def without_absent_pooler(
     return config if any(spelling in names for spelling in spellings) else config.replace(pooler=False)
 
 
-def map_for(config: BackboneConfig, layout: str, paths: list[str]) -> WeightMap:
-    """The weight map of a layout; our own files store every variable under its path."""
-    if layout == "qingformer":
-        return WeightMap(tuple(Row(path, path, path) for path in paths))
-    return family_class(config.family).weight_map(config)
+def map_for(
+    config: BackboneConfig, layout: str, paths: list[str], stored_config: BackboneConfig | None = None
+) -> WeightMap:
+    """The weight map of a layout; our own files store every variable under its path.
+
+    Where the stored blocks share their weights and the wanted ones do not, each reads those of its group.
+    """
+    if layout != "qingformer":
+        return family_class(config.family).weight_map(config)
+    stored = stored_config or config
+    names = {path: path for path in paths}
+    if stored.share_blocks and not config.share_blocks:
+        names = {
+            path: re.sub(r"^block_(\d+)", lambda m: f"block_{block_group(stored, int(m[1]))}", path) for path in paths
+        }
+    return WeightMap(tuple(Row(path, name, name) for path, name in names.items()))
 
 
 def load(model: Any, plan: Plan) -> LoadingReport:
@@ -144,7 +155,7 @@ def load(model: Any, plan: Plan) -> LoadingReport:
 def loader_of(plan: Plan, paths: list[str]) -> Loader:
     """What reads the weights at `paths` of the model."""
     return Loader(
-        weight_map=map_for(plan.config, plan.layout, paths),
+        weight_map=map_for(plan.config, plan.layout, paths, plan.stored_config),
         layout=plan.layout,
         change=plan.request.surgery,
         resize=Stretch(plan.config.activations[0], plan.config.attention_scale) if plan.request.autoresize else None,

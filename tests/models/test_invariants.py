@@ -250,9 +250,12 @@ def test_tta_sees_its_token_in_fine_tuning():
     assert distance(outputs(model, replaced(token_ids, 3))[:, 3], outputs(model, token_ids)[:, 3]) > 1e-3
 
 
-def test_tta_with_a_single_token_is_finite():
-    alone = rows_of(0, 1)
-    assert np.isfinite(outputs(made(MaskedLM, "tta"), tokens(), padding_mask=alone)).all()
+def test_tta_with_a_single_token_sees_nothing_at_all():
+    alone, model, token_ids = rows_of(0, 1), made(MaskedLM, "tta"), tokens()
+    before = outputs(model, token_ids, padding_mask=alone)
+    after = outputs(model, (token_ids + 1) % 20, padding_mask=alone)
+    assert np.isfinite(before).all()
+    np.testing.assert_array_equal(before[:, 0], after[:, 0])
 
 
 # --- norms and gates --------------------------------------------------------------------------------------------------
@@ -392,6 +395,14 @@ def block_part(path: str) -> tuple[str, str]:
     """A variable's block ("block_2", or "" outside of the blocks) and its name within it."""
     block, _, rest = path.partition("/")
     return (block, rest) if block.startswith("block_") else ("", path)
+
+
+def test_our_own_files_unshare_as_the_originals_do(shared_and_unshared, tmp_path):
+    shared, unshared = shared_and_unshared
+    shared.save_pretrained(tmp_path / "ours")
+    again = MaskedLM.from_pretrained(tmp_path / "ours", share_blocks=False).weight_arrays()
+    for path, array in unshared.weight_arrays().items():
+        np.testing.assert_array_equal(again[path], array)
 
 
 def test_unshared_albert_begins_as_albert(shared_and_unshared):
