@@ -558,7 +558,7 @@ def test_heads_of_other_families_say_which_is_right():
         with pytest.raises(ConfigError, match="the family t5 generates behind its encoder; use Seq2SeqLM"):
             kind(config)
     bert = BackboneConfig(**random_models.SIZES)
-    with pytest.raises(ConfigError, match="Seq2SeqLM needs the application 'seq2seq', which the family bert does not have"):
+    with pytest.raises(ConfigError, match="Seq2SeqLM needs the application 'seq2seq', which the family bert does not"):
         Seq2SeqLM(bert)
     with pytest.raises(ConfigError, match="the family bert has no decoder beside an encoder; use CausalLM"):
         Seq2SeqLM(bert.replace(application="lm"))
