@@ -17,6 +17,7 @@ from qingformer.ops.linear_attention import (
     sums_before,
 )
 from qingformer.ops.rotary import rotary_table
+from tests.conftest import slow_on_jax
 from tests.layers.bricks import (
     check,
     check_comes_back,
@@ -238,6 +239,7 @@ def test_layer_runs_in_half_precision(causal):
     check_half_precision(make, random(2, 11, 8), rotary=table_for(11, 4))
 
 
+@slow_on_jax
 @pytest.mark.parametrize("causal", [False, True])
 def test_layer_trains_at_lengths_not_known_in_advance(causal):
     layer = layers.MixedChunkAttention(32, 8, chunk_size=4, causal=causal)

@@ -12,6 +12,7 @@ from qingformer import layers
 from qingformer.errors import ConfigError
 from qingformer.ops.attention import attention_weights
 from qingformer.ops.rotary import rotary_table
+from tests.conftest import slow_on_jax
 from tests.layers.bricks import (
     FIXTURES,
     assign,
@@ -280,6 +281,7 @@ def test_unit_runs_in_half_precision(normalization):
     check_half_precision(make, random(2, 5, 8), rotary=table_for(5, 4))
 
 
+@slow_on_jax
 def test_unit_trains():
     check_trains(layers.GatedAttentionUnit(32, 8, normalization="softmax"))
 

@@ -7,6 +7,7 @@ from keras import ops
 from qingformer import backend, layers
 from qingformer.errors import ConfigError
 from qingformer.ops.rotary import rotary_table
+from tests.conftest import slow_on_jax
 from tests.layers.bricks import (
     check,
     check_comes_back,
@@ -160,6 +161,7 @@ def test_layer_runs_in_half_precision(causal):
     check_half_precision(make, random(2, 11, 8), rotary=table_for(11, 4))
 
 
+@slow_on_jax
 @pytest.mark.parametrize("causal", [False, True])
 def test_layer_trains_at_lengths_not_known_in_advance(causal):
     check_trains(layers.LinearAttention(2, 8, chunk_size=4, causal=causal))

@@ -11,15 +11,24 @@ from keras import ops
 from qingformer import backend
 from qingformer.errors import QingFormerError
 from qingformer.models import FAMILIES, CausalLM
+from tests.conftest import SLOW_ON_JAX
 from tests.models import random_models, zoo
 from tests.models.zoo import LENGTH, PLAIN, TABLE
 
 ENTRIES = pytest.mark.parametrize("name", TABLE)
 FAMILY = pytest.mark.parametrize("name", PLAIN)
 OTHER_HEADS = [(name, head) for name in PLAIN for head in TABLE[name].all_heads if head != TABLE[name].head]
-# Families whose graphs are alike but for sizes and names compile alike; they are left to the second ring.
+# Families whose graphs are alike but for sizes and names compile alike: on JAX the others wait for the second ring.
 OWN_GRAPHS = ("albert", "bert", "gau_alpha", "gpt2_ml", "llama", "t5", "tta")
-COMPILED = [name if name in OWN_GRAPHS else pytest.param(name, marks=pytest.mark.slow) for name in PLAIN]
+FIRST = ("bert", "gau_alpha", "t5")
+
+
+def mostly_second_ring(names, first=FIRST):
+    """The cases of a test, of which JAX leaves most to the second ring."""
+    return [name if name in first else pytest.param(name, marks=SLOW_ON_JAX) for name in names]
+
+
+FEW = pytest.mark.parametrize("name", mostly_second_ring(PLAIN))
 # What a loss on the language model alone cannot move; and the bias of keys, which softmax does not see.
 FIXED = {"roformer.encoder.embed_positions.weight"}  # `transformers` stores this table, which nothing trains
 UNMOVED = ("pooler/kernel", "pooler/bias")
@@ -61,7 +70,7 @@ def check_step(model, **how) -> None:
     assert unmoved(before, model.weight_arrays()) == set()
 
 
-@ENTRIES
+@pytest.mark.parametrize("name", mostly_second_ring(TABLE, OWN_GRAPHS))
 def test_trains_saves_reloads_and_predicts(name, tmp_path):
     model = zoo.make(name)
     losses = zoo.train(model, steps=3, eagerly=True)
@@ -108,7 +117,7 @@ def test_built_from_scratch_every_part_starts_at_random(name):
         assert (array.std() > 0) == drawn, path
 
 
-@pytest.mark.parametrize("name", COMPILED)
+@FEW
 def test_compiled_training_and_prediction_equal_the_eager_ones(name):
     eager, compiled = (zoo.make(name, num_hidden_layers=1) for _ in range(2))
     check_step(compiled)
@@ -119,7 +128,7 @@ def test_compiled_training_and_prediction_equal_the_eager_ones(name):
     zoo.same(zoo.values(compiled.predict(zoo.inputs_of(eager), verbose=0)), zoo.run(compiled), atol=1e-5)
 
 
-@FAMILY
+@FEW
 def test_half_precision_predicts_trains_and_comes_back(name, tmp_path):
     full = made(name)
     full.save_pretrained(tmp_path / "full")
@@ -137,7 +146,7 @@ def test_half_precision_predicts_trains_and_comes_back(name, tmp_path):
         zoo.same(zoo.run(again), there)
 
 
-@FAMILY
+@FEW
 def test_trains_in_mixed_precision_saves_and_reloads(name, tmp_path):
     kind = zoo.class_of(TABLE[name].head)
     model = kind(TABLE[name].config(num_hidden_layers=1), dtype="mixed_bfloat16")
@@ -151,7 +160,7 @@ def test_trains_in_mixed_precision_saves_and_reloads(name, tmp_path):
     zoo.same(zoo.run(again), zoo.run(model))
 
 
-@FAMILY
+@FEW
 def test_gradient_checkpointing_changes_no_gradient(name):
     model = zoo.make(name, "Backbone", num_hidden_layers=1, hidden_dropout_prob=0.2)
     inputs = zoo.tensors(model)
