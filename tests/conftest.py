@@ -7,9 +7,6 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
-if os.environ["KERAS_BACKEND"] == "jax":
-    # The tests compile much and compute little: code that XLA has not optimised is ready in two thirds of the time.
-    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 # For what JAX alone compiles slowly and other cases of the same test cover: there it waits for the second ring.
 SLOW_ON_JAX = [pytest.mark.slow] if os.environ["KERAS_BACKEND"] == "jax" else []
 
