@@ -87,7 +87,7 @@ class _Adversarial(TransformedObjective):
         here = [ops.stop_gradient(value) for value in trainable]
         if self.settings.fresh_dropout:
             (_, aux), gradients = self.objective.value_and_grad(here, state, batch)
-            state = State(aux.state.non_trainable, state.metrics, state.scale)
+            state = state._replace(non_trainable=aux.state.non_trainable)
         else:
             with backend.repeated_randomness():
                 _, gradients = self.objective.value_and_grad(here, state, batch)

@@ -26,6 +26,8 @@ class TrainableModel(keras.Model):
         >>> model.compile("adam", loss, transforms=[FGM(0.5)])
     """
 
+    _transforms: tuple[Transform, ...] = ()
+
     @classmethod
     def from_model(cls, model: keras.Model, inputs: Any = None, name: str | None = None) -> Self:
         """Wrap any model; the layers and weights are shared, not copied.
@@ -54,7 +56,23 @@ class TrainableModel(keras.Model):
         """
         super().compile(*args, **kwargs)
         self._transforms = tuple(transforms)
+        for transform in self._transforms:
+            transform.build(self)
         self.objective()  # a transform that does not fit is reported here, not in the middle of the first step
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """Keras' list, and behind it what the transforms keep: so all of it is in the state that a step carries."""
+        kept = [v for transform in self._transforms for v in transform.variables]
+        return [*super().variables, *kept]
+
+    def fit(
+        self, x: Any = None, y: Any = None, batch_size: int | None = None, *args: Any, **kwargs: Any
+    ) -> keras.callbacks.History:
+        """`keras.Model.fit`, before which the transforms may measure what they need on the same data."""
+        for transform in self._transforms:
+            transform.prepare(self, (x, y, kwargs.get("sample_weight"), batch_size))
+        return super().fit(x, y, batch_size, *args, **kwargs)
 
     def objective(self) -> Objective:
         """What a training step minimises: the compiled losses, transformed."""

@@ -31,11 +31,24 @@ class State(NamedTuple):
     `non_trainable`: values of `model.non_trainable_variables` (dropout seeds, moving statistics).
     `metrics`: values of `model.metrics_variables` (losses of several outputs keep their means there).
     `scale`: float scalar by which the loss is multiplied (loss scaling under float16; otherwise 1).
+    `step`: whole-number scalar, how many steps the optimizer has made. `part`: which part of a divided step this is.
     """
 
     non_trainable: list[Array]
     metrics: list[Array]
     scale: Array
+    step: Array = 0
+    part: Array = 0
+
+    def seed(self, salt: int) -> backend.FixedSeed:
+        """A seed for `keras.random.*` that is a function of `salt` (of the transform), step and part alone.
+
+        So a resumed training draws what it would have drawn, and no state is needed for it. Use it up in one place:
+        it gives the same numbers every time.
+        """
+        dtype = keras.src.backend.random_seed_dtype()
+        first = keras.ops.cast(self.part, dtype) * 7919 + keras.ops.cast(salt % 2**30, dtype)
+        return backend.FixedSeed(keras.ops.stack([first, keras.ops.cast(self.step, dtype)]))
 
 
 class Aux(NamedTuple):
@@ -98,13 +111,31 @@ class ModelObjective(Objective):
             )
         finally:
             model._losses_override = []
-        return loss * keras.ops.cast(state.scale, loss.dtype), Aux(
-            loss, predictions, State(non_trainable, metrics, state.scale)
-        )
+        after = state._replace(non_trainable=non_trainable, metrics=metrics)
+        return loss * keras.ops.cast(state.scale, loss.dtype), Aux(loss, predictions, after)
 
 
 class Transform:
-    """A training trick: called with an objective it returns another; subclasses are registered for serialisation."""
+    """A training trick: called with an objective it returns another; subclasses are registered for serialisation.
+
+    One that keeps arrays (a fixed mask) makes them in `build` as non-trainable `keras.Variable`s and gives them in
+    `variables`: the model carries them in its state, and a resumed training gets them back.
+    """
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """What this transform keeps, after `build`."""
+        return []
+
+    def build(self, model: keras.Model) -> None:
+        """Make the variables for `model`; called by `compile`, before the objective is made."""
+
+    def prepare(self, model: keras.Model, data: tuple[Any, ...]) -> None:
+        """Measure what must be known before the first step; `data` is `fit`'s (x, y, sample_weight, batch_size).
+
+        Called at every `fit`; a transform that has measured already keeps what it has (in its variables, so that a
+        resumed training knows too).
+        """
 
     def __call__(self, objective: Objective) -> Objective:
         """The transformed objective."""
@@ -130,6 +161,10 @@ class TransformedObjective(Objective):
     def __call__(self, trainable: list[Array], state: State, batch: Batch) -> tuple[Array, Aux]:
         """The inner value."""
         return self.objective(trainable, state, batch)
+
+    def value_of(self, variable: keras.Variable, state: State) -> Array:
+        """The value that `state` holds for a variable of the transform."""
+        return state.non_trainable[[id(v) for v in self.model.non_trainable_variables].index(id(variable))]
 
 
 def apply_transforms(objective: Objective, transforms: Iterable[Transform]) -> Objective:

@@ -24,8 +24,8 @@ def _stateless_step(model: keras.Model, objective: Objective, values: tuple[Any,
     trainable, non_trainable, optimizer_variables, metrics = values
     batch = Batch(*keras.utils.unpack_x_y_sample_weight(data))
     with keras.StatelessScope(list(zip(model.optimizer.variables, optimizer_variables))):
-        scale = model.optimizer.scale_loss(ops.ones(()))
-    state = State(non_trainable, metrics, scale)
+        scale, step = model.optimizer.scale_loss(ops.ones(())), _steps_made(model.optimizer)
+    state = State(non_trainable, metrics, scale, step)
     (_, aux), gradients = objective.value_and_grad(trainable, state, batch)
     trainable, optimizer_variables = model.optimizer.stateless_apply(optimizer_variables, gradients, trainable)
     logs, metrics = model._update_metrics_variables(
@@ -41,6 +41,7 @@ def _stateful_step(model: keras.Model, objective: Objective, data: Any) -> Any:
         [v.value for v in model.non_trainable_variables],
         [v.value for v in model.metrics_variables],
         model.optimizer.scale_loss(ops.ones(())),
+        _steps_made(model.optimizer),
     )
     (_, aux), gradients = objective.value_and_grad([v.value for v in variables], state, batch)
     with backend.without_gradients():
@@ -49,6 +50,13 @@ def _stateful_step(model: keras.Model, objective: Objective, data: Any) -> Any:
         size = ops.shape(next(leaf for leaf in keras.tree.flatten(batch.x) if leaf is not None))[0]
         model._loss_tracker.update_state(aux.loss, sample_weight=size)
         return model.compute_metrics(batch.x, batch.y, aux.predictions, sample_weight=batch.sample_weight)
+
+
+def _steps_made(optimizer: keras.optimizers.Optimizer) -> Any:
+    """The count of the innermost optimizer, micro-steps of its gradient accumulation included."""
+    while hasattr(optimizer, "inner_optimizer"):
+        optimizer = optimizer.inner_optimizer
+    return ops.convert_to_tensor(optimizer._iterations)
 
 
 def _assign_state(model: keras.Model, aux: Aux) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from qingformer import backend
 from qingformer.errors import ConfigError
-from qingformer.objectives import FGM, TrainableModel
+from qingformer.objectives import FGM, TrainableModel, Transform, TransformedObjective
 from tests.objectives.conftest import CLASSES, VOCABULARY, build, comparable_optimizer, cross_entropy
 
 
@@ -226,3 +226,60 @@ def test_a_subclassed_model_is_wrapped_when_its_inputs_are_given(rows):
     wrapped = TrainableModel.from_model(model, inputs=keras.Input((5,), dtype="int32"))
     wrapped.compile(optimizer(), cross_entropy(), transforms=[FGM(0.5)])
     assert np.isfinite(wrapped.fit(*rows, verbose=0).history["loss"]).all()
+
+
+class Counted(Transform):
+    """Adds noise to the loss and counts its steps in a variable of its own."""
+
+    def __init__(self):
+        self.count = self.noise = None
+        self.prepared = []
+
+    @property
+    def variables(self):
+        return [self.count, self.noise]
+
+    def build(self, model):
+        self.count = keras.Variable(0, dtype="int32", trainable=False, name="count")
+        self.noise = keras.Variable(keras.ops.zeros(8), trainable=False, name="noise")
+
+    def prepare(self, model, data):
+        self.prepared.append(data)
+
+    def __call__(self, objective):
+        return CountedObjective(objective, self)
+
+
+class CountedObjective(TransformedObjective):
+    def __init__(self, objective, settings):
+        super().__init__(objective)
+        self.settings = settings
+
+    def __call__(self, trainable, state, batch):
+        loss, aux = self.objective(trainable, state, batch)
+        kept = list(aux.state.non_trainable)
+        places = [id(v) for v in self.model.non_trainable_variables]
+        noise = keras.ops.roll(self.value_of(self.settings.noise, state), 1)
+        draw = keras.random.normal((1,), seed=state.seed(7))
+        kept[places.index(id(self.settings.count))] = self.value_of(self.settings.count, state) + 1
+        kept[places.index(id(self.settings.noise))] = keras.ops.concatenate([draw, noise[1:]])
+        return loss, aux._replace(state=aux.state._replace(non_trainable=kept))
+
+
+def test_a_transform_may_keep_variables_and_draw_numbers_that_depend_on_the_step_alone(rows):
+    x, y = rows
+    kept = []
+    for epochs in ([2], [1, 1]):
+        model, transform = build(dropout=0.2), Counted()
+        model.compile(optimizer(), cross_entropy(), transforms=[transform])
+        for count in epochs:
+            model.fit(x, y, 8, epochs=count, shuffle=False, verbose=0)
+        assert len(transform.prepared) == len(epochs)
+        assert transform.prepared[0][0] is x
+        assert transform.prepared[0][3] == 8
+        assert int(transform.count.value) == 6
+        kept.append(keras.ops.convert_to_numpy(transform.noise.value))
+    np.testing.assert_array_equal(*kept)
+    assert len(set(kept[0][:6].tolist())) == 6
+    assert {id(v) for v in transform.variables} <= {id(v) for v in model.non_trainable_variables}
+    assert not {id(v) for v in transform.variables} & {id(v) for v in model.weights}

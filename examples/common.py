@@ -1,0 +1,98 @@
+"""What the examples share: reading their arguments, and a table of several methods over several seeds."""
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+SAMPLE = Path(__file__).resolve().parent.parent / "samples" / "intents"
+
+
+def arguments(description: str, *, epochs: int, train_size: int | None = None) -> argparse.ArgumentParser:
+    """The options every example has; the bundled sample is used where no file is given."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--train", default=str(SAMPLE / "train.jsonl"), help="training data")
+    parser.add_argument("--test", default=str(SAMPLE / "test.jsonl"), help="held-out data")
+    parser.add_argument("--train-size", type=int, default=train_size, help="use only so many training rows")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each method")
+    parser.add_argument("--epochs", type=int, default=epochs, help="passes over the training data")
+    parser.add_argument("--output", help="write the table as JSON here")
+    return parser
+
+
+def read(path: str, size: int | None = None) -> list[dict[str, str]]:
+    """Rows of a JSONL, JSON, CSV or TSV file, at most `size` of them, as `{"text": ..., "label": ...}`."""
+    from qingformer.tasks.examples import read_examples
+
+    examples = read_examples(path)
+    if any(example.labels is None or example.pair is not None for example in examples):
+        raise SystemExit(f"{path}: expected single texts with labels")
+    rows = [{"text": example.text, "label": example.label or ""} for example in examples]
+    return rows if size is None else rows[:size]
+
+
+def compare(
+    title: str,
+    methods: Mapping[str, Callable[[int], float | Mapping[str, float]]],
+    seeds: int,
+    output: str | None = None,
+    measure: str = "accuracy",
+) -> dict[str, dict[str, list[float]]]:
+    """Run every method with the seeds 0, 1, ...; print mean and deviation of each measure, and the difference.
+
+    A method is a function of the seed that gives one number or several by name. The same seed stands for the same
+    start and order of the data in every method, so that differences are paired: the column behind a measure is the
+    mean difference to the first method and its standard error.
+    """
+    found: dict[str, dict[str, list[float]]] = {name: {} for name in methods}
+    seconds = dict.fromkeys(methods, 0.0)
+    console = Console()
+    with Progress(console=console, transient=True) as progress:
+        bar = progress.add_task(title, total=seeds * len(methods))
+        for seed in range(seeds):  # method after method for each seed, so that a slow minute falls on all of them
+            for name, method in methods.items():
+                progress.update(bar, description=f"{name}, seed {seed}")
+                began = time.perf_counter()
+                result = method(seed)
+                seconds[name] += time.perf_counter() - began
+                for key, value in (result if isinstance(result, Mapping) else {measure: result}).items():
+                    found[name].setdefault(key, []).append(float(value))
+                progress.advance(bar)
+    table = Table(title=f"{title} ({seeds} seeds: mean ± deviation; difference ± standard error)")
+    table.add_column("method")
+    measures = list(dict.fromkeys(key for values in found.values() for key in values))
+    for key in measures:
+        table.add_column(key, justify="right")
+        table.add_column("difference", justify="right")
+    table.add_column("s a run", justify="right")
+    first = next(iter(found.values()))
+    for name, values in found.items():
+        cells = [name]
+        for key in measures:
+            cells += [_spread(values.get(key)), "" if values is first else _difference(values.get(key), first.get(key))]
+        table.add_row(*cells, f"{seconds[name] / seeds:.0f}")
+    console.print(table)
+    if output:
+        Path(output).write_text(json.dumps(found, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    return found
+
+
+def _spread(values: list[float] | None) -> str:
+    if not values:
+        return ""
+    deviation = np.std(values, ddof=1) if len(values) > 1 else float("nan")
+    return f"{np.mean(values):.4f} ± {deviation:.4f}"
+
+
+def _difference(values: list[float] | None, first: list[float] | None) -> str:
+    if not values or not first or len(values) != len(first):
+        return ""
+    gaps = np.subtract(values, first)
+    error = np.std(gaps, ddof=1) / np.sqrt(len(gaps)) if len(gaps) > 1 else float("nan")
+    return f"{gaps.mean():+.4f} ± {error:.4f}"
