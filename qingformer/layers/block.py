@@ -161,8 +161,13 @@ class TransformerBlock(keras.layers.Layer):
         x = self.residual(x, attend, self.attention_norm, conditions, seed, site=1)
         if self.cross_attention is not None:
             x = self.residual(x, look, self.cross_attention_norm, conditions, seed, site=3)
+
+        def transform(x: Tensor) -> Tensor:
+            inner = {"seed": seed} if getattr(self.feed_forward, "dropout", 0.0) else {}
+            return self.feed_forward(x, **inner)  # type: ignore[misc]  # called where there is one
+
         if self.feed_forward is not None:
-            x = self.residual(x, self.feed_forward, self.feed_forward_norm, conditions, seed, site=2)
+            x = self.residual(x, transform, self.feed_forward_norm, conditions, seed, site=2)
         return (x, scores) if self.residual_scores else x
 
     def residual(
@@ -189,7 +194,8 @@ class TransformerBlock(keras.layers.Layer):
     @property
     def has_dropout(self) -> bool:
         """Whether any part of the block drops out units."""
-        rates = [getattr(part, "dropout", 0.0) for part in (self.attention, self.cross_attention) if part is not None]
+        parts = (self.attention, self.cross_attention, self.feed_forward)
+        rates = [getattr(part, "dropout", 0.0) for part in parts if part is not None]
         return max(self.dropout, *rates) > 0
 
     def compute_output_spec(self, x: Any, context: Any = None, **others: Any) -> Any:

@@ -9,6 +9,7 @@ import keras
 
 from qingformer.layers.dense import Dense
 from qingformer.ops.activations import get_activation
+from qingformer.ops.dropout import dropout
 
 Tensor = Any
 
@@ -18,7 +19,8 @@ class FeedForward(keras.layers.Layer):
     """Two dense layers with an activation between: act(x W_1 + b_1) W_2 + b_2, or gated.
 
     With several activations the inner vectors are multiplied: (act_1(x W_11 + b_11) * act_2(x W_12 + b_12)) W_2 + b_2.
-    Input and output (B, T, d) float; the inner width is `intermediate_size`.
+    Input and output (B, T, d) float; the inner width is `intermediate_size`. `dropout` is the rate for the inner
+    vectors (T5 has it), drawn from the `seed` (2,) of a call and its `site`; without a seed nothing is dropped.
     Sources: Vaswani et al. 2017, arXiv 1706.03762, section 3.3; Shazeer 2020 (gated), arXiv 2002.05202.
 
     Example: `FeedForward(32, ["silu", "linear"])(ops.ones((2, 5, 8)))`
@@ -30,6 +32,7 @@ class FeedForward(keras.layers.Layer):
         activation: str | Sequence[str] = "gelu",
         use_bias: bool = True,
         kernel_initializer: Any = "glorot_uniform",
+        dropout: float = 0.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -38,6 +41,7 @@ class FeedForward(keras.layers.Layer):
         names = [activation] if isinstance(activation, str) else list(activation)
         self.activation_functions = [get_activation(name) for name in names]
         self.use_bias = use_bias
+        self.dropout = dropout
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
@@ -58,10 +62,10 @@ class FeedForward(keras.layers.Layer):
             layer.build(input_shape)
         self.output_dense.build((*input_shape[:-1], self.intermediate_size))
 
-    def call(self, x: Tensor) -> Tensor:
+    def call(self, x: Tensor, seed: Tensor | None = None, site: int = 5) -> Tensor:
         """Apply the dense layers to `x` (B, T, d)."""
         inner = [function(layer(x)) for function, layer in zip(self.activation_functions, self.intermediate)]
-        return self.output_dense(functools.reduce(operator.mul, inner))
+        return self.output_dense(dropout(functools.reduce(operator.mul, inner), self.dropout, seed, site))
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return input_shape
@@ -72,5 +76,6 @@ class FeedForward(keras.layers.Layer):
             "intermediate_size": self.intermediate_size,
             "activation": self.activation,
             "use_bias": self.use_bias,
+            "dropout": self.dropout,
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }

@@ -264,7 +264,7 @@ class Maker:
             dtype=self.dtype,
         )
 
-    def feed_forward(self, name: str) -> keras.layers.Layer:
+    def feed_forward(self, name: str, dropout: float = 0.0) -> keras.layers.Layer:
         """The feed-forward part, gated if the configuration has several activations."""
         config = self.config
         return layers.FeedForward(
@@ -272,6 +272,7 @@ class Maker:
             config.hidden_act,
             use_bias=config.use_bias,
             kernel_initializer=self.initializer(),
+            dropout=dropout,
             name=name,
             dtype=self.dtype,
         )

@@ -187,7 +187,7 @@ class T5(Backbone):
             cross["cross_attention_norm"] = make.norm("cross_attention_norm")
         return layers.TransformerBlock(
             attention=make.attention("attention"),
-            feed_forward=make.feed_forward("feed_forward"),
+            feed_forward=make.feed_forward("feed_forward", dropout=make.config.hidden_dropout_prob),
             attention_norm=make.norm("attention_norm"),
             feed_forward_norm=make.norm("feed_forward_norm"),
             dropout=make.config.hidden_dropout_prob,

@@ -101,6 +101,22 @@ def test_feed_forward_equals_the_original():
     np.testing.assert_allclose(numpy(layer(arrays["x"])), arrays["output"], atol=2e-5)
 
 
+def test_the_inner_vectors_of_a_feed_forward_part_are_dropped_between_the_dense_layers():
+    layer = layers.FeedForward(6, ["relu", "linear"], dropout=0.4, use_bias=False)
+    x = np.random.default_rng(0).normal(size=(2, 50, 3)).astype("float32")
+    layer.build(x.shape)
+    first, gate, output = layer.get_weights()
+    inner = np.maximum(x @ first, 0) * (x @ gate)
+    np.testing.assert_allclose(numpy(layer(x)), inner @ output, atol=1e-6)
+    seed = keras.random.SeedGenerator(3).next()
+    keep = numpy(backend.keep_mask(seed, inner.shape, 0.4, 5))
+    np.testing.assert_allclose(numpy(layer(x, seed=seed)), (inner * keep / 0.6) @ output, atol=1e-5)
+    norms = [keras.layers.LayerNormalization() for _ in range(2)]
+    block = layers.TransformerBlock(layers.MultiHeadAttention(1, 3), layer, *norms)
+    assert block.has_dropout  # no other part of it has any
+    assert not np.allclose(numpy(block(x, training=True)), numpy(block(x)))
+
+
 @pytest.mark.parametrize("name", ["layer_norm_conditional", "layer_norm_conditional_hidden"])
 def test_conditional_norm_equals_the_original(name):
     arrays = fixture(name)
