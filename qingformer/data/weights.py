@@ -6,7 +6,6 @@ import numpy as np
 
 from qingformer.errors import DataError
 
-
 SCHEMES = ("balanced", "sqrt", "effective")
 
 

@@ -27,7 +27,7 @@ class SequenceCrossentropy(Loss):
 
     - language model: `fit(inputs, token_ids, sample_weight=padding_mask)`;
     - UniLM, prefix and seq2seq in one row: `fit(inputs, token_ids, sample_weight=segment_ids)`;
-    - weights for rows besides: `fit(inputs, sequence_targets(token_ids, segment_ids, padding_mask), sample_weight=rows)`;
+    - weights for rows besides: `fit(inputs, sequence_targets(token_ids, segment_ids), sample_weight=weights_of_rows)`;
     - masked language model, tagging, a decoder that was given shifted inputs: `shift=0`.
 
     Args:
