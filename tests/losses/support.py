@@ -15,6 +15,11 @@ def recorded(name):
     return np.load(RECORDED / f"{name}.npz")
 
 
+def padded(array, rows, fill=0):
+    """`array` with rows of `fill` behind it: operations of one shape are compiled once."""
+    return np.concatenate([array, np.full((rows - len(array), *array.shape[1:]), fill, array.dtype)])
+
+
 def numpy(x):
     return np.asarray(keras.ops.convert_to_numpy(x), "float64")
 
@@ -28,6 +33,7 @@ def arrays(nest):
 
 def values(loss, y, x, weights=None):
     """The reduced loss of arrays. Not compiled: operations of one shape are compiled once for all tests."""
+    y, x = np.asarray(y), np.asarray(x)
     return numpy(loss(*arrays((y, x) if weights is None else (y, x, weights))))
 
 
@@ -37,8 +43,9 @@ def value_and_gradient(loss, y, x, weights=None, dtype="float32"):
     def function(predictions, labels, *rest):
         return keras.ops.sum(loss(labels, predictions, *rest))
 
+    y, x = np.asarray(y), np.asarray(x)
     labels, predictions, *rest = arrays((y, x) if weights is None else (y, x, weights))
-    predictions = keras.tree.map_structure(lambda p: keras.ops.cast(p, dtype), predictions)
+    predictions = keras.ops.cast(predictions, dtype)
     value, gradient = backend.value_and_grad(function)(predictions, labels, *rest)
     assert keras.backend.standardize_dtype(gradient.dtype) == dtype
     return float(value), numpy(keras.ops.cast(gradient, "float32"))
