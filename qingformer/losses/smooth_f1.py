@@ -19,9 +19,9 @@ class SmoothF1Crossentropy(BatchLoss):
 
         L = -mean[(1 - F/2) y log p + (F/2) (1 - y) log(1 - p)],   F = 2 sum(y p) / sum(y + p) held constant
 
-    with p = sigmoid(logit). The gradient of F is 2 sum[(y - F/2) dp] / sum(y + p); replacing dp by d log p for positives
-    and by -d log(1 - p) for negatives, as takes accuracy to cross-entropy, gives L. While F is small it looks at the
-    positives only; a batch without any positive has loss 0.
+    with p = sigmoid(logit). The gradient of F is 2 sum[(y - F/2) dp] / sum(y + p); replacing dp by d log p for
+    positives and by -d log(1 - p) for negatives, as takes accuracy to cross-entropy, gives L. While F is small it looks
+    at the positives only; a batch without any positive has loss 0.
 
     Args:
         average: "micro" estimates one F over all entries of the batch, "macro" one for each label.

@@ -28,7 +28,7 @@ def test_gradient_of_smooth_f1_is_the_formula():
 
 
 def test_smooth_accuracy_becomes_cross_entropy():
-    """Replace dp by d log p, and -dp by d log(1 - p): divide each example's gradient by the probability of the truth."""
+    """Replace dp by d log p, -dp by d log(1 - p): divide each example's gradient by its true probability."""
     bits = arrays(BITS)
     accuracy = slope_in_logits(lambda p: ops.mean(bits * p + (1.0 - bits) * (1.0 - p)))
     np.testing.assert_allclose(-accuracy / TRUE, (P - BITS) / 6, atol=1e-6)
@@ -43,7 +43,7 @@ def test_smooth_f1_becomes_weighted_cross_entropy():
 
 
 def test_at_the_optimum_adjusted_logits_are_the_mutual_information():
-    """Texts of two kinds with known p(y | x): the gradient vanishes at s = log p(x | y), and only there up to a shift."""
+    """Texts of two kinds with known p(y | x): the gradient vanishes at s = log p(x | y)."""
     joint = np.array([[0.5, 0.1], [0.1, 0.3]])  # p(x, y), x in rows
     prior = joint.sum(0)
     rows, labels = np.repeat(np.arange(2), 2), np.tile(np.arange(2), 2)

@@ -8,7 +8,8 @@ from qingformer import losses
 from qingformer.errors import ConfigError
 from qingformer.models import BackboneConfig, CausalLM
 from qingformer.objectives import FGM, TrainableModel
-from tests.conftest import SLOW_ON_JAX
+from qingformer.tasks.fitting import choose_loss
+from tests.conftest import SLOW_ON_JAX, slow_on_jax
 from tests.losses.support import numpy
 from tests.tasks.helpers import FIT, classifier, rows
 
@@ -37,11 +38,14 @@ CASES = {
     "info_nce": (losses.InfoNCE(), np.zeros(8, "float32")),
     "triplet": (losses.TripletLoss(), LABELS),
 }
-QUICK = {"focal", "sparse_multilabel", "cosent"}  # the others wait for the second ring on JAX, which compiles slowly
+PLAIN, TRICK = keras.Model, TrainableModel
+QUICK = [("cosent", TRICK)]  # the others wait for the second ring on JAX, which compiles slowly
+PAIRS = [(name, kind) for name in CASES for kind in (PLAIN, TRICK)]
 
 
-@pytest.mark.parametrize("kind", [keras.Model, TrainableModel])
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in QUICK else SLOW_ON_JAX) for n in CASES])
+@pytest.mark.parametrize(
+    ("name", "kind"), [pytest.param(*pair, marks=[] if pair in QUICK else SLOW_ON_JAX) for pair in PAIRS]
+)
 def test_training_goes_down_and_a_file_keeps_the_loss(name, kind, tmp_path):
     loss, labels = CASES[name]
     made = model(kind=kind)
@@ -55,11 +59,9 @@ def test_training_goes_down_and_a_file_keeps_the_loss(name, kind, tmp_path):
     again = keras.models.load_model(tmp_path / "model.keras")
     assert type(again.loss) is type(loss)
     assert again.loss.get_config() == loss.get_config()
-    if name in QUICK:
-        wanted = numpy(loss(labels, made(IDS), weights))
-        assert numpy(again.loss(labels, again(IDS), weights)) == pytest.approx(wanted, rel=1e-5)
 
 
+@slow_on_jax
 def test_a_language_model_trains_on_its_own_tokens():
     config = BackboneConfig(
         vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8,
@@ -79,31 +81,44 @@ def test_a_language_model_trains_on_its_own_tokens():
     assert curve[-1] < 0.7 * curve[0]
 
 
-@pytest.mark.parametrize("loss", ["focal", losses.LabelSmoothedCrossentropy(0.3)])
-def test_the_classifier_takes_a_loss(loss):
+def test_the_classifier_takes_a_loss():
     made = classifier()
-    curve = made.fit(rows(), loss=loss, **FIT)
-    wanted = loss if loss != "focal" else losses.FocalLoss()
-    assert made.model.loss.get_config() == wanted.get_config()
-    assert curve["loss"][-1] < curve["loss"][0]
+    curve = made.fit(rows(), loss="focal", **FIT)
+    assert made.model.loss.get_config() == losses.FocalLoss().get_config()
+    assert curve["loss"][-1] < curve["loss"][0] < np.log(3) * 0.9  # cross-entropy begins at log 3 or above
     assert curve["accuracy"][-1] > 0.9
 
 
+def test_the_loss_of_a_plan():
+    targets = np.array([0, 0, 0, 1])
+    counted = choose_loss("logit_adjustment", targets, 2, multi_label=False)
+    assert counted.prior == [0.75, 0.25]
+    given = losses.LogitAdjustedCrossentropy([1.0, 1.0])
+    assert choose_loss(given, targets, 2, multi_label=False) is given
+    own = keras.losses.CategoricalHinge()
+    assert choose_loss(own, targets, 2, multi_label=False) is own
+    assert isinstance(choose_loss(None, targets, 2, multi_label=False), keras.losses.SparseCategoricalCrossentropy)
+    assert isinstance(choose_loss(None, targets, 2, multi_label=True), keras.losses.BinaryCrossentropy)
+    with pytest.raises(ConfigError, match="for several labels a text give"):
+        choose_loss("label_smoothing", targets, 2, multi_label=True)
+    with pytest.raises(ConfigError, match="for one label a text give"):
+        choose_loss("hinge", targets, 2, multi_label=False)
+
+
+@slow_on_jax
 def test_the_classifier_counts_the_labels_for_logit_adjustment():
     data = rows(60) + [row for row in rows(90) if row[1] == "music"]
     made = classifier()
-    made.fit(data, loss="logit_adjustment", **FIT | {"epochs": 1})
+    made.fit(data, loss=losses.LogitAdjustedCrossentropy(tau=0.5), **FIT | {"epochs": 1})
     counts = [sum(label == name for _, label in data) for name in made.labels]
     np.testing.assert_allclose(made.model.loss.prior, np.array(counts) / len(data), rtol=1e-12)
+    assert made.model.loss.tau == 0.5
 
 
+@slow_on_jax
 def test_several_labels_take_their_own_losses():
     data = [(text, [label]) for text, label in rows(30)]
     made = classifier(multi_label=True)
     curve = made.fit(data, loss="multilabel_crossentropy", **FIT)
     assert curve["loss"][-1] < curve["loss"][0]
     assert made.evaluate(data).subset_accuracy > 0.8
-    with pytest.raises(ConfigError, match="several labels a text give a keras.losses.Loss or one of crossentropy"):
-        classifier(multi_label=True).fit(data, loss="label_smoothing", **FIT)
-    with pytest.raises(ConfigError, match="one label a text give"):
-        classifier().fit(rows(), loss="hinge", **FIT)
