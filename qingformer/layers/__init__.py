@@ -3,6 +3,7 @@
 from qingformer.layers.attention import MultiHeadAttention
 from qingformer.layers.block import TransformerBlock
 from qingformer.layers.chunk_attention import MixedChunkAttention
+from qingformer.layers.cosine import CosineClassifier
 from qingformer.layers.dense import Dense
 from qingformer.layers.dropout import Dropout
 from qingformer.layers.feed_forward import FeedForward
@@ -19,6 +20,7 @@ from qingformer.layers.scale_offset import ScaleOffset
 __all__ = [
     "AttentionMask",
     "ConditionalLayerNormalization",
+    "CosineClassifier",
     "Dense",
     "Dropout",
     "FeedForward",

@@ -151,6 +151,7 @@ class TextClassifier:
         optimizer: keras.optimizers.Optimizer | None = None,
         learning_rate: float | None = None,
         transforms: Sequence[Any] = (),
+        loss: keras.losses.Loss | str | None = None,
         class_weights: Mapping[str, float] | str | None = None,
         seed: int = 0,
         directory: str | os.PathLike[str] | None = None,
@@ -173,7 +174,11 @@ class TextClassifier:
             optimizer: AdamW with linear warm-up (`qf.optimizers.adamw`) if None; then `learning_rate` is its peak, by
                 default 5e-5 for pretrained weights and that of the size for new ones.
             transforms: of the objective, such as `[FGM(0.5)]`.
-            class_weights: "balanced", "sqrt", or weights by label.
+            loss: on the logits: any `keras.losses.Loss`, or a name that `qingformer.losses.named_loss` knows ("focal",
+                "dice", "label_smoothing", "logit_adjustment"; "multilabel_crossentropy" and others with `multi_label`);
+                cross-entropy if None. "logit_adjustment" counts the frequencies of the labels in `train`; predictions
+                are then those for balanced accuracy.
+            class_weights: "balanced", "sqrt", "effective", or weights by label.
             seed: order of the data, dropout.
             directory: for the learning curve (`curve.jsonl`), the model of the best epoch, or of the last one without
                 validation data (`best/`), and resume points (`state/`).
@@ -195,7 +200,9 @@ class TextClassifier:
         weights = row_weights(targets, self.labels, class_weights)
         batches = self._batches(encoded, targets, weights, batch_size=batch_size, shuffle=True, seed=seed)
         held_out_batches = None if held_out is None else self._labelled_batches(held_out, batch_size)
-        plan = fitting.Plan(epochs, seed, learning_rate or self._learning_rate(), tuple(transforms), self.multi_label)
+        chosen = fitting.choose_loss(loss, targets, len(self.labels), multi_label=self.multi_label)
+        rate = learning_rate or self._learning_rate()
+        plan = fitting.Plan(epochs, seed, rate, tuple(transforms), self.multi_label, chosen)
         run = fitting.Run(None if directory is None else Path(directory), save_every, resume)
         return fitting.fit(
             self, batches, held_out_batches, plan, run, optimizer=optimizer, callbacks=callbacks, progress=progress,

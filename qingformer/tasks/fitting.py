@@ -10,6 +10,7 @@ import keras
 from qingformer import training
 from qingformer.data import PaddedBatches
 from qingformer.errors import ConfigError
+from qingformer.losses import named_loss
 from qingformer.optimizers import adamw, warmup_linear
 from qingformer.tasks import storage
 from qingformer.tasks.best import BestInMemory
@@ -29,6 +30,7 @@ class Plan:
     learning_rate: float
     transforms: tuple[Any, ...]
     multi_label: bool
+    loss: keras.losses.Loss
 
 
 @dataclass(frozen=True)
@@ -120,11 +122,17 @@ def _fit_on_disk(
 
 
 def compile_model(model: Any, optimizer: keras.optimizers.Optimizer, plan: Plan) -> None:
-    """Cross-entropy of logits, and accuracy, both weighted so that rows of padding do not count."""
+    """The loss on logits, and accuracy, both weighted so that rows of padding do not count."""
     if plan.multi_label:
-        loss: keras.losses.Loss = keras.losses.BinaryCrossentropy(from_logits=True)
         metric: keras.metrics.Metric = keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0)
     else:
-        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         metric = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
-    model.compile(optimizer, loss, weighted_metrics=[metric], transforms=plan.transforms)
+    model.compile(optimizer, plan.loss, weighted_metrics=[metric], transforms=plan.transforms)
+
+
+def choose_loss(
+    loss: keras.losses.Loss | str | None, targets: Any, num_classes: int, *, multi_label: bool
+) -> keras.losses.Loss:
+    """The loss that was asked for, cross-entropy if none; one that needs the frequencies of the labels gets them."""
+    chosen = named_loss(loss, multi_label=multi_label)
+    return chosen.for_labels(targets, num_classes) if hasattr(chosen, "for_labels") and not multi_label else chosen

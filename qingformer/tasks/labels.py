@@ -62,8 +62,8 @@ def row_weights(
 ) -> np.ndarray | None:
     """Weight of each row's loss, `(n,)` float32: that of its class, or None when all are one.
 
-    A word is a scheme of `qingformer.data.class_weights` ("balanced" or "sqrt"); a mapping names some labels and the
-    others weigh 1.
+    A word is a scheme of `qingformer.data.class_weights` ("balanced", "sqrt", "effective"); a mapping names some labels
+    and the others weigh 1.
 
     Raises:
         ConfigError: an unknown label, a weight that is not positive, or a model of several labels a text.

@@ -1,0 +1,34 @@
+"""Losses, one a file: each a `keras.losses.Loss` on logits, computed in float32, safe at extreme and masked scores."""
+
+from qingformer.losses.cosent import CoSENT
+from qingformer.losses.dice import DiceLoss
+from qingformer.losses.focal import FocalLoss
+from qingformer.losses.info_nce import InfoNCE
+from qingformer.losses.label_smoothing import LabelSmoothedCrossentropy
+from qingformer.losses.logit_adjustment import LogitAdjustedCrossentropy
+from qingformer.losses.margin_softmax import AMSoftmax, ArcFace, ASoftmax, MarginSoftmax
+from qingformer.losses.multilabel import MultilabelCategoricalCrossentropy, SparseMultilabelCategoricalCrossentropy
+from qingformer.losses.named import named_loss
+from qingformer.losses.sequence import SequenceCrossentropy, sequence_targets
+from qingformer.losses.smooth_f1 import SmoothF1Crossentropy
+from qingformer.losses.triplet import TripletLoss
+
+__all__ = [
+    "AMSoftmax",
+    "ASoftmax",
+    "ArcFace",
+    "CoSENT",
+    "DiceLoss",
+    "FocalLoss",
+    "InfoNCE",
+    "LabelSmoothedCrossentropy",
+    "LogitAdjustedCrossentropy",
+    "MarginSoftmax",
+    "MultilabelCategoricalCrossentropy",
+    "SequenceCrossentropy",
+    "SmoothF1Crossentropy",
+    "SparseMultilabelCategoricalCrossentropy",
+    "TripletLoss",
+    "named_loss",
+    "sequence_targets",
+]

@@ -1,0 +1,127 @@
+"""Any number of labels among many: the multi-label generalisation of softmax cross-entropy."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from qingformer.errors import ConfigError
+from qingformer.losses.base import MEAN, Loss
+from qingformer.ops.classes import class_ids, finite, log_sum_exp, visible
+
+Tensor = Any
+
+
+@keras.saving.register_keras_serializable("qingformer")
+class MultilabelCategoricalCrossentropy(Loss):
+    """Push the scores of all positive classes above 0 and of all negative ones below ("zlpr").
+
+        L = log(1 + sum_pos e^(-s)) + log(1 + sum_neg e^s);   soft labels y in [0, 1]:
+        L = log(1 + sum y e^(-s)) + log(1 + sum (1 - y) e^s)
+
+    No sigmoid or softmax before it; a class is predicted where s > 0. Positives and negatives need no balance: each sum
+    weighs its worst entries. A score that a mask hid (-inf, or below -1e11) is in neither sum.
+
+    Args:
+        class_axes: how many last axes hold the classes; 2 for span scores (B, heads, T, T), which gives (B, heads).
+        reduction, name: as in Keras.
+
+    Labels and scores (..., C) float; values (...) float32. Raises `ConfigError` for `class_axes` below 1.
+
+    Source: Su, Zhu, Murtadha, Pan, Wen, Liu 2022, arXiv 2208.02955; its use for spans: 科学空间 archives/8373.
+
+    Example:
+        >>> loss = MultilabelCategoricalCrossentropy()
+        >>> value = loss([[1.0, 0.0, 1.0]], [[4.0, -3.0, 2.0]])
+    """
+
+    def __init__(
+        self, class_axes: int = 1, reduction: str | None = MEAN, name: str | None = "multilabel_crossentropy"
+    ) -> None:
+        if class_axes < 1:
+            raise ConfigError(f"{type(self).__name__}: class_axes is {class_axes}; at least one axis holds the classes")
+        super().__init__(reduction, name)
+        self.class_axes = int(class_axes)
+
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        """Labels and scores (..., C) to values (...)."""
+        scores = _join(finite(y_pred), self.class_axes)
+        return zlpr(_join(y_true, self.class_axes), scores, visible(scores))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "class_axes": self.class_axes}
+
+
+@keras.saving.register_keras_serializable("qingformer")
+class SparseMultilabelCategoricalCrossentropy(MultilabelCategoricalCrossentropy):
+    """`MultilabelCategoricalCrossentropy` that is given the positive classes by number, in any order.
+
+    The numbers are marked in an array on the device, so the sum over the negatives is exact at any scores (the usual
+    form, log(e^a - e^b), cancels there); a class named twice counts once.
+
+    Args:
+        mask_zero: 0 fills up the list of positives, and class 0 is in neither sum. Negative numbers fill up always.
+        class_axes: with 2, labels are pairs (..., P, 2) of row and column in scores (..., T, T), and so on.
+        reduction, name: as in Keras.
+
+    Labels (..., P) whole numbers, scores (..., C) float; values (...) float32.
+
+    Source: 科学空间 archives/8888 (its loss for few positives among many); Su et al. 2022, arXiv 2208.02955.
+
+    Example:
+        >>> loss = SparseMultilabelCategoricalCrossentropy(mask_zero=True)
+        >>> value = loss([[3, 1, 0]], [[0.0, 4.0, -3.0, 2.0]])
+    """
+
+    def __init__(
+        self,
+        mask_zero: bool = False,
+        class_axes: int = 1,
+        reduction: str | None = MEAN,
+        name: str | None = "sparse_multilabel_crossentropy",
+    ) -> None:
+        super().__init__(class_axes, reduction, name)
+        self.mask_zero = bool(mask_zero)
+
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        """Positive classes (..., P) and scores (..., C) to values (...)."""
+        ids = class_ids(y_true)
+        if self.class_axes > 1:
+            flat = ids[..., 0]
+            for axis in range(1, self.class_axes):
+                flat = flat * ops.shape(y_pred)[axis - self.class_axes] + ids[..., axis]
+            ids = ops.where(ops.any(ids < 0, -1), -1, flat)
+        scores = _join(finite(y_pred), self.class_axes)
+        keep = visible(scores)
+        if self.mask_zero:
+            keep = ops.logical_and(keep, ops.arange(ops.shape(scores)[-1], dtype="int32") > 0)
+        return zlpr(_mark(ids, scores), scores, keep)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "mask_zero": self.mask_zero}
+
+
+def zlpr(labels: Tensor, scores: Tensor, keep: Tensor) -> Tensor:
+    """The formula, for soft or hard labels (..., C), finite scores and a mask of what takes part, to (...)."""
+    # log 0 of a hard label would be a NaN in the gradient: such an entry is left out instead.
+    positive, negative = ops.logical_and(keep, labels > 0), ops.logical_and(keep, labels < 1)
+    up = ops.log(ops.where(positive, labels, 1.0)) - scores
+    down = ops.log(ops.where(negative, 1.0 - labels, 1.0)) + scores
+    return log_sum_exp(up, positive, with_zero=True) + log_sum_exp(down, negative, with_zero=True)
+
+
+def _join(x: Tensor, axes: int) -> Tensor:
+    return x if axes == 1 else ops.reshape(x, (*ops.shape(x)[:-axes], -1))
+
+
+def _mark(ids: Tensor, scores: Tensor) -> Tensor:
+    """Ones at the positive classes, (..., C) float32; what is no class falls into a column that is cut off."""
+    classes = ops.shape(scores)[-1]
+    rows = ops.reshape(ids, (-1, ops.shape(ids)[-1]))
+    count, places = ops.shape(rows)[0], ops.shape(rows)[1]
+    columns = ops.reshape(ops.where(rows < 0, classes, rows), (-1, 1))
+    lines = ops.reshape(ops.repeat(ops.arange(count, dtype="int32"), places), (-1, 1))
+    marked = ops.scatter_update(
+        ops.zeros((count, classes + 1)), ops.concatenate([lines, columns], -1), ops.ones((count * places,))
+    )
+    return ops.reshape(marked[:, :-1], ops.shape(scores))
