@@ -120,7 +120,7 @@ class _Normalized(TransformedObjective):
         tasks = []
         for ((loss, aux), gradients), compiled in zip(alone, self.model._compile_loss._flat_losses):
             own = [g - a for g, a in zip(gradients, added_gradients)]
-            weight = 1.0 if compiled.loss_weight is None else abs(compiled.loss_weight)
+            weight = 1.0 if compiled.loss_weights is None else abs(compiled.loss_weights)
             factor = self._factor(own, weight, state)
             tasks.append(_Task(loss - added, aux.loss - added_aux.loss, own, factor))
         return tasks, rest

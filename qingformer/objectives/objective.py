@@ -129,7 +129,7 @@ def _weighed_tasks(model: keras.Model, factors: tuple[Any, ...] | None) -> Itera
     compiled = model._compile_loss
     before = compiled._flat_losses
     compiled._flat_losses = [
-        loss._replace(loss_weight=factor if loss.loss_weight is None else loss.loss_weight * factor)
+        loss._replace(loss_weights=factor if loss.loss_weights is None else loss.loss_weights * factor)
         for loss, factor in zip(before, factors)
     ]
     try:

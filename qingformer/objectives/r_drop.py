@@ -144,18 +144,18 @@ class _TwoPasses(TransformedObjective):
 
 def _seed_places(model: keras.Model) -> set[int]:
     """Places of dropout seeds in `model.non_trainable_variables`; an error if nothing is random in training."""
-    layers = list(model._flatten_layers())
-    rates = {layer.path: [r for r in map(lambda a: getattr(layer, a, None), _RATES) if _is_rate(r)] for layer in layers}
-    drawing = [layer for layer in layers if layer._seed_generators]
-    if not any(r > 0 for found in rates.values() for r in found) and all(rates[layer.path] for layer in drawing):
-        idle = ", ".join(layer.path for layer in drawing) or "none"
+    layers = [(layer, _rates(layer)) for layer in model._flatten_layers()]
+    drawing = [(layer, rates) for layer, rates in layers if layer._seed_generators]
+    if not any(rate > 0 for _, rates in layers for rate in rates) and all(rates for _, rates in drawing):
+        idle = ", ".join(layer.name for layer, _ in drawing) or "none"
         raise ConfigError(
             "RDrop: nothing in the model is random in training, so both passes would be the same; give it dropout "
             f"(layers that could draw, all at rate 0: {idle})"
         )
-    seeds = {id(generator.state) for layer in drawing for generator in layer._seed_generators}
+    seeds = {id(generator.state) for layer, _ in drawing for generator in layer._seed_generators}
     return {place for place, variable in enumerate(model.non_trainable_variables) if id(variable) in seeds}
 
 
-def _is_rate(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _rates(layer: keras.layers.Layer) -> list[float]:
+    found = [getattr(layer, attribute, None) for attribute in _RATES]
+    return [rate for rate in found if isinstance(rate, (int, float)) and not isinstance(rate, bool)]

@@ -46,9 +46,9 @@ class ScaleShiftInvariance(WeightPenalty):
         """norm_strength * log ||W||_F + shape_strength * ||W||_1 / ||W||_F."""
         squares = ops.sum(weight**2)
         squares = ops.where(squares > _NOTHING, squares, 1.0)
-        return self.norm_strength * ops.log(squares) / 2 + self.shape_strength * ops.sum(ops.abs(weight)) / ops.sqrt(
-            squares
-        )
+        # The sign as a constant, because the slope of `abs` at 0 is 1 on JAX: zeros would be pushed below zero.
+        absolute = ops.sum(weight * ops.stop_gradient(ops.sign(weight)))
+        return self.norm_strength * ops.log(squares) / 2 + self.shape_strength * absolute / ops.sqrt(squares)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
