@@ -26,8 +26,8 @@ PAD, UNKNOWN, START, END = range(4)
 def options():
     """The command line."""
     parser = arguments(__doc__.splitlines()[0], epochs=12, train_size=3000)
-    parser.add_argument("--test-size", type=int, default=500)
-    parser.add_argument("--source-length", type=int, default=8, help="longest source, in characters; others are left out")
+    parser.add_argument("--test-size", type=int, default=300)
+    parser.add_argument("--source-length", type=int, default=8, help="longest source in characters, of those used")
     parser.add_argument("--target-length", type=int, default=12, help="longest target")
     parser.add_argument("--noise", type=float, default=0.3, help="of the embeddings, relative to their size")
     return parser.parse_args()
@@ -102,9 +102,9 @@ def main():
     given = options()
     train, test = (pairs(p, given, n) for p, n in ((given.train, given.train_size), (given.test, given.test_size)))
     counts = Counter(character for pair in train for text in pair for character in text)
-    ids = {character: number for number, (character, _) in enumerate(counts.most_common(1500), start=END + 1)}
+    ids = {character: number for number, (character, _) in enumerate(counts.most_common(1000), start=END + 1)}
     x, held_out = encode(train, ids, given), encode(test, ids, given)
-    sizes = {"hidden_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 384}
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 256}
     sizes |= {"vocab_size": len(ids) + END + 1, "max_position_embeddings": x["token_ids"].shape[1], "pooler": False}
 
     def run(seed, transforms):

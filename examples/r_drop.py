@@ -14,7 +14,7 @@ from qingformer.objectives import RDrop
 
 def options():
     """The command line."""
-    parser = arguments(__doc__.splitlines()[0], epochs=3, train_size=4000)
+    parser = arguments(__doc__.splitlines()[0], epochs=3, train_size=2000)
     parser.add_argument("--alphas", type=float, nargs="+", default=[1.0, 4.0], help="weights of the divergence")
     parser.add_argument("--dropout", type=float, default=0.1, help="of the classifier's head; the encoder has 0.1")
     parser.add_argument("--max-length", type=int, default=32)
@@ -32,9 +32,7 @@ def main():
         """Accuracy on the test data after training from random weights."""
         settings = {"labels": labels, "max_length": given.max_length, "dropout": given.dropout}
         classifier = qf.TextClassifier.from_scratch("tiny", seed=seed, **settings)
-        classifier.fit(
-            train, epochs=epochs, batch_size=given.batch_size, transforms=transforms, seed=seed, verbose=0
-        )
+        classifier.fit(train, epochs=epochs, batch_size=given.batch_size, transforms=transforms, seed=seed, verbose=0)
         report = classifier.evaluate(test)
         return {"accuracy": report.accuracy, "macro F1": report.macro_f1}
 

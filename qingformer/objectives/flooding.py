@@ -7,7 +7,7 @@ from keras import ops
 
 from qingformer.errors import ConfigError
 from qingformer.objectives.objective import Array, Aux, Batch, Objective, State, Transform, TransformedObjective
-from qingformer.objectives.outputs import Outputs
+from qingformer.objectives.outputs import Output, Outputs, Term
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -80,15 +80,15 @@ class _FloodedSamples(TransformedObjective):
 
     def __call__(self, trainable: list[Array], state: State, batch: Batch) -> tuple[Array, Aux]:
         loss, aux = self.objective(trainable, state, batch)
-        # |l - b| + b = l + 2 max(b - l, 0): what is added to the loss that is there already.
-        added = sum(
-            self.outputs.mean(
-                output,
-                lambda y, p, own=output.loss: 2 * ops.relu(self.level - ops.cast(own.call(y, p), "float32")),
-                batch,
-                aux.predictions,
-            )
-            for output in self.outputs.found
-        )
+        terms = [(output, self._below(output)) for output in self.outputs.found]
+        added = self.outputs.total(terms, batch, aux.predictions)
         scaled = ops.cast(added * ops.cast(state.scale, added.dtype), loss.dtype)
         return loss + scaled, aux._replace(loss=aux.loss + ops.cast(added, aux.loss.dtype))
+
+    def _below(self, output: Output) -> Term:
+        """|l - b| + b = l + 2 max(b - l, 0): what is added to the loss that is there already."""
+
+        def below(labels: Array, predicted: Array) -> Array:
+            return 2 * ops.relu(self.level - ops.cast(output.loss.call(labels, predicted), "float32"))
+
+        return below

@@ -63,8 +63,8 @@ class _Smoothed(TransformedObjective):
 
     def __call__(self, trainable: list[Array], state: State, batch: Batch) -> tuple[Array, Aux]:
         loss, aux = self.objective(trainable, state, batch)
-        means = [self.outputs.mean(output, _gap(output), batch, aux.predictions) for output in self.sparse]
-        added = self.rate * sum(means)
+        terms = [(output, _gap(output)) for output in self.sparse]
+        added = self.rate * self.outputs.total(terms, batch, aux.predictions)
         scaled = ops.cast(added * ops.cast(state.scale, added.dtype), loss.dtype)
         return loss + scaled, aux._replace(loss=aux.loss + ops.cast(added, aux.loss.dtype))
 

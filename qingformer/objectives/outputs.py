@@ -1,6 +1,6 @@
 """The outputs of a compiled model with their losses, for tricks that add a term of their own to an output."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import keras
@@ -50,11 +50,14 @@ class Outputs:
             if loss is not None
         ]
 
-    def mean(self, output: Output, term: Term, batch: Batch, predictions: Any) -> Array:
-        """`term` reduced as the loss of `output` is: same sample weights, masks, ignored class, and divisor.
+    def total(self, terms: Iterable[tuple[Output, Term]], batch: Batch, predictions: Any) -> Array:
+        """The sum of the terms, each times the weight of its output in the total loss: a float scalar.
 
-        Returns a float scalar, times the weight of the output in the total loss.
+        A term is reduced as the loss of its output is: same sample weights, masks, ignored class, and divisor.
         """
+        return sum((self._mean(output, term, batch, predictions) for output, term in terms), start=ops.zeros(()))
+
+    def _mean(self, output: Output, term: Term, batch: Batch, predictions: Any) -> Array:
         labels = self._of(output, batch.y, single=len(self.found) == 1)
         weights = batch.sample_weight
         if weights is not None and keras.tree.is_nested(weights):

@@ -1,6 +1,6 @@
 """R-Drop: two forward passes with different dropout, which are to agree."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -8,7 +8,7 @@ from keras import losses, ops
 
 from qingformer.errors import ConfigError
 from qingformer.objectives.objective import Array, Aux, Batch, Objective, State, Transform, TransformedObjective
-from qingformer.objectives.outputs import Output, Outputs
+from qingformer.objectives.outputs import Output, Outputs, Term
 from qingformer.ops.divergence import (
     bernoulli_divergence,
     categorical_divergence,
@@ -136,10 +136,12 @@ class _TwoPasses(TransformedObjective):
 
     def _divergence(self, batch: Batch, ones: Any, others: Any) -> Array:
         flat = keras.tree.flatten(others)
-        return sum(
-            self.outputs.mean(output, lambda _, p, f=function, q=flat[output.place]: f(p, q), batch, ones)
-            for output, function in self.compared
-        )
+        terms = [(output, _apart(function, flat[output.place])) for output, function in self.compared]
+        return self.outputs.total(terms, batch, ones)
+
+
+def _apart(function: Callable[[Array, Array], Array], other: Array) -> Term:
+    return lambda labels, predicted: function(other, predicted)
 
 
 def _seed_places(model: keras.Model) -> set[int]:

@@ -81,17 +81,15 @@ class RandomReplacement(Transform):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        names = ("probability", "token_probability", "source", "vocabulary_size", "token_input", "segment_input", "seed")
-        return {name: getattr(self, name) for name in names} | {"spared": list(self.spared)}
+        names = ("probability", "token_probability", "source", "vocabulary_size", "token_input", "segment_input")
+        return {name: getattr(self, name) for name in names} | {"spared": list(self.spared), "seed": self.seed}
 
 
 class _Replaced(TransformedObjective):
     def __init__(self, objective: Objective, settings: RandomReplacement) -> None:
         super().__init__(objective)
         self.settings = settings
-        self.inputs = DecoderInputs(
-            self.model, "RandomReplacement", settings.token_input, settings.segment_input
-        )
+        self.inputs = DecoderInputs(self.model, "RandomReplacement", settings.token_input, settings.segment_input)
 
     def __call__(self, trainable: list[Array], state: State, batch: Batch) -> tuple[Array, Aux]:
         return self.objective(trainable, state, self.replaced(state, batch))
@@ -124,7 +122,7 @@ class _Replaced(TransformedObjective):
 
     def _drawn(self, x: Any, ids: Array, target: Array, choice: Array) -> Array:
         if self.settings.source == "vocabulary":
-            size = self.settings.vocabulary_size - len(self.settings.spared)
+            size = (self.settings.vocabulary_size or 0) - len(self.settings.spared)
             drawn = ops.minimum(ops.cast(ops.floor(choice * size), ids.dtype), size - 1)
             for token in self.settings.spared:  # in rising order: what is at or above a spared id moves up by one
                 drawn = drawn + ops.cast(drawn >= token, ids.dtype)

@@ -138,15 +138,16 @@ def test_a_language_model_trains_with_it_compiled(tmp_path):
 def test_errors():
     with pytest.raises(ConfigError, match="stddev is -1"):
         EmbeddingNoise(-1)
-    with pytest.raises(ConfigError, match="positions is 'source'.*target, all"):
+    with pytest.raises(ConfigError, match=r"positions is 'source'.*target, all"):
         EmbeddingNoise(positions="source")
     model = build()
-    with pytest.raises(ConfigError, match="no layer 'words'.*token_embedding"):
+    with pytest.raises(ConfigError, match=r"no layer 'words'.*token_embedding"):
         model.compile("sgd", cross_entropy(), transforms=[EmbeddingNoise(layer="words", segment_input="")])
     with pytest.raises(ConfigError, match="no input 'segment_ids'"):
         model.compile("sgd", cross_entropy(), transforms=[EmbeddingNoise()])
     ids = keras.Input((3,), dtype="int32", name="token_ids")
-    shifted = keras.layers.Embedding(VOCABULARY + 1, 2, name="token_embedding")(keras.layers.Rescaling(1, dtype="int32")(ids))
+    shifted = keras.layers.Rescaling(1, dtype="int32")(ids)
+    shifted = keras.layers.Embedding(VOCABULARY + 1, 2, name="token_embedding")(shifted)
     model = TrainableModel(ids, keras.layers.Dense(2)(keras.layers.Flatten()(shifted)))
     model.compile("sgd", cross_entropy())
     with pytest.raises(ConfigError, match="'token_embedding' is not applied to the input 'token_ids' itself"):

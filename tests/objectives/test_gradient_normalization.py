@@ -185,7 +185,12 @@ def test_fit_logs_the_plain_losses_and_evens_out_unequal_tasks(data, tmp_path):
     x, y = data
     labels = {name: y[name] for name in ("task_0", "task_1")}
     model = tasks(dropout=0.1)
-    model.compile(keras.optimizers.Adam(0.05), "mse", metrics={"task_0": ["mae"], "task_1": ["mae"]}, transforms=[GradientNormalization("trunk")])
+    model.compile(
+        keras.optimizers.Adam(0.05),
+        "mse",
+        metrics={"task_0": ["mae"], "task_1": ["mae"]},
+        transforms=[GradientNormalization("trunk")],
+    )
     history = model.fit(x, labels, batch_size=4, epochs=20, verbose=0).history
     assert set(history) == {"loss", "task_0_loss", "task_1_loss", "task_0_mae", "task_1_mae"}
     assert history["loss"][-1] < history["loss"][0]
@@ -195,7 +200,7 @@ def test_fit_logs_the_plain_losses_and_evens_out_unequal_tasks(data, tmp_path):
 
 
 def test_errors():
-    with pytest.raises(ConfigError, match="at least two outputs with a loss.*outputs logits and losses on 1"):
+    with pytest.raises(ConfigError, match=r"at least two outputs with a loss.*outputs logits and losses on 1"):
         build().compile("sgd", cross_entropy(), transforms=[GradientNormalization()])
     with pytest.raises(ConfigError, match="losses on 1"):
         tasks().compile("sgd", {"task_0": "mse", "task_1": None}, transforms=[GradientNormalization()])

@@ -66,5 +66,5 @@ def test_rate_zero_is_the_plain_loss_and_it_goes_with_r_drop(rows):
 def test_errors():
     with pytest.raises(ConfigError, match="LabelSmoothing: rate is 1"):
         LabelSmoothing(1.0)
-    with pytest.raises(ConfigError, match="no output has a sparse.*logits: categorical_crossentropy"):
+    with pytest.raises(ConfigError, match=r"no output has a sparse.*logits: categorical_crossentropy"):
         build().compile("sgd", "categorical_crossentropy", transforms=[LabelSmoothing()])

@@ -291,7 +291,7 @@ def test_a_backbone_whose_rates_are_zero_is_refused():
         if rate:
             model.compile("sgd", cross_entropy(), transforms=[RDrop()])
         else:
-            with pytest.raises(ConfigError, match="all at rate 0: .*block_0"):
+            with pytest.raises(ConfigError, match=r"all at rate 0: .*block_0"):
                 model.compile("sgd", cross_entropy(), transforms=[RDrop()])
 
 
