@@ -103,8 +103,9 @@ class _Noisy(TransformedObjective):
         def change(output: Array) -> Array:
             calls.append(output)
             noise = keras.random.normal(ops.shape(output), seed=state.seed(_SALT + self.settings.seed))
-            size = ops.mean(ops.cast(output, "float32") ** 2) ** 0.5 if self.settings.relative else 1.0
-            noise = noise * ops.stop_gradient(size * self.settings.stddev)
+            noise = noise * self.settings.stddev
+            if self.settings.relative:
+                noise = noise * ops.stop_gradient(ops.sqrt(ops.mean(ops.cast(output, "float32") ** 2)))
             if where is not None:
                 noise = ops.where(where[..., None], noise, 0.0)
             return output + ops.cast(noise, output.dtype)

@@ -9,6 +9,7 @@ differentiation), or the gradient (a mask, a clipping), or both (a perturbed poi
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import keras
@@ -100,29 +101,37 @@ class ModelObjective(Objective):
         predictions, non_trainable, losses = model.stateless_call(
             trainable, state.non_trainable, batch.x, return_losses=True, training=True
         )
+        compute = partial(
+            model.stateless_compute_loss,
+            trainable,
+            non_trainable,
+            state.metrics,
+            x=batch.x,
+            y=batch.y,
+            y_pred=predictions,
+            training=True,
+        )
         # compute_loss reads `model.losses`; outside of the forward pass those would come from the variables themselves.
         model._losses_override = list(losses)
         try:
+            if state.tasks is not None and not model._compile_loss.built:
+                compute(sample_weight=copied(batch.sample_weight))  # TensorFlow's `fit` has not built the losses yet
             with _weighed_tasks(model, state.tasks):
-                loss, (_, non_trainable, metrics) = model.stateless_compute_loss(
-                    trainable,
-                    non_trainable,
-                    state.metrics,
-                    x=batch.x,
-                    y=batch.y,
-                    y_pred=predictions,
-                    sample_weight=batch.sample_weight,
-                    training=True,
-                )
+                loss, (_, non_trainable, metrics) = compute(sample_weight=copied(batch.sample_weight))
         finally:
             model._losses_override = []
         after = state._replace(non_trainable=non_trainable, metrics=metrics)
         return loss * keras.ops.cast(state.scale, loss.dtype), Aux(loss, predictions, after)
 
 
+def copied(weights: Any) -> Any:
+    """Sample weights that Keras may change: on torch it multiplies them by the mask of the outputs in place."""
+    return keras.tree.map_structure(lambda weight: None if weight is None else keras.ops.copy(weight), weights)
+
+
 @contextmanager
 def _weighed_tasks(model: keras.Model, factors: tuple[Any, ...] | None) -> Iterator[None]:
-    """Within the block the compiled losses (built, as `fit` does before its first step) have these factors more."""
+    """Within the block the compiled losses, which are built, are multiplied by these factors."""
     if factors is None:
         yield
         return

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from qingformer.errors import ConfigError
-from qingformer.objectives.objective import Array, Batch
+from qingformer.objectives.objective import Array, Batch, copied
 
 Term = Callable[[Array, Array], Array]  # (labels, predictions) of an output -> one value for each of its entries
 
@@ -63,7 +63,7 @@ class Outputs:
         if weights is not None and keras.tree.is_nested(weights):
             weights = self._of(output, weights, single=False)
         predicted = keras.tree.flatten(predictions)[output.place]
-        return _Reduced(output, term)(labels, predicted, weights) * output.weight
+        return _Reduced(output, term)(labels, predicted, copied(weights)) * output.weight
 
     def _by_output(self, given: Any, who: str, argument: str) -> list[Any]:
         if not isinstance(given, (dict, list, tuple)):

@@ -160,18 +160,18 @@ def test_with_fgm_in_both_orders(data):
     model, batch = prepared(data)
     fgm, normal = FGM(0.3, layer="trunk"), GradientNormalization()
     places = [i for i, v in enumerate(model.trainable_variables) if v.path.startswith("trunk")]
-    here = [v.value for v in model.trainable_variables]
+    here = [value.copy() for value in values(model.trainable_variables)]
 
     def move(gradients):
         norm = length([gradients[i] for i in places])
         for i in places:
             model.trainable_variables[i].assign(here[i] + 0.3 * gradients[i] / norm)
 
-    before, own = values(here), []
+    own = []
     for task, gradients in enumerate(alone(model, batch, 2)):
         move(gradients)
         own.append(alone(model, batch, 2)[task])
-        for variable, value in zip(model.trainable_variables, before):
+        for variable, value in zip(model.trainable_variables, here):
             variable.assign(value)
     expected = flat(own[0]) / length(own[0]) + flat(own[1]) / length(own[1])
     np.testing.assert_allclose(flat(run(model, batch, [fgm, normal])[1]), expected, rtol=1e-3, atol=1e-5)

@@ -35,6 +35,16 @@ def tagger(activation=None):
     return TrainableModel(ids, keras.layers.Dense(CLASSES, activation=activation, name="tags")(x))
 
 
+def test_weights_are_not_changed_by_an_evaluation(rows):
+    """On torch, Keras multiplies the weights by the mask in place; a second pass would see them twice masked."""
+    x, _ = rows
+    model = tagger()
+    model.compile("sgd", cross_entropy())
+    weights = ops.convert_to_tensor(np.linspace(0, 1, x.size).reshape(x.shape).astype("float32"))
+    first, again = (evaluate(model, [], x, x % CLASSES, weights)[0] for _ in range(2))
+    assert first == again
+
+
 @pytest.mark.parametrize("activation", [None, "softmax"])
 def test_sequences_with_masks_an_ignored_class_and_weights(rows, activation):
     x, _ = rows

@@ -185,9 +185,7 @@ def test_errors(model, unilm):
     ):
         with pytest.raises(ConfigError, match=message):
             RandomReplacement(**settings)
-    with pytest.raises(
-        ConfigError, match=r"no input 'words'.*token_input=, there are padding_mask, segment_ids"
-    ):
+    with pytest.raises(ConfigError, match=r"no input 'words'.*token_input=, there are padding_mask, segment_ids"):
         RandomReplacement(token_input="words")(ModelObjective(model))
     plain = pooled_tokens(["token_ids"])
     plain.compile("sgd", cross_entropy())
