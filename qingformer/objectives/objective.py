@@ -7,7 +7,9 @@ A transform takes an objective and returns one. It redefines the value (a penalt
 differentiation), or the gradient (a mask, a clipping), or both (a perturbed point).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import keras
@@ -32,6 +34,8 @@ class State(NamedTuple):
     `metrics`: values of `model.metrics_variables` (losses of several outputs keep their means there).
     `scale`: float scalar by which the loss is multiplied (loss scaling under float16; otherwise 1).
     `step`: whole-number scalar, how many steps the optimizer has made. `part`: which part of a divided step this is.
+    `tasks`: a factor for each compiled loss beside its own weight, in Keras' order, or None for all 1; what weighs the
+    tasks of a model against each other asks for one loss at a time by it.
     """
 
     non_trainable: list[Array]
@@ -39,6 +43,7 @@ class State(NamedTuple):
     scale: Array
     step: Array = 0
     part: Array = 0
+    tasks: tuple[Any, ...] | None = None
 
     def seed(self, salt: int) -> backend.FixedSeed:
         """A seed for `keras.random.*` that is a function of `salt` (of the transform), step and part alone.
@@ -96,23 +101,50 @@ class ModelObjective(Objective):
         predictions, non_trainable, losses = model.stateless_call(
             trainable, state.non_trainable, batch.x, return_losses=True, training=True
         )
+        compute = partial(
+            model.stateless_compute_loss,
+            trainable,
+            non_trainable,
+            state.metrics,
+            x=batch.x,
+            y=batch.y,
+            y_pred=predictions,
+            training=True,
+        )
         # compute_loss reads `model.losses`; outside of the forward pass those would come from the variables themselves.
         model._losses_override = list(losses)
         try:
-            loss, (_, non_trainable, metrics) = model.stateless_compute_loss(
-                trainable,
-                non_trainable,
-                state.metrics,
-                x=batch.x,
-                y=batch.y,
-                y_pred=predictions,
-                sample_weight=batch.sample_weight,
-                training=True,
-            )
+            if state.tasks is not None and not model._compile_loss.built:
+                compute(sample_weight=copied(batch.sample_weight))  # TensorFlow's `fit` has not built the losses yet
+            with _weighed_tasks(model, state.tasks):
+                loss, (_, non_trainable, metrics) = compute(sample_weight=copied(batch.sample_weight))
         finally:
             model._losses_override = []
         after = state._replace(non_trainable=non_trainable, metrics=metrics)
         return loss * keras.ops.cast(state.scale, loss.dtype), Aux(loss, predictions, after)
+
+
+def copied(weights: Any) -> Any:
+    """Sample weights that Keras may change: on torch it multiplies them by the mask of the outputs in place."""
+    return keras.tree.map_structure(lambda weight: None if weight is None else keras.ops.copy(weight), weights)
+
+
+@contextmanager
+def _weighed_tasks(model: keras.Model, factors: tuple[Any, ...] | None) -> Iterator[None]:
+    """Within the block the compiled losses, which are built, are multiplied by these factors."""
+    if factors is None:
+        yield
+        return
+    compiled = model._compile_loss
+    before = compiled._flat_losses
+    compiled._flat_losses = [
+        loss._replace(loss_weights=factor if loss.loss_weights is None else loss.loss_weights * factor)
+        for loss, factor in zip(before, factors)
+    ]
+    try:
+        yield
+    finally:
+        compiled._flat_losses = before
 
 
 class Transform:

@@ -1,0 +1,62 @@
+"""Symmetric divergences between two predictions: KL(p || q) + KL(q || p)."""
+
+from typing import Any
+
+from keras import ops
+
+Tensor = Any
+
+_SMALLEST = 1e-7  # of a probability whose logarithm is taken, as in Keras' cross entropies
+
+
+def softmax_divergence(a: Tensor, b: Tensor) -> Tensor:
+    """KL(p || q) + KL(q || p) for p = softmax(a), q = softmax(b) over the last axis: (..., K) to (...), float32.
+
+        sum_k (p_k - q_k) (a_k - b_k)
+
+    The normalisers fall out because p - q sums to zero. Example: `softmax_divergence(logits, other_logits)`
+    """
+    a, b = ops.cast(a, "float32"), ops.cast(b, "float32")
+    return ops.sum((ops.softmax(a) - ops.softmax(b)) * (a - b), axis=-1)
+
+
+def sigmoid_divergence(a: Tensor, b: Tensor) -> Tensor:
+    """The same for independent yes-or-no outputs with the logits a and b, mean over the last axis: (..., K) to (...).
+
+        mean_k (s(a_k) - s(b_k)) (a_k - b_k),   s the logistic function
+
+    Example: `sigmoid_divergence(logits, other_logits)`
+    """
+    a, b = ops.cast(a, "float32"), ops.cast(b, "float32")
+    return ops.mean((ops.sigmoid(a) - ops.sigmoid(b)) * (a - b), axis=-1)
+
+
+def categorical_divergence(p: Tensor, q: Tensor) -> Tensor:
+    """The same for probabilities over the last axis: (..., K) to (...); logarithms of at least 1e-7.
+
+    Example: `categorical_divergence(probabilities, other_probabilities)`
+    """
+    p, q = _clipped(p), _clipped(q)
+    return ops.sum((p - q) * (ops.log(p) - ops.log(q)), axis=-1)
+
+
+def bernoulli_divergence(p: Tensor, q: Tensor) -> Tensor:
+    """The same for independent probabilities of yes, mean over the last axis: (..., K) to (...).
+
+    Example: `bernoulli_divergence(probabilities, other_probabilities)`
+    """
+    p, q = _clipped(p), _clipped(q)
+    odds = ops.log(p) - ops.log(1 - p) - ops.log(q) + ops.log(1 - q)
+    return ops.mean((p - q) * odds, axis=-1)
+
+
+def squared_divergence(a: Tensor, b: Tensor) -> Tensor:
+    """The same for normal distributions of variance 1 around a and b: (a - b)^2, mean over the last axis.
+
+    Example: `squared_divergence(predictions, other_predictions)`
+    """
+    return ops.mean((ops.cast(a, "float32") - ops.cast(b, "float32")) ** 2, axis=-1)
+
+
+def _clipped(p: Tensor) -> Tensor:
+    return ops.clip(ops.cast(p, "float32"), _SMALLEST, 1 - _SMALLEST)
