@@ -72,6 +72,20 @@ def without_gradients() -> AbstractContextManager[Any]:
     return nullcontext()
 
 
+def dense(array: Array) -> Array:
+    """`array` as a tensor that is not sparse: embedding layers of Keras can give gradients that hold only some rows.
+
+    Example:
+        >>> gradients = [dense(g) for g in gradients]
+    """
+    if name() == "tensorflow":
+        import tensorflow as tf
+
+        if isinstance(array, tf.IndexedSlices):
+            return tf.convert_to_tensor(array)
+    return keras.ops.convert_to_tensor(array, sparse=False)
+
+
 def _jax_value_and_grad(function: Function, has_aux: bool) -> Function:
     import jax
 
