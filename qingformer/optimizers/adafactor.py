@@ -6,8 +6,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from qingformer import backend
 from qingformer.errors import ConfigError
-from qingformer.optimizers.adam import moved
 from qingformer.optimizers.optimizer import Array, Optimizer, checked
 from qingformer.optimizers.patterns import checked_patterns
 
@@ -118,9 +118,8 @@ class AdaFactor(Optimizer):
         if self.clipping_threshold is not None:
             factor = 1 / ops.maximum(1.0, root_mean_square(update) / self.clipping_threshold)
         if self.beta_1:
-            update = moved(self._momenta[index], update if factor is None else factor * update, 1 - self.beta_1)
-            self.assign(self._momenta[index], update)
-            factor = None
+            clipped = update if factor is None else factor * update
+            update, factor = backend.move(self._momenta[index], clipped, 1 - self.beta_1), None
         if self._scaled[index]:
             scale = ops.maximum(root_mean_square(value), self.epsilon_2)
             factor = scale if factor is None else factor * scale
@@ -130,13 +129,9 @@ class AdaFactor(Optimizer):
         share = self.scalar("share", index)
         squares, axes = ops.square(gradient) + self.epsilon_1, self._axes[index]
         if axes is None:
-            mean = moved(self._squares[index], squares, share)
-            self.assign(self._squares[index], mean)
-            return gradient * ops.rsqrt(mean)
-        row = moved(self._squares[index], ops.mean(squares, axis=axes[1], keepdims=True), share)
-        column = moved(self._columns[index], ops.mean(squares, axis=axes[0], keepdims=True), share)
-        self.assign(self._squares[index], row)
-        self.assign(self._columns[index], column)
+            return gradient * ops.rsqrt(backend.move(self._squares[index], squares, share))
+        row = backend.move(self._squares[index], ops.mean(squares, axis=axes[1], keepdims=True), share)
+        column = backend.move(self._columns[index], ops.mean(squares, axis=axes[0], keepdims=True), share)
         # Roots of the two vectors: their product would underflow at zero gradients, and a matrix of roots costs more.
         return gradient * ops.rsqrt(row / ops.mean(row, axis=axes[0], keepdims=True)) * ops.rsqrt(column)
 

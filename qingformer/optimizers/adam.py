@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from qingformer import backend
 from qingformer.optimizers.optimizer import Array, Optimizer, checked
 
 
@@ -77,17 +78,38 @@ class Adam(Optimizer):
 
     def direction(self, gradient: Array, value: Array, index: int) -> Array:
         """The quotient of the two means."""
-        mean, square = self.next_means(gradient, index)
-        self.assign(self._means[index], mean)
-        self.assign(self._squares[index], square)
+        towards, towards_square = self.targets(gradient, index)
+        mean = backend.move(self._means[index], towards, 1 - self.beta_1)
+        square = backend.move(self._squares[index], towards_square, 1 - self.beta_2)
         if not self.bias_correction:
             return mean / (ops.sqrt(square) + self.epsilon)
         return self.scalar("factor", index) * mean / (ops.sqrt(square) + self.scalar("epsilon", index))
 
-    def next_means(self, gradient: Array, index: int) -> tuple[Array, Array]:
-        """The two means after they moved towards the gradient and its square."""
-        mean = moved(self._means[index], gradient, 1 - self.beta_1)
-        return mean, moved(self._squares[index], ops.square(gradient), 1 - self.beta_2)
+    def targets(self, gradient: Array, index: int) -> tuple[Array, Array]:
+        """What the two means move towards."""
+        return gradient, ops.square(gradient)
+
+    def _backend_update_step(self, grads: Any, trainable_variables: Any, learning_rate: Any) -> None:
+        mine = ("update_step", "change", "direction", "targets")
+        if backend.in_place() and all(getattr(type(self), name) is getattr(Adam, name) for name in mine):
+            grads, trainable_variables = self._fused(list(grads), list(trainable_variables), learning_rate)
+        super()._backend_update_step(grads, trainable_variables, learning_rate)
+
+    def _fused(self, gradients: list[Any], variables: list[Any], learning_rate: Any) -> tuple[list[Any], list[Any]]:
+        """Let torch's kernel update what it can; returns the gradients and variables that are left."""
+        left: list[tuple[Any, Any]] = []
+        step = self.step_number() if self.bias_correction else None
+        settings = {"beta1": self.beta_1, "beta2": self.beta_2, "eps": self.epsilon}
+        rate = ops.convert_to_tensor(learning_rate)
+        indices = [self._get_variable_index(v) for v in variables]
+        for decays in (False, True):
+            some = [k for k, index in enumerate(indices) if self._decays[index] is decays]
+            chosen = [[items[k] for k in some] for items in (variables, gradients)]
+            slots = [[items[indices[k]] for k in some] for items in (self._means, self._squares)]
+            decay = self.weight_decay if decays else 0.0
+            done = backend.fused_adam(*chosen, *slots, step, lr=rate, weight_decay=decay, **settings)
+            left += [(gradients[k], variables[k]) for k, is_done in zip(some, done) if not is_done]
+        return [gradient for gradient, _ in left], [variable for _, variable in left]
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -97,12 +119,6 @@ class Adam(Optimizer):
             "epsilon": self.epsilon,
             "bias_correction": self.bias_correction,
         }
-
-
-def moved(slot: Any, target: Array, share: float | Array) -> Array:
-    """The value of `slot`, moved by a share of the way to `target`."""
-    value = ops.convert_to_tensor(slot)
-    return value + share * (target - value)
 
 
 def one_minus_power(base: float, exponent: Array) -> Array:

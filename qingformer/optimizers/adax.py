@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from qingformer.optimizers.adam import moved
+from qingformer import backend
 from qingformer.optimizers.optimizer import Array, Optimizer, checked
 
 
@@ -68,10 +68,8 @@ class AdaX(Optimizer):
 
     def direction(self, gradient: Array, value: Array, index: int) -> Array:
         """The quotient of the two means."""
-        mean = moved(self._means[index], gradient, 1 - self.beta_1)
-        square = moved(self._squares[index], ops.square(gradient), self.scalar("share", index))
-        self.assign(self._means[index], mean)
-        self.assign(self._squares[index], square)
+        mean = backend.move(self._means[index], gradient, 1 - self.beta_1)
+        square = backend.move(self._squares[index], ops.square(gradient), self.scalar("share", index))
         return mean / (ops.sqrt(square) + self.epsilon)
 
     def get_config(self) -> dict[str, Any]:

@@ -62,15 +62,14 @@ class LazyAdam(Adam):
         change = super().change(gradient, value, index)
         return ops.where(used_rows(gradient), change, 0.0) if self._lazy[index] else change
 
-    def next_means(self, gradient: Array, index: int) -> tuple[Array, Array]:
-        """Adam's means, or the old ones for rows that are not used."""
-        means = super().next_means(gradient, index)
+    def targets(self, gradient: Array, index: int) -> tuple[Array, Array]:
+        """Adam's, or for rows that are not used the means themselves."""
         if not (self._lazy[index] and self.freeze_moments):
-            return means
+            return super().targets(gradient, index)
         used = used_rows(gradient)
         mean, square = (
-            ops.where(used, new, ops.convert_to_tensor(slot))
-            for new, slot in zip(means, (self._means[index], self._squares[index]))
+            ops.where(used, target, ops.convert_to_tensor(slot))
+            for target, slot in zip(super().targets(gradient, index), (self._means[index], self._squares[index]))
         )
         return mean, square
 

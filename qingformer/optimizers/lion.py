@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from qingformer.optimizers.adam import moved
+from qingformer import backend
 from qingformer.optimizers.optimizer import Array, Optimizer, checked
 
 
@@ -60,8 +60,9 @@ class Lion(Optimizer):
     def direction(self, gradient: Array, value: Array, index: int) -> Array:
         """The sign."""
         slot = self._momenta[index]
-        direction = ops.sign(moved(slot, gradient, 1 - self.beta_1))
-        self.assign(slot, moved(slot, gradient, 1 - self.beta_2))
+        momentum = ops.convert_to_tensor(slot)
+        direction = ops.sign(momentum + (1 - self.beta_1) * (gradient - momentum))
+        backend.move(slot, gradient, 1 - self.beta_2)
         return direction
 
     def get_config(self) -> dict[str, Any]:

@@ -121,7 +121,11 @@ class Optimizer(keras.optimizers.Optimizer):
         dtype = self._state_dtypes[index]
         value = ops.cast(ops.convert_to_tensor(variable), dtype)
         change = self.change(ops.cast(gradient, dtype), value, index)
-        self.assign(variable, value - ops.cast(learning_rate, dtype) * change)
+        rate = ops.cast(learning_rate, dtype)
+        if backend.in_place() and variable.dtype == dtype:
+            backend.subtract_in_place(variable, change, rate)
+        else:
+            self.assign(variable, value - rate * change)
 
     def scalar(self, name: str, index: int) -> Array:
         """One of `scalars`, in the dtype of the state of variable `index`."""

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from qingformer import backend
 from qingformer.errors import ConfigError
 from qingformer.optimizers.adafactor import root_mean_square
 from qingformer.optimizers.optimizer import Array, Optimizer, checked
@@ -89,9 +90,11 @@ class Tiger(Optimizer):
 
     def direction(self, gradient: Array, value: Array, index: int) -> Array:
         """The sign of the momentum."""
-        kept = self.scalar("kept", index) if self.accumulation_steps > 1 else self.beta
         slot = self._momenta[index]
-        momentum = kept * ops.convert_to_tensor(slot) + (1 - self.beta) / self.accumulation_steps * gradient
+        if self.accumulation_steps == 1:
+            return ops.sign(backend.move(slot, gradient, 1 - self.beta))
+        share = (1 - self.beta) / self.accumulation_steps
+        momentum = self.scalar("kept", index) * ops.convert_to_tensor(slot) + share * gradient
         self.assign(slot, momentum)
         return ops.sign(momentum)
 
