@@ -162,9 +162,7 @@ def torch_sides(method: str, layers: int) -> dict[str, tuple[Callable[[], Any], 
             weight.grad = gradient
         peer = make(weights)
         peer.step()
-        state = sum(
-            v.numel() * v.element_size() for s in peer.state.values() for v in s.values() if torch.is_tensor(v)
-        )
+        state = sum(v.numel() * v.element_size() for s in peer.state.values() for v in s.values() if torch.is_tensor(v))
         sides[name] = (peer.step, lambda w=weights: w[-2].detach().numpy(), state)
     x, y = (torch.zeros(sum(int(np.prod(s)) for s in shapes(layers))) for _ in range(2))
     sides["triad"] = (lambda: x.add_(y, alpha=0.5), lambda: np.zeros(0), 0)
@@ -206,7 +204,9 @@ def measure(method: str, options: argparse.Namespace, folder: Path) -> None:
         wall = [w for w, _ in found]
         rate = 3 * 4 * count / min(w for w, _ in times[library, "triad"]) / 1e6  # GB/s, from ms
         if name == "triad":
-            print(f"{method:10} {library:6} {name:14} {min(wall):8.0f} {statistics.median(wall):8.0f}   {rate:.1f} GB/s")
+            print(
+                f"{method:10} {library:6} {name:14} {min(wall):8.0f} {statistics.median(wall):8.0f}   {rate:.1f} GB/s"
+            )
             continue
         ours = min(w for w, _ in times[library, "ours"])
         floor = STREAMS[method] * 4 * count / rate / 1e6

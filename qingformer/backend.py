@@ -193,7 +193,10 @@ def fused_adam(
     import torch
     from torch.optim.adamw import adamw
 
-    fits = [v.dtype == m.dtype == keras.backend.standardize_dtype(g.dtype) and v.value.is_contiguous() for v, m, g in zip(variables, means, gradients)]
+    fits = [
+        v.dtype == m.dtype == keras.backend.standardize_dtype(g.dtype) and v.value.is_contiguous()
+        for v, m, g in zip(variables, means, gradients)
+    ]
     take = lambda items: [x for x, fit in zip(items, fits) if fit]  # noqa: E731
     if any(fits):
         with torch.no_grad():

@@ -93,7 +93,8 @@ class AdaFactor(Optimizer):
             return
         super().build(variables)
         self._axes = [factored_axes(v.shape, self.min_dim_size_to_factor) for v in variables]
-        self._squares, self._columns = [], []
+        self._squares: list[keras.Variable | None] = []
+        self._columns: list[keras.Variable | None] = []
         for variable, axes in zip(variables, self._axes):
             if axes is None or self._overwrite_variable_with_gradient(variable):
                 self._squares.append(self._add_slot(variable, "velocity"))

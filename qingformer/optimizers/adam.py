@@ -99,7 +99,7 @@ class Adam(Optimizer):
         """Let torch's kernel update what it can; returns the gradients and variables that are left."""
         left: list[tuple[Any, Any]] = []
         step = self.step_number() if self.bias_correction else None
-        settings = {"beta1": self.beta_1, "beta2": self.beta_2, "eps": self.epsilon}
+        settings: dict[str, Any] = {"beta1": self.beta_1, "beta2": self.beta_2, "eps": self.epsilon}
         rate = ops.convert_to_tensor(learning_rate)
         indices = [self._get_variable_index(v) for v in variables]
         for decays in (False, True):
@@ -107,7 +107,9 @@ class Adam(Optimizer):
             chosen = [[items[k] for k in some] for items in (variables, gradients)]
             slots = [[items[indices[k]] for k in some] for items in (self._means, self._squares)]
             decay = self.weight_decay if decays else 0.0
-            done = backend.fused_adam(*chosen, *slots, step, lr=rate, weight_decay=decay, **settings)
+            done = backend.fused_adam(
+                chosen[0], chosen[1], slots[0], slots[1], step, lr=rate, weight_decay=decay, **settings
+            )
             left += [(gradients[k], variables[k]) for k, is_done in zip(some, done) if not is_done]
         return [gradient for gradient, _ in left], [variable for _, variable in left]
 

@@ -8,7 +8,7 @@ from keras import ops
 
 from qingformer.optimizers.adam import Adam
 from qingformer.optimizers.optimizer import Array
-from qingformer.optimizers.patterns import checked_patterns
+from qingformer.optimizers.patterns import EMBEDDINGS, checked_patterns
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -41,7 +41,7 @@ class LazyAdam(Adam):
     def __init__(
         self,
         learning_rate: Any = 1e-3,
-        lazy: Iterable[str] = (r"(^|/)embeddings$",),
+        lazy: Iterable[str] = EMBEDDINGS,
         freeze_moments: bool = True,
         **options: Any,
     ) -> None:

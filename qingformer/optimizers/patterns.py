@@ -9,6 +9,8 @@ from qingformer.errors import ConfigError
 
 # What acts on each element by itself: biases, and the gains and shifts of norms.
 ELEMENTWISE = (r"(^|/)(bias|gamma|beta)$",)
+# The tables of embedding layers, whose rows are used one by one.
+EMBEDDINGS = (r"(^|/)embeddings$",)
 
 
 def checked_patterns(owner: str, argument: str, patterns: Iterable[str]) -> tuple[str, ...]:
@@ -36,10 +38,10 @@ def matching(owner: str, argument: str, patterns: Sequence[str], variables: Sequ
     """For each variable whether one of the patterns is found in its path, such as `block_0/attention/query/kernel`.
 
     A pattern that is found nowhere is most likely a mistake (`Norm` where layers are called `norm`), so it gives a
-    warning, except for those of `ELEMENTWISE`: a model may well have no biases.
+    warning, except for the defaults: a model may well have no biases.
     """
     paths = [variable.path for variable in variables]
     for pattern in patterns:
-        if pattern not in ELEMENTWISE and not any(re.search(pattern, path) for path in paths):
+        if pattern not in ELEMENTWISE + EMBEDDINGS and not any(re.search(pattern, path) for path in paths):
             warnings.warn(f"{owner}: {argument}: {pattern!r} is in none of the paths {', '.join(paths)}", stacklevel=2)
     return [any(re.search(pattern, path) for pattern in patterns) for path in paths]

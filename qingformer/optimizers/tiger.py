@@ -10,7 +10,7 @@ from qingformer import backend
 from qingformer.errors import ConfigError
 from qingformer.optimizers.adafactor import root_mean_square
 from qingformer.optimizers.optimizer import Array, Optimizer, checked
-from qingformer.optimizers.patterns import ELEMENTWISE, checked_patterns
+from qingformer.optimizers.patterns import ELEMENTWISE, EMBEDDINGS, checked_patterns
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -53,7 +53,7 @@ class Tiger(Optimizer):
         weight_decay: float | None = 0.01,
         accumulation_steps: int = 1,
         elementwise: Iterable[str] = ELEMENTWISE,
-        by_row: Iterable[str] = (r"(^|/)embeddings$",),
+        by_row: Iterable[str] = EMBEDDINGS,
         least_scale: float = 1e-3,
         exclude_from_weight_decay: Iterable[str] = ELEMENTWISE,
         **options: Any,

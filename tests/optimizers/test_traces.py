@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 
 from qingformer.optimizers import LAMB, AdaFactor, Adam, LazyAdam, Lion, PiecewiseLinear
+from tests.conftest import SLOW_ON_JAX
 
 FOLDER = Path(__file__).resolve().parent.parent / "fixtures" / "bert4keras" / "optimizers"
 # The original updates with the previous gradients, at steps 0, k, 2k, ..., and its bias correction counts batches.
 QUIRKS = {"lamb_piecewise_accumulation"}
-CASES = sorted(path.stem for path in FOLDER.glob("*.npz"))
+CASES = [
+    pytest.param(path.stem, marks=SLOW_ON_JAX if path.stem in QUIRKS else []) for path in sorted(FOLDER.glob("*.npz"))
+]
 NAMES = {
     "beta1": "beta_1",
     "beta2": "beta_2",
