@@ -72,6 +72,20 @@ def without_gradients() -> AbstractContextManager[Any]:
     return nullcontext()
 
 
+def dense(array: Array) -> Array:
+    """`array` as a tensor that is not sparse: embedding layers of Keras can give gradients that hold only some rows.
+
+    Example:
+        >>> gradients = [dense(g) for g in gradients]
+    """
+    if name() == "tensorflow":
+        import tensorflow as tf
+
+        if isinstance(array, tf.IndexedSlices):
+            return tf.convert_to_tensor(array)
+    return keras.ops.convert_to_tensor(array, sparse=False)
+
+
 def _jax_value_and_grad(function: Function, has_aux: bool) -> Function:
     import jax
 
@@ -128,6 +142,79 @@ def _tensorflow_value_and_grad(function: Function, has_aux: bool) -> Function:
         return result, keras.tree.pack_sequence_as(values, gradients)
 
     return wrapped
+
+
+# --- updates in place ------------------------------------------------------------------------------------------------
+
+
+def in_place() -> bool:
+    """Whether variables should be updated in place: on torch, unless a `StatelessScope` must keep them untouched.
+
+    Compilers turn pure updates into updates in place by themselves; torch would write each intermediate result out.
+    """
+    return name() == "torch" and not keras.src.backend.in_stateless_scope()
+
+
+def move(variable: keras.Variable, target: Array, share: float | Array) -> Array:
+    """Move `variable` a share (scalar) of the way to `target` (its shape and dtype); returns the new value.
+
+    Example:
+        >>> mean = move(slot, gradient, 0.1)  # slot = 0.9 slot + 0.1 gradient
+    """
+    if in_place():
+        with without_gradients():
+            return variable.value.lerp_(target, share)
+    value = keras.ops.convert_to_tensor(variable)
+    value = value + share * (target - value)
+    variable.assign(value)
+    return value
+
+
+def subtract_in_place(variable: keras.Variable, change: Array, rate: Array) -> None:
+    """`variable -= rate * change` in one pass (torch only); `rate` is a scalar array, dtypes are equal."""
+    with without_gradients():
+        variable.value.addcmul_(change, rate, value=-1)
+
+
+def fused_adam(
+    variables: list[keras.Variable],
+    gradients: list[Array],
+    means: list[keras.Variable],
+    squares: list[keras.Variable],
+    step: Array | None,
+    **settings: Any,
+) -> list[bool]:
+    """Adam's update with torch's kernel, one pass over memory for all variables; returns which were updated.
+
+    Left out are variables that the kernel cannot take: of another dtype than their state, or strided. `step` is the
+    number of this step from 1, None for no bias correction. `settings` are `lr`, `beta1`, `beta2`, `eps` and
+    `weight_decay` (decoupled).
+    """
+    import torch
+    from torch.optim.adamw import adamw
+
+    fits = [
+        v.dtype == m.dtype == keras.backend.standardize_dtype(g.dtype) and v.value.is_contiguous()
+        for v, m, g in zip(variables, means, gradients)
+    ]
+    take = lambda items: [x for x, fit in zip(items, fits) if fit]  # noqa: E731
+    if any(fits):
+        with torch.no_grad():
+            # The kernel counts up before it computes. Without correction: the limit of late steps.
+            before = torch.full((), 1e9) if step is None else step.detach().to(torch.float32) - 1
+            adamw(
+                [v.value.detach() for v in take(variables)],
+                [g.detach().contiguous() for g in take(gradients)],
+                [m.value for m in take(means)],
+                [s.value for s in take(squares)],
+                [],
+                list(before.to(variables[0].value.device).repeat(sum(fits)).unbind()),
+                fused=True,
+                amsgrad=False,
+                maximize=False,
+                **settings,
+            )
+    return fits
 
 
 # --- compilation ------------------------------------------------------------------------------------------------------

@@ -1,10 +1,13 @@
-"""AdamW as fine-tuning uses it: norms and biases do not decay."""
+"""AdamW as fine-tuning uses it: norms and biases do not decay. As a class of ours, and as Keras' class."""
 
 import re
 from collections.abc import Iterable
 from typing import Any
 
 import keras
+
+from qingformer.optimizers.adam import Adam
+from qingformer.optimizers.patterns import ELEMENTWISE
 
 NOT_DECAYED = ("bias", "gamma", "beta")
 
@@ -42,3 +45,39 @@ def adamw(
     # Keras searches for these patterns in the name, which on TensorFlow is the whole path and ends in ":0".
     optimizer.exclude_from_weight_decay(var_names=[rf"(?:^|/){re.escape(n)}(?::\d+)?$" for n in not_decayed])
     return optimizer
+
+
+@keras.saving.register_keras_serializable("qingformer")
+class AdamW(Adam):
+    """`Adam` with decay, which spares biases and the gains and shifts of norms.
+
+        theta -= lr * (m' / (sqrt(v') + epsilon) + weight_decay * theta)
+
+    What is spared is saved with a model, epsilon stands where the paper has it, the bias correction can be switched
+    off, and bfloat16 weights have float32 state; `adamw` is the fused class of Keras on torch.
+
+    Args:
+        learning_rate: number or schedule.
+        weight_decay: decoupled decay.
+        exclude_from_weight_decay: regular expressions of paths that do not decay.
+        options: those of `Adam` and `Optimizer`.
+
+    Raises:
+        ConfigError: an argument that cannot be.
+
+    Source: Loshchilov, Hutter 2017, arXiv 1711.05101.
+
+    Example:
+        >>> model.compile(AdamW(warmup_linear(2e-5, total_steps=3000), global_clipnorm=1.0))
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 1e-3,
+        weight_decay: float | None = 0.01,
+        exclude_from_weight_decay: Iterable[str] = ELEMENTWISE,
+        **options: Any,
+    ) -> None:
+        super().__init__(
+            learning_rate, weight_decay=weight_decay, exclude_from_weight_decay=exclude_from_weight_decay, **options
+        )
