@@ -1,15 +1,42 @@
-"""Numbers about a model that need no run: parameters, floating-point operations, memory, lengths that matter."""
+"""Numbers about a model: what it costs, from its configuration alone; and how it starts and learns, measured."""
 
 from qingformer.analysis.cost import EncoderCost, encoder_cost
+from qingformer.analysis.curvature import CurvedNoise, measure_curvature
+from qingformer.analysis.dimension import direction_entropy, direction_entropy_slope, suggest_dimension
+from qingformer.analysis.gradients import measure_gradients
 from qingformer.analysis.memory import activation_bytes
+from qingformer.analysis.noise_scale import GradientMoments, NoiseScale, per_example_estimate, two_batch_estimate
 from qingformer.analysis.parameters import count_parameters
+from qingformer.analysis.rate_laws import SignLaw, SignStep, mean_sign, power_rate, sgd_rate, sign_step
+from qingformer.analysis.suggestion import RateSuggestion, suggest_learning_rate
 from qingformer.analysis.thresholds import AttentionThresholds, attention_thresholds
+from qingformer.analysis.trade_off import TradeOff, fit_trade_off
 
 __all__ = [
     "AttentionThresholds",
+    "CurvedNoise",
     "EncoderCost",
+    "GradientMoments",
+    "NoiseScale",
+    "RateSuggestion",
+    "SignLaw",
+    "SignStep",
+    "TradeOff",
     "activation_bytes",
     "attention_thresholds",
     "count_parameters",
+    "direction_entropy",
+    "direction_entropy_slope",
     "encoder_cost",
+    "fit_trade_off",
+    "mean_sign",
+    "measure_curvature",
+    "measure_gradients",
+    "per_example_estimate",
+    "power_rate",
+    "sgd_rate",
+    "sign_step",
+    "suggest_dimension",
+    "suggest_learning_rate",
+    "two_batch_estimate",
 ]
