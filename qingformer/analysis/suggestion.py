@@ -78,8 +78,8 @@ def suggest_learning_rate(
         lines=(
             _about_noise(batch_size, noise_scale),
             _about_law(law, batch_size, new_batch_size, noise_scale, beta_n, exponent),
-            f"From {batch_size} to {new_batch_size} that is a factor of {factor:.3g}: {rate:.3g} becomes "
-            f"{rate * factor:.3g}.",
+            f"By the law {law!r}, from {batch_size} to {new_batch_size} the rate changes by a factor of {factor:.3g}: "
+            f"{rate:.3g} becomes {rate * factor:.3g}.",
             _about_cost(new_batch_size, noise_scale),
         ),
     )
