@@ -3,8 +3,8 @@
     python benchmarks/initialization.py [--quick] [--output docs/images]
 
 Draws `initialization.png` and prints the numbers behind it: the weight of a stack's input against its law (random
-layers), then encoders of base size (12 blocks of 768; `--quick` takes 128) with initial deviations from 0.001 to 0.1, norms
-behind or before the sublayers, on 128 random tokens, with a random linear loss and without dropout.
+layers), then encoders of base size (12 blocks of 768; `--quick` takes 128) with initial deviations from 0.001 to 0.1,
+norms behind or before the sublayers, on 128 random tokens, with a random linear loss and without dropout.
 """
 
 import argparse

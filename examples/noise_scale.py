@@ -3,8 +3,8 @@
     python -m examples.noise_scale [--train FILE --test FILE] [--batch-sizes 8 128 512] [--seeds 3]
 
 All runs see the same number of examples, with the same share of warm-up. The rate of each run follows from the one at
-`--batch-size` by a law; "noise scale" is `suggest_learning_rate(law="adam")` with the noise scale that was measured after
-the first epoch. The loss is compared beside the accuracy: it is the finer measure.
+`--batch-size` by a law; "noise scale" is `suggest_learning_rate(law="adam")` with the noise scale that was measured
+after the first epoch. The loss is compared beside the accuracy: it is the finer measure.
 """
 
 import qingformer as qf  # first: it chooses the backend of Keras

@@ -1,4 +1,4 @@
-"""The curvature along the gradient and its noise: what the best learning rate of SGD and its noise scale are made of."""
+"""The curvature along the gradient and along its noise: what the best rate of SGD and its noise scale are made of."""
 
 import math
 from collections.abc import Callable
@@ -73,7 +73,7 @@ def measure_curvature(
     taken = Gradients(model, objective or ModelObjective(model, training=False))
     found: list[tuple[Batch, list[np.ndarray]]] = []
     size = 0
-    kept = [piece for piece in pieces(data, rows)]
+    kept = list(pieces(data, rows))
     size = max((count for _, count in kept), default=0)
     kept = [(batch, count) for batch, count in kept if count == size]
     for (batch, _), (_, gradients, _) in zip(kept, taken.over(kept, examples)):

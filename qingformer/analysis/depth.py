@@ -1,6 +1,7 @@
 """The signal and the gradients of a real encoder by depth, at its present weights, and what its norms have learnt."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import keras
@@ -21,8 +22,8 @@ class DepthSignal:
 
     `size`, `cosine` `(L + 1,)`: of the input of block l (the last: of the output of the last block), and its cosine
     with the input of the first one. `carried` `(L,)`: the cosine of a block's output with its own input, the weight of
-    its residual connections. `gradient` `(L,)`: of the gradient of the block's matrices. `update` `(L,)`: of their change
-    in the first step of Adam, in units of its rate.
+    its residual connections. `gradient` `(L,)`: of the gradient of the block's matrices. `update` `(L,)`: of their
+    change in the first step of Adam, in units of its rate.
     """
 
     size: np.ndarray
@@ -100,7 +101,7 @@ def depth_signal(
     return DepthSignal(
         size=np.array([root_mean_square(v) for v in vectors]),
         cosine=np.array([cosine(v, vectors[0]) for v in vectors]),
-        carried=np.array([cosine(after, before) for before, after in zip(vectors, vectors[1:])]),
+        carried=np.array([cosine(after, before) for before, after in pairwise(vectors)]),
         gradient=_by_block([np.asarray(ops.convert_to_numpy(g)) for g in gradients], owners, len(blocks)),
         update=_by_block(updates, owners, len(blocks)),
     )

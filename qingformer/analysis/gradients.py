@@ -74,7 +74,9 @@ def measure_gradients(
         if done is not None:
             done(count)
     if len(sums) < 3:
-        raise ConfigError(f"{len(sums)} gradients are too few to measure their noise; give more data or fewer rows each")
+        raise ConfigError(
+            f"{len(sums)} gradients are too few to measure their noise; give more data or fewer rows each"
+        )
     products = [np.stack([np.ravel(s[v]) for s in sums]) for v in range(len(sums[0]))]
     table = np.array(counts)
     return GradientMoments(

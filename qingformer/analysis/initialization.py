@@ -114,8 +114,8 @@ def input_weight(
 class StackSignal:
     """Sizes by depth in a stack of random layers: what goes forward, what comes back.
 
-    `size` and `cosine` `(L + 1,)`: root mean square of x_l, and its cosine with x_0. `gradient` `(L,)`: root mean square
-    of the gradient of layer l's weights, for a random linear loss of the last x.
+    `size` and `cosine` `(L + 1,)`: root mean square of x_l, and its cosine with x_0. `gradient` `(L,)`: root mean
+    square of the gradient of layer l's weights, for a random linear loss of the last x.
     """
 
     size: np.ndarray

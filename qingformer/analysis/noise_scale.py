@@ -124,9 +124,7 @@ class GradientMoments:
         interval = ratio_interval(trace, square, covariance, len(squares) - 1, confidence)
         return NoiseScale(trace, square, interval, confidence, int(self.examples.sum()), int(self.batches.sum()))
 
-    def by_layer(
-        self, group: Callable[[str], str] | None = None, confidence: float = 0.95
-    ) -> dict[str, NoiseScale]:
+    def by_layer(self, group: Callable[[str], str] | None = None, confidence: float = 0.95) -> dict[str, NoiseScale]:
         """The noise scale of every group of variables, in the order of the model.
 
         `group` names the group of a path; by default it is the first part in which the paths differ: `block_0`.

@@ -96,7 +96,7 @@ def sign_step(
 
 @dataclass(frozen=True)
 class SignLaw:
-    """The mean-field form of `sign_step`: one ratio kappa = sigma / |g| for all components, one number for the Hessian.
+    """The mean-field form of `sign_step`: one kappa = sigma / |g| for all components, one number for the Hessian.
 
         beta(B) = (1 + pi kappa^2 / (2 B))^(-1/2)
         eta*(B) = eta_max / (1/2 (beta_n / beta + beta / beta_n))
@@ -155,7 +155,7 @@ class SignLaw:
 
     @property
     def gain_noise_scale(self) -> float:
-        """B_gain: the batch size at which a step gains half of what it can; 1 / B_gain - 1 / B_surge = 4 / (pi kappa^2)."""
+        """B_gain, at which a step gains half of what it can; 1 / B_gain - 1 / B_surge = 4 / (pi kappa^2)."""
         share = 1.0 if math.isinf(self.beta_n) else self.beta_n**2 / (1 + self.beta_n**2)
         return math.pi * self.kappa**2 / 2 * share
 

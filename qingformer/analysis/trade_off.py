@@ -30,7 +30,9 @@ class TradeOff:
 
     def __post_init__(self) -> None:
         if not (self.min_steps > 0 and self.min_examples > 0):
-            raise ConfigError(f"TradeOff: {self.min_steps} steps and {self.min_examples} examples; both must be above 0")
+            raise ConfigError(
+                f"TradeOff: {self.min_steps} steps and {self.min_examples} examples; both must be above 0"
+            )
 
     @property
     def critical_batch_size(self) -> float:

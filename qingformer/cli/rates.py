@@ -155,9 +155,7 @@ def print_suggestions(
     table = Table(title=f"rates that go with {request.learning_rate:g} at batch size {request.batch_size}")
     for column in ("batch size", "SGD", "Adam", "steps", "texts"):
         table.add_column(column, justify="right")
-    for sgd, adam, size in zip(
-        suggestions(request, scale, "sgd"), suggestions(request, scale, "adam"), request.sizes
-    ):
+    for sgd, adam, size in zip(suggestions(request, scale, "sgd"), suggestions(request, scale, "adam"), request.sizes):
         name = f"{size} (in use)" if size == request.batch_size else str(size)
         table.add_row(name, f"{sgd.rate:.3g}", f"{adam.rate:.3g}", _times(sgd.steps), _times(sgd.examples))
     out.print(table)
@@ -193,7 +191,8 @@ def in_words(scale: NoiseScale) -> str:
     low, high = scale.interval
     if math.isinf(scale.value):
         return f"above {low:.3g}"
-    return f"{scale.value:.3g} ({scale.confidence:.0%}: {low:.3g} to {'any number' if math.isinf(high) else f'{high:.3g}'})"
+    upper = "any number" if math.isinf(high) else f"{high:.3g}"
+    return f"{scale.value:.3g} ({scale.confidence:.0%}: {low:.3g} to {upper})"
 
 
 def _draw(request: Request, scale: NoiseScale, plot: Path, quiet: bool) -> None:

@@ -10,15 +10,15 @@ from qingformer.cli import options
 NAME = "suggest-lr"
 EPILOG = """[bold]Examples[/bold]
 
-A run at 32 and 5e-5, now on a larger machine:  qingformer suggest-lr train.jsonl --model runs/first --learning-rate 5e-5
---batch-size 32 --new-batch-size 256
+A run at 32, now at 256:  qingformer suggest-lr train.jsonl --model runs/first --learning-rate 5e-5 --batch-size 32
+--new-batch-size 256
 
 Before any training:  qingformer suggest-lr train.jsonl --source my-bert --learning-rate 5e-5
 
 With a picture:  qingformer suggest-lr train.jsonl --model runs/first --learning-rate 5e-5 --plot rates.png
 
-[bold]What is measured[/bold]  The gradient noise scale, the batch size at which the noise of a gradient is as large as the
-gradient: far below it a larger batch wants a larger rate, far above it the rate stays. It grows during training by ten
+[bold]What is measured[/bold]  The gradient noise scale, the batch size at which the noise of a gradient is as large as
+the gradient: far below it a larger batch wants a larger rate, far above it the rate stays. It grows during training by ten
 times and more, so measure at the weights that matter. The rate in use is taken to be a good one.
 """
 START, WORK = "The model", "The measurement"
@@ -45,15 +45,15 @@ def command(
     from_scratch: Annotated[
         str | None, typer.Option(help="Random weights of a size: tiny, small or base.", rich_help_panel=START)
     ] = None,
-    vocabulary: Annotated[
-        Path | None, typer.Option(help="vocab.txt, as in `train`.", rich_help_panel=START)
-    ] = None,
+    vocabulary: Annotated[Path | None, typer.Option(help="vocab.txt, as in `train`.", rich_help_panel=START)] = None,
     multi_label: Annotated[
         bool, typer.Option("--multi-label", help="A text has any number of labels.", rich_help_panel=START)
     ] = False,
     max_length: Annotated[
         int | None,
-        typer.Option(help="Longest input in tokens. [dim]128; a trained model has its own.[/dim]", rich_help_panel=START),
+        typer.Option(
+            help="Longest input in tokens. [dim]128; a trained model has its own.[/dim]", rich_help_panel=START
+        ),
     ] = None,
     texts: Annotated[int, typer.Option(min=1, help="Texts drawn for it.", rich_help_panel=WORK)] = 512,
     rows: Annotated[int, typer.Option(min=1, help="Texts per gradient.", rich_help_panel=WORK)] = 4,

@@ -1,5 +1,7 @@
 """Facts about the start of a model against quadrature, formulas and random layers; real blocks against a second way."""
 
+from itertools import pairwise
+
 import keras
 import numpy as np
 import pytest
@@ -109,7 +111,7 @@ def test_signal_of_real_blocks_is_that_of_their_layers(wide):
     np.testing.assert_allclose(found.size, [np.sqrt((v**2).mean()) for v in vectors], rtol=1e-5)
     unit = [v / np.linalg.norm(v, axis=-1, keepdims=True) for v in vectors]
     np.testing.assert_allclose(found.cosine, [(u * unit[0]).sum(-1).mean() for u in unit], rtol=1e-4)
-    np.testing.assert_allclose(found.carried, [(a * b).sum(-1).mean() for a, b in zip(unit, unit[1:])], rtol=1e-4)
+    np.testing.assert_allclose(found.carried, [(a * b).sum(-1).mean() for a, b in pairwise(unit)], rtol=1e-4)
     np.testing.assert_allclose(found.update, 1, atol=0.05)  # Adam's first step is its rate
     for old, new in zip(before, wide.get_weights()):
         np.testing.assert_array_equal(old, new)
@@ -122,7 +124,9 @@ def test_signal_of_real_blocks_is_that_of_their_layers(wide):
     _, gradients, _ = next(taken.over(pieces((inputs, readout))))
     for block in range(2):
         mine = [
-            g.ravel() for v, g in zip(model.trainable_variables, gradients) if f"block_{block}/" in v.path and g.ndim == 2
+            g.ravel()
+            for v, g in zip(model.trainable_variables, gradients)
+            if f"block_{block}/" in v.path and g.ndim == 2
         ]
         assert found.gradient[block] == pytest.approx(np.sqrt((np.concatenate(mine) ** 2).mean()), rel=1e-3)
 

@@ -26,8 +26,9 @@ DEVIATION = np.array([2.0, 1.0, 0.2, 1.5])
 HESSIAN = np.array([[2.0, 0.3, 0.1, 0.0], [0.3, 1.5, 0.2, 0.4], [0.1, 0.2, 1.0, 0.1], [0.0, 0.4, 0.1, 0.8]])
 
 
-def best_of(steps, rates=np.linspace(0.001, 2, 4000)):
+def best_of(steps):
     """The rate and gain that maximise the mean of g.u r - r^2 u.H u / 2 over random directions u `(n, P)`."""
+    rates = np.linspace(0.001, 2, 4000)
     along, curved = (steps @ GRADIENT).mean(), np.einsum("ni,ij,nj->n", steps, HESSIAN, steps).mean()
     gains = rates * along - rates**2 / 2 * curved
     return rates[gains.argmax()], gains.max()

@@ -28,7 +28,7 @@ def draw(generator, *shape):
 
 def moments_of(gradients, groups=10):
     """`GradientMoments` of batch gradients `(K, b, P)`, written down as the definition says."""
-    count, size, width = gradients.shape
+    _, size, width = gradients.shape
     means = gradients.mean(axis=1)
     sums, squares = np.zeros((groups, width)), np.zeros(groups)
     examples, batches = np.zeros(groups), np.zeros(groups)
@@ -181,7 +181,9 @@ def test_gradients_of_single_examples_are_those_of_the_model():
             expected = moments_of(means, 6).noise_scale()
             expected = expected.gradient_square, expected.covariance_trace
         assert (scale.gradient_square, scale.covariance_trace) == pytest.approx(expected, rel=1e-4)
-        assert moments.loss == pytest.approx(0.5 * ((np.array([0.5, -1.0, 0.3]) - x) * gradients).sum(1).mean(), rel=1e-5)
+        assert moments.loss == pytest.approx(
+            0.5 * ((np.array([0.5, -1.0, 0.3]) - x) * gradients).sum(1).mean(), rel=1e-5
+        )
 
 
 def test_padding_does_not_count_and_weights_do():

@@ -101,7 +101,7 @@ def test_ctrl_c_stops_with_one_line(work):
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ)
     time.sleep(4)
     running.send_signal(signal.SIGINT)
-    out, err = running.communicate(timeout=60)
+    _, err = running.communicate(timeout=60)
     assert running.returncode in (0, 130)  # it may have been done already
     assert b"Traceback" not in err
     if running.returncode:
