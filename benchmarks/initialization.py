@@ -4,7 +4,7 @@
 
 Draws `initialization.png` and prints the numbers behind it: the weight of a stack's input against its law (random
 layers), then encoders of base size (12 blocks of 768; `--quick` takes 128) with initial deviations from 0.001 to 0.1,
-norms behind or before the sublayers, on 128 random tokens, with a random linear loss and without dropout.
+norms behind or before the sublayers, on 64 random tokens, with a random linear loss and without dropout.
 """
 
 import argparse
@@ -49,12 +49,12 @@ def measure(quick: bool) -> dict[str, Any]:
     """All numbers of the picture."""
     stacks = {}
     for name, options in STACKS.items():
-        found = simulate_stack(DEPTH, 512, **options)
-        stacks[name] = {"measured": found.cosine.tolist(), "law": input_weight(DEPTH, **options).tolist()}
+        found = np.mean([simulate_stack(DEPTH, 256, seed=seed, **options).cosine for seed in range(16)], axis=0)
+        stacks[name] = {"measured": found.tolist(), "law": input_weight(DEPTH, **options).tolist()}
     rows = []
     for norm in ("post", "pre"):
         for deviation in DEVIATIONS:
-            signal = depth_signal(encoder(deviation, norm, quick), rows=4, length=32)
+            signal = depth_signal(encoder(deviation, norm, quick), rows=4, length=16)
             rows.append({"norm": norm, "deviation": deviation, **{k: v.tolist() for k, v in vars(signal).items()}})
             print(f"{norm}-norm, deviation {deviation}\n{signal.format_table()}\n", flush=True)
     return {"quick": quick, "stacks": stacks, "encoders": rows}
@@ -64,30 +64,29 @@ def draw(found: dict[str, Any], path: Path) -> None:
     """Four panels; colours are deviations, dashes are pre-norm."""
     figure = figure_and_canvas(12, 8.4)
     (laws, weight), (gradient, update) = figure.subplots(2, 2)
+    colours = dict(zip(DEVIATIONS, ("#440154", "#3b528b", "#21918c", "#5ec962", "#d8b100")))  # from dark to light
     depths = np.arange(DEPTH + 1)
     for index, (name, stack) in enumerate(found["stacks"].items()):
         laws.plot(depths, stack["law"], color=f"C{index}", linewidth=1)
         laws.plot(depths, stack["measured"], "os^D"[index], color=f"C{index}", markersize=5, label=name)
-    laws.set(title="Weight of the input in random layers (lines: the laws)", ylabel="cosine with the input")
+    laws.set(title="Weight of the input in random layers (lines: laws)", ylabel="cosine with the input")
     laws.set(xlabel="layers", yscale="log", ylim=(5e-3, 1.3))
     blocks = np.arange(1, DEPTH + 1)
     for row in found["encoders"]:
-        style: dict[str, Any] = {"color": f"C{DEVIATIONS.index(row['deviation'])}"}
-        style["linestyle"] = "-" if row["norm"] == "post" else "--"
-        label = f"{row['deviation']:g}" if row["norm"] == "post" else None
-        weight.plot(depths, row["cosine"], label=label, **style)
-        gradient.plot(blocks, row["gradient"], label=label, **style)
-        mark = "o" if row["norm"] == "post" else "x"
-        update.plot(row["gradient"], row["update"], mark, color=style["color"], label=label, markersize=5)
+        post = row["norm"] == "post"
+        style: dict[str, Any] = {"color": colours[row["deviation"]], "linestyle": "-" if post else "--"}
+        weight.plot(depths, row["cosine"], **style)
+        gradient.plot(blocks, row["gradient"], **style)
+        update.plot(row["gradient"], row["update"], "o" if post else "x", color=style["color"], markersize=6)
     weight.set(title="Weight of the embeddings in real blocks", xlabel="blocks", ylabel="cosine with the embeddings")
     gradient.set(title="Gradient of each block's matrices", xlabel="block", ylabel="root mean square", yscale="log")
     update.set(title="Adam's first step against the gradient", xlabel="gradient, root mean square", xscale="log")
     update.set(ylabel="step, in units of the rate", ylim=(0, 1.15))
     laws.legend(fontsize=9, loc="lower left")
-    for axes in (weight, gradient, update):
-        axes.plot([], [], "k-" if axes is not update else "ko", label="post-norm")
-        axes.plot([], [], "k--" if axes is not update else "kx", label="pre-norm")
-        axes.legend(fontsize=8, title="deviation", ncols=2 if axes is not weight else 1)
+    handles = [gradient.plot([], [], color=colour, label=f"{each:g}")[0] for each, colour in colours.items()]
+    handles += [gradient.plot([], [], "k-", marker="o", label="post-norm")[0]]
+    handles += [gradient.plot([], [], "k--", marker="x", label="pre-norm")[0]]
+    figure.legend(handles=handles, loc="outside lower center", ncols=7, title="other panels: deviation at the start")
     for axes in (laws, weight, gradient, update):
         axes.grid(alpha=0.3)
     figure.savefig(path, dpi=90)

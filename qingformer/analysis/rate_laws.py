@@ -127,7 +127,7 @@ class SignLaw:
     def __post_init__(self) -> None:
         if not (0 < self.kappa < math.inf and self.beta_n > 0 and 0 < self.rate_max < math.inf):
             raise ConfigError(
-                f"SignLaw: kappa is {self.kappa}, beta_n {self.beta_n}, rate_max {self.rate_max}; all must be positive, "
+                f"SignLaw: kappa is {self.kappa}, beta_n {self.beta_n}, rate_max {self.rate_max}; all must be above 0, "
                 "and kappa and rate_max finite"
             )
 

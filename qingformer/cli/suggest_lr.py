@@ -18,8 +18,8 @@ Before any training:  qingformer suggest-lr train.jsonl --source my-bert --learn
 With a picture:  qingformer suggest-lr train.jsonl --model runs/first --learning-rate 5e-5 --plot rates.png
 
 [bold]What is measured[/bold]  The gradient noise scale, the batch size at which the noise of a gradient is as large as
-the gradient: far below it a larger batch wants a larger rate, far above it the rate stays. It grows during training by ten
-times and more, so measure at the weights that matter. The rate in use is taken to be a good one.
+the gradient: far below it a larger batch wants a larger rate, far above it the rate stays. It changes
+as the model learns, so measure at the weights that matter. The rate in use is taken to be a good one.
 """
 START, WORK = "The model", "The measurement"
 
