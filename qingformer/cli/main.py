@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from qingformer.cli import convert, evaluate, info, predict, train
+from qingformer.cli import convert, evaluate, info, predict, suggest_lr, train
 from qingformer.cli.console import as_options
 from qingformer.cli.quiet import import_keras_quietly
 from qingformer.errors import QingFormerError
@@ -30,7 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Try it: [bold]qingformer train --help[/bold] shows a first training run, line by line.",
 )
-for verb in (train, evaluate, predict, convert, info):
+for verb in (train, evaluate, predict, convert, info, suggest_lr):
     app.command(verb.NAME, epilog=verb.EPILOG)(verb.command)
 
 

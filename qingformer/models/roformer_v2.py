@@ -49,8 +49,11 @@ class DepthInitializer(keras.initializers.Initializer):
     def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
         """An array of that shape."""
         size = shape[-1] if len(shape) < 2 or shape[0] > 10000 or shape[0] < 10 else shape[0]
-        deviation = UNDO_TRUNCATION / math.sqrt(size) * self.depth ** (-1 / self.order)
-        return keras.initializers.TruncatedNormal(stddev=deviation, seed=self.seed)(shape, dtype)
+        return keras.initializers.TruncatedNormal(stddev=self.deviation(size), seed=self.seed)(shape, dtype)
+
+    def deviation(self, width: int) -> float:
+        """The deviation before truncation, for d = `width`."""
+        return UNDO_TRUNCATION / math.sqrt(width) * self.depth ** (-1 / self.order)
 
     def get_config(self) -> dict[str, Any]:
         """The settings."""

@@ -92,14 +92,15 @@ class ModelObjective(Objective):
         >>> loss, aux = objective([v.value for v in model.trainable_variables], state, Batch(x, y))
     """
 
-    def __init__(self, model: keras.Model) -> None:
+    def __init__(self, model: keras.Model, training: bool = True) -> None:
         self.model = model
+        self.training = training
 
     def __call__(self, trainable: list[Array], state: State, batch: Batch) -> tuple[Array, Aux]:
-        """Forward pass in training mode and loss, without touching any variable."""
+        """Forward pass and loss, without touching any variable; `training` decides about dropout and the like."""
         model = self.model
         predictions, non_trainable, losses = model.stateless_call(
-            trainable, state.non_trainable, batch.x, return_losses=True, training=True
+            trainable, state.non_trainable, batch.x, return_losses=True, training=self.training
         )
         compute = partial(
             model.stateless_compute_loss,
@@ -109,7 +110,7 @@ class ModelObjective(Objective):
             x=batch.x,
             y=batch.y,
             y_pred=predictions,
-            training=True,
+            training=self.training,
         )
         # compute_loss reads `model.losses`; outside of the forward pass those would come from the variables themselves.
         model._losses_override = list(losses)
