@@ -120,7 +120,7 @@ def _times(sample_weight: Any, parts: Any) -> Any:
     """Under the reduction `sum` the mean over the parts is right if each counts as often as there are parts."""
     parts = ops.cast(parts, "float32")
     if sample_weight is None:
-        return parts  # for a loss of whatever shape
+        return parts  # fits losses of any shape; only with a Keras mask on torch, Keras wants the shape of the mask
     return keras.tree.map_structure(lambda w: None if w is None else _float(w) * parts, sample_weight)
 
 
