@@ -177,6 +177,7 @@ def test_d_trains_exactly_the_most_informative_elements_of_all_selected_weights(
         assert (after[2] != before[2]).all()  # not selected: trains fully
 
 
+@slow_on_jax
 def test_d_gradient_is_masked_and_scaled_and_fgm_sees_the_order(rows):
     model = build()
     transform = ChildTuningD(0.5, select="")

@@ -7,6 +7,7 @@ import pytest
 from qingformer.errors import ConfigError
 from qingformer.objectives import FGM, ClipGradients, GradientAccumulation, Objective, ScaleGradients, TrainableModel
 from qingformer.objectives.objective import Aux, Batch, State
+from tests.conftest import slow_on_jax
 from tests.objectives.conftest import build, cross_entropy
 from tests.objectives.tools import evaluate, tensors, train, values
 
@@ -72,6 +73,7 @@ def test_it_is_the_clipping_of_the_optimizer(rows):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
+@slow_on_jax
 def test_the_place_in_the_list_decides_what_is_bounded(rows):
     model = build()
     model.compile("sgd", cross_entropy())

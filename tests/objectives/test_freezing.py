@@ -8,7 +8,7 @@ import pytest
 
 from qingformer.errors import ConfigError
 from qingformer.objectives import FGM, Freeze, GradientAccumulation, gradual_unfreezing
-from tests.conftest import SLOW_ON_JAX
+from tests.conftest import SLOW_ON_JAX, slow_on_jax
 from tests.objectives.conftest import build, cross_entropy
 from tests.objectives.tools import evaluate, state_of, values
 
@@ -54,6 +54,7 @@ def test_frozen_weights_stand_still_to_the_bit_for_their_span(rows, name):
     assert not any(moved(path, 2))
 
 
+@slow_on_jax
 def test_until_a_weight_is_frozen_nothing_differs(rows):
     free = path_of(rows, [FGM(0.0)], OPTIMIZERS["adamw"](), steps=3)
     path = path_of(rows, [Freeze({"embedding": (2, 3)})], OPTIMIZERS["adamw"](), steps=3)

@@ -5,7 +5,7 @@ import pytest
 
 from qingformer import backend
 from qingformer.objectives import FGM, ChildTuningD, ChildTuningF, Freeze, GradientAccumulation
-from tests.conftest import SLOW_ON_JAX
+from tests.conftest import slow_on_jax
 from tests.objectives.tools import values
 from tests.training.program import AtStep, train
 
@@ -34,7 +34,8 @@ def uninterrupted(tmp_path_factory):
     return values([*model.variables, *model.optimizer.variables]), result.history
 
 
-@pytest.mark.parametrize("at", [5, *(pytest.param(at, marks=SLOW_ON_JAX) for at in (1, 8))])
+@slow_on_jax
+@pytest.mark.parametrize("at", [5, 1, 8])
 def test_resume_gives_the_same_run_and_measures_nothing_again(uninterrupted, tmp_path, monkeypatch, at):
     weights, history = uninterrupted
     with pytest.raises(Stop):
