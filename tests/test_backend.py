@@ -202,3 +202,34 @@ def test_checkpointing_is_really_in_the_program():
 
     program = str(jax.make_jaxpr(jax.grad(function))(1.0))
     assert "remat" in program or "checkpoint" in program
+
+
+def test_scan_carries_on_and_stacks_outputs_of_another_shape():
+    xs = {"a": keras.ops.convert_to_tensor(np.arange(6, dtype="float32").reshape(3, 2)), "b": None}
+
+    def step(carry, element):
+        total, count = carry
+        assert element["b"] is None
+        total = total + keras.ops.sum(element["a"])
+        return (total, count + 1), {"double": 2 * element["a"], "total": total}
+
+    def run(xs):
+        start = (keras.ops.zeros(()), keras.ops.zeros((), "int32"))
+        return backend.scan(step, start, xs, keras.ops.shape(xs["a"])[0])
+
+    for call in (run, backend.compile(run)):
+        (total, count), outputs = call(xs)
+        assert (float(total), int(count)) == (15.0, 3)
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(outputs["double"]), 2 * np.arange(6).reshape(3, 2))
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(outputs["total"]), [1.0, 6.0, 15.0])
+
+
+def test_scan_can_be_differentiated():
+    x = keras.ops.convert_to_tensor(np.array([2.0, 3.0, 5.0], "float32"))
+
+    def product(x):
+        return backend.scan(lambda carry, factor: (carry * factor, carry), keras.ops.ones(()), x, 3)[0]
+
+    value, gradient = backend.value_and_grad(product)(x)
+    assert float(value) == 30.0
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(gradient), [15.0, 10.0, 6.0], rtol=1e-6)

@@ -1,7 +1,13 @@
 """Training tricks as functions from objective to objective, and the model that trains with them."""
 
+from qingformer.objectives.accumulation import GradientAccumulation
+from qingformer.objectives.child_tuning import ChildTuningF
+from qingformer.objectives.child_tuning_fisher import ChildTuningD
+from qingformer.objectives.clipping import ClipGradients
 from qingformer.objectives.fgm import FGM
+from qingformer.objectives.fisher import fisher_information
 from qingformer.objectives.flooding import Flooding
+from qingformer.objectives.freezing import Freeze, gradual_unfreezing
 from qingformer.objectives.gradient_normalization import GradientNormalization
 from qingformer.objectives.label_smoothing import LabelSmoothing
 from qingformer.objectives.model import TrainableModel
@@ -18,14 +24,20 @@ from qingformer.objectives.objective import (
 from qingformer.objectives.r_drop import RDrop
 from qingformer.objectives.random_replacement import RandomReplacement
 from qingformer.objectives.scale_shift_invariance import ScaleShiftInvariance
+from qingformer.objectives.scaling import ScaleGradients
 from qingformer.objectives.weight_penalty import L2Regularization, WeightPenalty
 
 __all__ = [
     "FGM",
     "Aux",
     "Batch",
+    "ChildTuningD",
+    "ChildTuningF",
+    "ClipGradients",
     "EmbeddingNoise",
     "Flooding",
+    "Freeze",
+    "GradientAccumulation",
     "GradientNormalization",
     "L2Regularization",
     "LabelSmoothing",
@@ -33,10 +45,13 @@ __all__ = [
     "Objective",
     "RDrop",
     "RandomReplacement",
+    "ScaleGradients",
     "ScaleShiftInvariance",
     "State",
     "TrainableModel",
     "Transform",
     "TransformedObjective",
     "WeightPenalty",
+    "fisher_information",
+    "gradual_unfreezing",
 ]

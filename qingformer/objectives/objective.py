@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import keras
 
 from qingformer import backend
+from qingformer.objectives.reduction import loss_weights
 
 Array = Any  # a backend tensor
 
@@ -60,11 +61,14 @@ class Aux(NamedTuple):
     """What an objective gives besides the loss to minimise.
 
     `loss`: the loss before scaling, for the logs. `predictions`: the model's outputs. `state`: the state after it.
+    `weights`: for each output with a loss, what its weighted sum was divided by, or None where that is the number of
+    its elements (or where nothing is divided); see `GradientAccumulation`.
     """
 
     loss: Array
     predictions: Any
     state: State
+    weights: tuple[Array | None, ...] = ()
 
 
 class Objective:
@@ -81,6 +85,13 @@ class Objective:
     ) -> tuple[tuple[Array, Aux], list[Array]]:
         """The value, and its gradient with respect to every entry of `trainable`."""
         return backend.value_and_grad(self, has_aux=True)(trainable, state, batch)
+
+    def held(self, state: State) -> dict[int, Array]:
+        """Weights which this step must not move, whatever the optimizer does: index in `trainable` -> bool array.
+
+        The array is broadcast against the weight; where it is True, the step puts the old values back.
+        """
+        return {}
 
 
 class ModelObjective(Objective):
@@ -122,7 +133,8 @@ class ModelObjective(Objective):
         finally:
             model._losses_override = []
         after = state._replace(non_trainable=non_trainable, metrics=metrics)
-        return loss * keras.ops.cast(state.scale, loss.dtype), Aux(loss, predictions, after)
+        weights = loss_weights(model, predictions, batch.sample_weight)
+        return loss * keras.ops.cast(state.scale, loss.dtype), Aux(loss, predictions, after, weights)
 
 
 def copied(weights: Any) -> Any:
@@ -194,6 +206,10 @@ class TransformedObjective(Objective):
     def __call__(self, trainable: list[Array], state: State, batch: Batch) -> tuple[Array, Aux]:
         """The inner value."""
         return self.objective(trainable, state, batch)
+
+    def held(self, state: State) -> dict[int, Array]:
+        """What the inner objective holds."""
+        return self.objective.held(state)
 
     def value_of(self, variable: keras.Variable, state: State) -> Array:
         """The value that `state` holds for a variable of the transform."""

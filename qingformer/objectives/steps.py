@@ -27,7 +27,11 @@ def _stateless_step(model: keras.Model, objective: Objective, values: tuple[Any,
         scale, step = model.optimizer.scale_loss(ops.ones(())), _steps_made(model.optimizer)
     state = State(non_trainable, metrics, scale, step)
     (_, aux), gradients = objective.value_and_grad(trainable, state, batch)
+    before = list(trainable)
     trainable, optimizer_variables = model.optimizer.stateless_apply(optimizer_variables, gradients, trainable)
+    trainable = list(trainable)
+    for index, held in objective.held(state).items():
+        trainable[index] = ops.where(held, before[index], trainable[index])
     logs, metrics = model._update_metrics_variables(
         aux.state.metrics, aux.loss, batch.x, batch.y, aux.predictions, batch.sample_weight
     )
@@ -46,7 +50,11 @@ def _stateful_step(model: keras.Model, objective: Objective, data: Any) -> Any:
     (_, aux), gradients = objective.value_and_grad([v.value for v in variables], state, batch)
     with backend.without_gradients():
         _assign_state(model, aux)
+        # Copies, made before the optimizer changes the weights in place; no transform holds any in most trainings.
+        held = [(variables[i], mask, ops.copy(variables[i].value)) for i, mask in objective.held(state).items()]
         model.optimizer.apply(gradients, variables)
+        for variable, mask, before in held:
+            variable.assign(ops.where(mask, before, variable.value))
         size = ops.shape(next(leaf for leaf in keras.tree.flatten(batch.x) if leaf is not None))[0]
         model._loss_tracker.update_state(aux.loss, sample_weight=size)
         return model.compute_metrics(batch.x, batch.y, aux.predictions, sample_weight=batch.sample_weight)

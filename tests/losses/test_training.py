@@ -10,7 +10,6 @@ from qingformer.models import BackboneConfig, CausalLM
 from qingformer.objectives import FGM, TrainableModel
 from qingformer.tasks.fitting import choose_loss
 from tests.conftest import SLOW_ON_JAX, slow_on_jax
-from tests.losses.support import numpy
 from tests.tasks.helpers import FIT, classifier, rows
 
 GENERATOR = np.random.default_rng(0)
