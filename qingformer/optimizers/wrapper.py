@@ -262,9 +262,7 @@ def snapshot(value: Any) -> Array:
     return tensor if backend.name() == "jax" else ops.copy(tensor)
 
 
-def assign_when(
-    predicate: Array, variables: Sequence[keras.Variable], values: Callable[[], Sequence[Array]]
-) -> None:
+def assign_when(predicate: Array, variables: Sequence[keras.Variable], values: Callable[[], Sequence[Array]]) -> None:
     """Where `predicate` (a bool scalar) holds, assign `values()`; they are computed only then."""
     if backend.name() == "jax":
         now = [variable.value for variable in variables]

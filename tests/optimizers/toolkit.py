@@ -1,6 +1,7 @@
 """The original's Adam as a Keras optimizer, and its recorded runs."""
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 
 import keras
@@ -72,8 +73,10 @@ def make_variables(values):
     """Variables by path, such as "block/kernel"."""
     made = []
     for path, value in values.items():
-        scope, name = path.rsplit("/", 1)
-        with keras.name_scope(scope):
+        *scopes, name = path.split("/")
+        with ExitStack() as stack:
+            for scope in scopes:
+                stack.enter_context(keras.name_scope(scope))
             made.append(keras.Variable(np.asarray(value, "float32"), name=name))
     return made
 
