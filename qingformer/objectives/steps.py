@@ -61,8 +61,10 @@ def _stateful_step(model: keras.Model, objective: Objective, data: Any) -> Any:
 
 
 def _steps_made(optimizer: keras.optimizers.Optimizer) -> Any:
-    """The count of the innermost optimizer, micro-steps of its gradient accumulation included."""
+    """The count of the innermost optimizer; with gradient accumulation, by it or around it, the count of batches."""
     while hasattr(optimizer, "inner_optimizer"):
+        if hasattr(optimizer, "batches_seen"):
+            return ops.convert_to_tensor(optimizer.batches_seen)
         optimizer = optimizer.inner_optimizer
     return ops.convert_to_tensor(optimizer._iterations)
 

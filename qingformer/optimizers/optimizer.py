@@ -41,6 +41,10 @@ class Optimizer(keras.optimizers.Optimizer):
         ConfigError: a number that cannot be, or a pattern that is none.
     """
 
+    # For `LayerwiseLearningRate`: a step is the rate times something, and the decay is a part of it.
+    linear_in_learning_rate = True
+    decays_in_step = True
+
     def __init__(
         self,
         learning_rate: Any,

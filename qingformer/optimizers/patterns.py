@@ -45,3 +45,20 @@ def matching(owner: str, argument: str, patterns: Sequence[str], variables: Sequ
         if pattern not in ELEMENTWISE + EMBEDDINGS and not any(re.search(pattern, path) for path in paths):
             warnings.warn(f"{owner}: {argument}: {pattern!r} is in none of the paths {', '.join(paths)}", stacklevel=2)
     return [any(re.search(pattern, path) for pattern in patterns) for path in paths]
+
+
+def matches(patterns: Iterable[str], variable: Any) -> bool:
+    """Whether one of the patterns is found anywhere in the variable's path."""
+    return any(re.search(pattern, variable.path) for pattern in patterns)
+
+
+def check_all_match(patterns: Iterable[str], variables: Sequence[Any], owner: str) -> None:
+    """Refuse a pattern that chooses nothing: where it is the point of a wrapper, it is a slip of the pen.
+
+    Raises:
+        ConfigError: names the pattern and the paths there are.
+    """
+    for pattern in patterns:
+        if not any(matches([pattern], variable) for variable in variables):
+            paths = ", ".join(variable.path for variable in variables)
+            raise ConfigError(f"{owner}: {pattern!r} matches no trainable variable; their paths are: {paths}")

@@ -5,6 +5,8 @@ from typing import Any
 
 import keras
 
+from qingformer.training import weights_to_keep
+
 
 class BestInMemory(keras.callbacks.Callback):
     """After every epoch whose `monitor` is the best so far, copy the weights; the first of equals stays.
@@ -23,7 +25,9 @@ class BestInMemory(keras.callbacks.Callback):
         if value > self.best:
             self.best = value
             # Asking for `self.model` brings the trained values back into the variables on JAX.
-            self._arrays = [keras.ops.convert_to_numpy(variable.value).copy() for variable in self.model.variables]
+            model = self.model
+            with weights_to_keep(model):
+                self._arrays = [keras.ops.convert_to_numpy(variable.value).copy() for variable in model.variables]
 
     def restore(self, model: keras.Model) -> None:
         """Put the best weights into `model`; without a finite score so far the last ones stay."""

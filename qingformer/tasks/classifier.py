@@ -164,7 +164,8 @@ class TextClassifier:
         """Train, and return the curve: `loss`, `accuracy`, `val_loss`, `val_accuracy` per epoch.
 
         With validation data the weights of the best epoch are put back at the end (highest `val_accuracy`, with
-        `multi_label` lowest `val_loss`). The same seed and data give the same run.
+        `multi_label` lowest `val_loss`). The same seed and data give the same run. With an optimizer that keeps
+        averages (`qf.optimizers.ExponentialMovingAverage`) these are scored, kept as the best, and put in at the end.
 
         Args:
             train: a path, or a sequence of `(text, label)`, `(text, pair, label)` or dictionaries.

@@ -79,11 +79,12 @@ def _fit_in_memory(
     model: Any, batches: PaddedBatches, monitor: str | None, callbacks: list[Any], verbose: Any, options: dict[str, Any]
 ) -> dict[str, list[float]]:
     best = None if monitor is None else BestInMemory(monitor)
-    history = model.fit(
-        batches, callbacks=[*callbacks, *([best] if best else [])], verbose=verbose, shuffle=False, **options
-    )
+    everyone = [training.SwapAverages(), *callbacks, *([best] if best else [])]
+    history = model.fit(batches, callbacks=everyone, verbose=verbose, shuffle=False, **options)
     if best is not None:
         best.restore(model)
+    else:
+        training.keep_averages(model)
     curve: dict[str, list[float]] = history.history
     return curve
 
@@ -117,6 +118,7 @@ def _fit_on_disk(
     if result.best_epoch is not None:
         storage.read_weights(classifier, directory / BEST)
     else:
+        training.keep_averages(classifier.model)
         storage.save(classifier, directory / BEST)
     return {key: [logs[key] for logs in result.history] for key in result.history[0]}
 

@@ -1,5 +1,6 @@
 """Training that can be watched, stopped and resumed exactly."""
 
+from qingformer.training.averages import SwapAverages, keep_averages, weights_to_keep
 from qingformer.training.best import BestCheckpoint
 from qingformer.training.curve import LearningCurve, plot_curve, read_curve
 from qingformer.training.errors import PlotError, TrainingInterrupted, TrainingStateError
@@ -18,11 +19,14 @@ __all__ = [
     "Progress",
     "ProgressEvent",
     "RunResult",
+    "SwapAverages",
     "TrainingInterrupted",
     "TrainingState",
     "TrainingStateError",
+    "keep_averages",
     "plot_curve",
     "read_curve",
     "run",
     "seed_everything",
+    "weights_to_keep",
 ]

@@ -9,6 +9,7 @@ import keras
 
 from qingformer.errors import ConfigError
 from qingformer.files import atomic_directory
+from qingformer.training.averages import weights_to_keep
 from qingformer.training.steps import Logs
 
 _SMALLER_IS_BETTER = ("loss", "error", "mse", "mae", "perplexity")
@@ -16,6 +17,8 @@ _SMALLER_IS_BETTER = ("loss", "error", "mse", "mae", "perplexity")
 
 class BestCheckpoint(keras.callbacks.Callback):
     """After each epoch whose monitored value is the best so far, replace the content of a directory, as a whole.
+
+    Where the optimizer keeps averages of the weights, these are saved; `SwapAverages` has the validation see them too.
 
     Args:
         directory: where the best is kept.
@@ -59,7 +62,7 @@ class BestCheckpoint(keras.callbacks.Callback):
         if value != value or (self.best is not None and (value >= self.best if self.smaller else value <= self.best)):
             return
         model = self.model
-        with atomic_directory(self.directory) as folder:
+        with weights_to_keep(model), atomic_directory(self.directory) as folder:
             if self.save is not None:
                 self.save(folder)
             else:

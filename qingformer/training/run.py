@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from qingformer.errors import ConfigError
+from qingformer.training.averages import SwapAverages
 from qingformer.training.best import BestCheckpoint
 from qingformer.training.curve import LearningCurve
 from qingformer.training.errors import TrainingInterrupted
@@ -72,7 +73,8 @@ def run(
     Written are `curve.jsonl` (`LearningCurve`), `best/` (`BestCheckpoint`, if `monitor` is given) and `state/`
     (`TrainingState`). With `resume` training goes on from the saved state, if there is one, and gives what an
     uninterrupted one would have given; without, an old state is deleted. Ctrl-C ends the training after the current
-    step; the result then says `interrupted`.
+    step; the result then says `interrupted`. If the optimizer keeps averages of the weights (`averages_of`), these are
+    validated and kept as the best.
 
     Args:
         model: compiled with an optimizer.
@@ -105,7 +107,7 @@ def run(
         state.clear()
     epoch, batch = state.restore(model)
     options = {"add_history": True, "add_progbar": verbose != 0, "verbose": verbose, "steps": len(dataset)}
-    once = _OneRun([*companions, state, Interruptible(state)], model=model, epochs=epochs, **options)
+    once = _OneRun([SwapAverages(), *companions, state, Interruptible(state)], model=model, epochs=epochs, **options)
     interrupted = _fit(model, dataset, (epoch, batch), epochs, validation_data, once)
     return RunResult(
         list(state.epoch_logs), interrupted, (epoch, batch), best and best.best, best.best_epoch if best else None

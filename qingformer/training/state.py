@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from qingformer.files import atomic_directory, write_json
+from qingformer.optimizers import chain
 from qingformer.training.errors import TrainingStateError
 from qingformer.training.memory import (
     FORMAT,
@@ -139,10 +140,10 @@ class TrainingState(OrderedSteps):
         return epoch, batch
 
     def _build(self, model: keras.Model) -> None:
-        if getattr(getattr(model.optimizer, "inner_optimizer", model.optimizer), "use_ema", False):
+        if any(getattr(optimizer, "use_ema", False) for optimizer in chain(model.optimizer)):
             raise TrainingStateError(
                 f"{self.directory}: an optimizer with use_ema replaces the weights at the end of fit and cannot go on "
-                "exactly; keep averages in a callback instead"
+                "exactly; wrap the optimizer in qingformer.optimizers.ExponentialMovingAverage instead"
             )
         # Metrics and optimizer have no variables before the first step, which is too late for restoring them.
         if self.dataset is not None:

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from qingformer import backend
+from qingformer.optimizers import chain
 from qingformer.training.errors import TrainingStateError
 
 Variables = dict[str, list[Any]]
@@ -52,10 +53,9 @@ def _bits(values: np.ndarray) -> np.ndarray:
 
 
 def optimizer_name(model: keras.Model) -> str:
-    """Class of the optimizer, inside of a loss-scaling one its own."""
-    optimizer = model.optimizer
-    inner = getattr(optimizer, "inner_optimizer", None)
-    return type(optimizer).__name__ + (f"({type(inner).__name__})" if inner is not None else "")
+    """Class of the optimizer, and in brackets of those inside of it, to any depth."""
+    names = [type(optimizer).__name__ for optimizer in chain(model.optimizer)]
+    return "(".join(names) + ")" * (len(names) - 1)
 
 
 def check_same(saved: list[dict[str, Any]], variables: Variables, where: str) -> None:
