@@ -47,7 +47,7 @@ def test_sparse_equals_bert4keras():
     np.testing.assert_allclose(value_and_gradient(loss, ids, scores)[1][:5], found["gradient_of_sum"], atol=5e-5)
     large = padded(found["large_scores"], 6)
     dense = values(MultilabelCategoricalCrossentropy(reduction="none"), padded(found["dense_labels"], 6), large)
-    np.testing.assert_allclose(values(loss, ids, large), dense, rtol=1e-6)
+    np.testing.assert_allclose(values(loss, ids, large)[:5], dense[:5], rtol=1e-6)
     assert np.abs(dense[:5] - found["large_loss"]).max() > 1  # the original's clip
     loss = SparseMultilabelCategoricalCrossentropy(mask_zero=True, reduction="none")
     ids = padded(found["positive_ids_zero_padded"], 6)

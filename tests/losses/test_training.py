@@ -49,7 +49,7 @@ def test_training_goes_down_and_a_file_keeps_the_loss(name, kind, tmp_path):
     loss, labels = CASES[name]
     made = model(kind=kind)
     options = {"transforms": [FGM(0.01)]} if kind is TrainableModel else {}
-    made.compile(keras.optimizers.SGD(0.1), loss, **options)
+    made.compile(keras.optimizers.SGD(0.003), loss, **options)
     weights = np.array([1.0] * 6 + [0.0] * 2)
     history = made.fit(IDS, labels, sample_weight=weights, batch_size=8, epochs=4, shuffle=False, verbose=0).history
     assert np.isfinite(history["loss"]).all()
@@ -116,8 +116,8 @@ def test_the_classifier_counts_the_labels_for_logit_adjustment():
 
 @slow_on_jax
 def test_several_labels_take_their_own_losses():
-    data = [(text, [label]) for text, label in rows(30)]
+    data = [(text, [label]) for text, label in rows()]
     made = classifier(multi_label=True)
     curve = made.fit(data, loss="multilabel_crossentropy", **FIT)
-    assert curve["loss"][-1] < curve["loss"][0]
+    assert curve["loss"][-1] < 0.5 * curve["loss"][0]
     assert made.evaluate(data).subset_accuracy > 0.8
