@@ -206,6 +206,19 @@ def in_place() -> bool:
     return name() == "torch" and not keras.src.backend.in_stateless_scope()
 
 
+def mix(value: Array, target: Array, share: float | Array) -> Array:
+    """`(1 - share) * value + share * target`, in one pass over memory on torch.
+
+    Example:
+        >>> mix(keras.ops.zeros(2), keras.ops.ones(2), 0.1)  # [0.1, 0.1]
+    """
+    if name() == "torch":
+        import torch
+
+        return torch.lerp(value, target, share)
+    return value + share * (target - value)
+
+
 def move(variable: keras.Variable, target: Array, share: float | Array) -> Array:
     """Move `variable` a share (scalar) of the way to `target` (its shape and dtype); returns the new value.
 
@@ -215,8 +228,7 @@ def move(variable: keras.Variable, target: Array, share: float | Array) -> Array
     if in_place():
         with without_gradients():
             return variable.value.lerp_(target, share)
-    value = keras.ops.convert_to_tensor(variable)
-    value = value + share * (target - value)
+    value = mix(keras.ops.convert_to_tensor(variable), target, share)
     variable.assign(value)
     return value
 

@@ -1,5 +1,6 @@
 """AdaFactor: an adaptive optimizer whose state is a row and a column for each matrix."""
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -128,11 +129,13 @@ class AdaFactor(Optimizer):
 
     def _normalised(self, gradient: Array, index: int) -> Array:
         share = self.scalar("share", index)
-        squares, axes = ops.square(gradient) + self.epsilon_1, self._axes[index]
+        squares, axes = ops.square(gradient), self._axes[index]
         if axes is None:
-            return gradient * ops.rsqrt(backend.move(self._squares[index], squares, share))
-        row = backend.move(self._squares[index], ops.mean(squares, axis=axes[1], keepdims=True), share)
-        column = backend.move(self._columns[index], ops.mean(squares, axis=axes[0], keepdims=True), share)
+            return gradient * ops.rsqrt(backend.move(self._squares[index], squares + self.epsilon_1, share))
+        row, column = (
+            backend.move(slot, ops.mean(squares, axis=axis, keepdims=True) + self.epsilon_1, share)
+            for slot, axis in ((self._squares[index], axes[1]), (self._columns[index], axes[0]))
+        )
         # Roots of the two vectors: their product would underflow at zero gradients, and a matrix of roots costs more.
         return gradient * ops.rsqrt(row / ops.mean(row, axis=axes[0], keepdims=True)) * ops.rsqrt(column)
 
@@ -185,4 +188,6 @@ def factored_axes(shape: Sequence[int], least: int) -> tuple[int, int] | None:
 
 def root_mean_square(x: Array, axis: int | None = None) -> Array:
     """`sqrt(mean(x^2))`, over everything (a scalar) or over one axis that is kept."""
-    return ops.sqrt(ops.mean(ops.square(x), axis=axis, keepdims=axis is not None))
+    if axis is None:  # torch has one pass for the norm, and would write the squares out
+        return ops.norm(x) / math.sqrt(max(math.prod(x.shape), 1))
+    return ops.sqrt(ops.mean(ops.square(x), axis=axis, keepdims=True))

@@ -74,7 +74,7 @@ class LAMB(Adam):
         change = super().change(gradient, value, index)
         if not self._adapted[index]:
             return change
-        norm, length = (ops.sqrt(ops.sum(ops.square(x))) for x in (value, change))
+        norm, length = ops.norm(value), ops.norm(change)
         usual = ops.logical_and(norm > 0, length > 0)
         return ops.where(usual, norm / ops.where(usual, length, 1.0), 1.0) * change
 

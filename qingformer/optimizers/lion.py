@@ -60,8 +60,7 @@ class Lion(Optimizer):
     def direction(self, gradient: Array, value: Array, index: int) -> Array:
         """The sign."""
         slot = self._momenta[index]
-        momentum = ops.convert_to_tensor(slot)
-        direction = ops.sign(momentum + (1 - self.beta_1) * (gradient - momentum))
+        direction = ops.sign(backend.mix(ops.convert_to_tensor(slot), gradient, 1 - self.beta_1))
         backend.move(slot, gradient, 1 - self.beta_2)
         return direction
 

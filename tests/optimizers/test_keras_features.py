@@ -17,7 +17,7 @@ each = pytest.mark.parametrize("name", ALL)
 def state_bytes(optimizer, shape):
     variables = make_variables(shapes={"kernel": shape})
     optimizer.build(variables)
-    return sum(4 * int(np.prod(v.shape)) for v in optimizer.variables if v.shape)
+    return sum(4 * int(np.prod(v.shape)) for v in optimizer.variables if len(v.shape))
 
 
 def test_bytes_of_state():
@@ -44,6 +44,16 @@ def test_zero_gradients_and_zero_weights_give_numbers(name):
         assert np.any(value != 0)  # also what starts at zero moves
     for value in numbers(optimizer.variables):
         assert np.isfinite(value).all()
+
+
+def test_scalars_are_trained_too():
+    """A scalar has no axes for rows, norms or factors."""
+    for name in ("AdaFactor", "LAMB", "LazyAdam", "Tiger"):
+        variables = make_variables(shapes={"temperature": ()})
+        before = numbers(variables)[0]
+        after = train(ALL[name](), variables, [[np.array(0.5, "float32")]])[0]
+        assert np.isfinite(after), name
+        assert after < before, name
 
 
 @each
