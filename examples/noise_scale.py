@@ -1,6 +1,6 @@
 """Measure the gradient noise scale during training, then train at other batch sizes with rates scaled by four laws.
 
-    python -m examples.noise_scale [--train FILE --test FILE] [--batch-sizes 8 128 512] [--seeds 3]
+    python -m examples.noise_scale [--train FILE --test FILE] [--batch-sizes 8 256] [--seeds 3]
 
 All runs see the same number of examples, with the same share of warm-up. The rate of each run follows from the one at
 `--batch-size` by a law; "noise scale" is `suggest_learning_rate(law="adam")` with the noise scale that was measured
@@ -23,10 +23,10 @@ LAWS = {"constant": "constant", "square root": "sqrt", "linear": "linear", "nois
 
 def options():
     """The command line."""
-    parser = arguments(__doc__.splitlines()[0], epochs=3, train_size=4000)
+    parser = arguments(__doc__.splitlines()[0], epochs=3, train_size=3000)
     parser.add_argument("--batch-size", type=int, default=32, help="where the rate is known to be good")
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="that rate")
-    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[8, 128, 512], help="the others")
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[8, 256], help="the others")
     parser.add_argument("--texts", type=int, default=1024, help="drawn for a measurement")
     parser.add_argument("--max-length", type=int, default=32)
     return parser.parse_args()

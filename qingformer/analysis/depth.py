@@ -119,7 +119,8 @@ def _inputs(backbone: keras.Model, token_ids: np.ndarray) -> dict[str, np.ndarra
 
 def _first_step(variables: list[keras.Variable], gradients: list[Any], rate: float = 1e-3) -> list[np.ndarray]:
     """The change of each variable in one step of Adam, divided by the rate; the variables are copies."""
-    copies = [keras.Variable(variable.value, dtype="float32") for variable in variables]
+    # By way of NumPy: on torch a variable made from a tensor shares its memory.
+    copies = [keras.Variable(np.array(ops.convert_to_numpy(v.value), "float32"), dtype="float32") for v in variables]
     optimizer = keras.optimizers.Adam(rate, epsilon=1e-8)
     optimizer.build(copies)
     before = [np.array(ops.convert_to_numpy(copy), "float64") for copy in copies]

@@ -157,11 +157,11 @@ def simulate_stack(
         x = normalised(ops.convert_to_tensor(start))
         states = [x]
         for kernel, alpha in zip(weights, ramps):
-            update = branch * alpha * ops.matmul(normalised(x) if norm == "pre" else x, kernel)
+            update = float(branch * alpha) * ops.matmul(normalised(x) if norm == "pre" else x, kernel)
             x = normalised(skip * x + update) if norm == "post" else skip * x + update
             states.append(x)
         # A norm behind the last layer, as pre-norm models have: then all losses see vectors of one size.
-        return ops.mean(ops.sum(normalised(x) * readout, axis=-1)), states
+        return ops.mean(ops.sum(normalised(x) * ops.convert_to_tensor(readout), axis=-1)), states
 
     (_, states), gradients = backend.value_and_grad(run, has_aux=True)([ops.convert_to_tensor(k) for k in kernels])
     arrays = [np.asarray(ops.convert_to_numpy(x), "float64") for x in states]
