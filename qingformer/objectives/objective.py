@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import keras
 
 from qingformer import backend
+from qingformer.objectives.outputs import shifted_outputs
 
 Array = Any  # a backend tensor
 
@@ -32,6 +33,7 @@ class State(NamedTuple):
     `metrics`: values of `model.metrics_variables` (losses of several outputs keep their means there).
     `scale`: float scalar by which the loss is multiplied (loss scaling under float16; otherwise 1).
     `step`: whole-number scalar, how many steps the optimizer has made. `part`: which part of a divided step this is.
+    `shifts`: what every forward pass adds to outputs of layers (see `outputs.shifted_outputs`), or None.
     """
 
     non_trainable: list[Array]
@@ -39,6 +41,7 @@ class State(NamedTuple):
     scale: Array
     step: Array = 0
     part: Array = 0
+    shifts: dict[int, list[Array]] | None = None
 
     def seed(self, salt: int) -> backend.FixedSeed:
         """A seed for `keras.random.*` that is a function of `salt` (of the transform), step and part alone.
@@ -93,9 +96,10 @@ class ModelObjective(Objective):
     def __call__(self, trainable: list[Array], state: State, batch: Batch) -> tuple[Array, Aux]:
         """Forward pass in training mode and loss, without touching any variable."""
         model = self.model
-        predictions, non_trainable, losses = model.stateless_call(
-            trainable, state.non_trainable, batch.x, return_losses=True, training=True
-        )
+        with shifted_outputs(model, state.shifts):
+            predictions, non_trainable, losses = model.stateless_call(
+                trainable, state.non_trainable, batch.x, return_losses=True, training=True
+            )
         # compute_loss reads `model.losses`; outside of the forward pass those would come from the variables themselves.
         model._losses_override = list(losses)
         try:
