@@ -80,7 +80,7 @@ def shifted_outputs(model: keras.Model, shifts: Shifts | None) -> Iterator[None]
     with ExitStack() as stack:
         layers = all_layers(model) if shifts else []
         for number, arrays in (shifts or {}).items():
-            stack.enter_context(changed_outputs(layers[number], _adder(layers[number].path, list(arrays))))
+            stack.enter_context(changed_outputs(layers[number], _adder(layers[number].name, list(arrays))))
         yield
 
 
@@ -104,28 +104,28 @@ def observed_shapes(model: keras.Model, layers: list[int]) -> Iterator[dict[int,
         stack.enter_context(changed_outputs(model, finish))
         every = all_layers(model)
         for number in layers:
-            stack.enter_context(changed_outputs(every[number], _noter(every[number].path, during[number])))
+            stack.enter_context(changed_outputs(every[number], _noter(every[number].name, during[number])))
         yield found
 
 
-def _noter(path: str, shapes: list[Any]) -> Callable[[Array], Array]:
+def _noter(name: str, shapes: list[Any]) -> Callable[[Array], Array]:
     def note(output: Array) -> Array:
         if not keras.ops.is_tensor(output) or not keras.backend.is_float_dtype(output.dtype):
-            raise ConfigError(f"layer {path!r} does not put out one float array, so it cannot be perturbed")
+            raise ConfigError(f"layer {name!r} does not put out one float array, so it cannot be perturbed")
         shapes.append(ops.shape(output))
         return output
 
     return note
 
 
-def _adder(path: str, arrays: list[Array]) -> Callable[[Array], Array]:
+def _adder(name: str, arrays: list[Array]) -> Callable[[Array], Array]:
     def add(output: Array) -> Array:
         if not arrays:
-            raise ConfigError(f"layer {path!r} is called more often than perturbations were made for it")
+            raise ConfigError(f"layer {name!r} is called more often than perturbations were made for it")
         shift = arrays.pop(0)
         if any(None not in (a, b) and a != b for a, b in zip(shift.shape, output.shape, strict=True)):
             raise ConfigError(
-                f"layer {path!r} puts out {tuple(output.shape)} but was perturbed with {tuple(shift.shape)}: a "
+                f"layer {name!r} puts out {tuple(output.shape)} but was perturbed with {tuple(shift.shape)}: a "
                 "transform that changes the batch must stand outside of one that perturbs each sample"
             )
         return ops.cast(ops.cast(output, shift.dtype) + shift, output.dtype)

@@ -93,7 +93,7 @@ class Outputs(Place):
         with observed_shapes(self.objective.model, self.layers) as shapes:
             backend.traced(lambda: self.objective(*point))
         if not any(shapes.values()):
-            named = ", ".join(repr(all_layers(self.objective.model)[number].path) for number in self.layers)
+            named = ", ".join(repr(all_layers(self.objective.model)[number].name) for number in self.layers)
             raise ConfigError(f"the model was run, but layer {named} was not called: its output cannot be perturbed")
         self.calls = {number: len(each) for number, each in shapes.items()}
         return [ops.zeros(shape, "float32") for each in shapes.values() for shape in each]

@@ -6,15 +6,12 @@ import pytest
 
 from qingformer import backend
 from qingformer.errors import ConfigError
-from qingformer.objectives import FGM, Batch, ModelObjective, State, Transform, TransformedObjective
-from qingformer.objectives.objective import apply_transforms
+from qingformer.objectives import FGM, Batch, ModelObjective, Transform, TransformedObjective
 from qingformer.objectives.perturbation import ascent, unscaled
+from tests.conftest import SLOW_ON_JAX
 from tests.objectives.conftest import VOCABULARY, build, comparable_optimizer, cross_entropy
+from tests.objectives.evaluation import evaluate, state_of, values
 from tests.references import adversarial as reference
-
-
-def values(variables):
-    return [keras.ops.convert_to_numpy(v) for v in variables]
 
 
 def hand_computed(table, kernel, bias, x, y, weights=None):
@@ -35,18 +32,6 @@ def hand_computed(table, kernel, bias, x, y, weights=None):
         gradients[1] += np.outer(pooled, error)
         gradients[2] += error
     return loss, gradients
-
-
-def state_of(model):
-    return State([v.value for v in model.non_trainable_variables], [v.value for v in model.metrics_variables], 1.0)
-
-
-def evaluate(model, transforms, x, y, weights=None, through="gradient"):
-    objective = apply_transforms(ModelObjective(model), transforms)
-    call = objective.value_and_grad if through == "gradient" else backend.value_and_grad(objective, has_aux=True)
-    batch = Batch(*(None if a is None else keras.ops.convert_to_tensor(a) for a in (x, y, weights)))
-    (loss, aux), gradients = call([v.value for v in model.trainable_variables], state_of(model), batch)
-    return float(loss), values(gradients), aux
 
 
 @pytest.mark.parametrize("through", ["gradient", "value"])
@@ -91,7 +76,9 @@ def train(transforms, x, y, dropout=0.0, epochs=2, optimizer=None, **options):
     return history.history["loss"], values(model.variables), model
 
 
-@pytest.mark.parametrize(("dropout", "norm"), [(0.0, "matrix"), (0.4, "matrix"), (0.4, "sample")])
+@pytest.mark.parametrize(
+    ("dropout", "norm"), [(0.0, "matrix"), (0.4, "matrix"), pytest.param(0.4, "sample", marks=SLOW_ON_JAX)]
+)
 def test_epsilon_zero_is_plain_training(rows, dropout, norm):
     plain_losses, plain, _ = train([], *rows, dropout)
     losses, weights, _ = train([FGM(0.0, norm=norm)], *rows, dropout)
@@ -223,7 +210,7 @@ def test_an_overflowed_gradient_perturbs_nothing(attack):
     np.testing.assert_array_equal(delta, np.zeros((2, 2)))
 
 
-@pytest.mark.parametrize("through", ["gradient", "value"])
+@pytest.mark.parametrize("through", ["gradient", pytest.param("value", marks=SLOW_ON_JAX)])
 @pytest.mark.parametrize(("norm", "attack"), [("sample", "l2"), ("sample", "linf"), ("matrix", "linf")])
 def test_samples_and_the_sign_form_against_numpy(rows, norm, attack, through):
     x, y = rows
@@ -241,6 +228,7 @@ def test_samples_and_the_sign_form_against_numpy(rows, norm, attack, through):
     assert aux.state.shifts is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
 def test_samples_in_fit(rows, policy):
     x, y = rows

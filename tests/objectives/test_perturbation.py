@@ -6,11 +6,11 @@ import pytest
 
 from qingformer import backend
 from qingformer.errors import ConfigError
-from qingformer.objectives import FGM, Batch, ModelObjective, TrainableModel
+from qingformer.objectives import FGM, ModelObjective, TrainableModel
 from qingformer.objectives.outputs import shifted_outputs
 from qingformer.objectives.perturbation import Inputs, Outputs, Point, directions, embedding_place, lengths, project
 from tests.objectives.conftest import CLASSES, VOCABULARY, WIDTH, build, cross_entropy
-from tests.objectives.test_fgm import evaluate, state_of, values
+from tests.objectives.evaluation import evaluate, point_of, values
 from tests.references import adversarial as reference
 
 
@@ -18,9 +18,8 @@ def tensors(*arrays):
     return [keras.ops.convert_to_tensor(np.asarray(a, "float32")) for a in arrays]
 
 
-def point_of(model, x, y):
-    batch = Batch(keras.tree.map_structure(keras.ops.convert_to_tensor, x), keras.ops.convert_to_tensor(y))
-    return Point([v.value for v in model.trainable_variables], state_of(model), batch)
+def at(model, x, y):
+    return Point(*point_of(model, x, y))
 
 
 def halves():
@@ -28,7 +27,7 @@ def halves():
     keras.utils.set_random_seed(1)
     inside = keras.Input((None,), dtype="int32")
     embedding = keras.layers.Embedding(VOCABULARY, WIDTH, name="token_embedding", mask_zero=False)
-    body = keras.Model(inside, embedding(inside), name="body")
+    body = keras.Model(inside, embedding(keras.layers.Identity(dtype="int32", name="copy")(inside)), name="body")
     first, second = keras.Input((3,), dtype="int32", name="first"), keras.Input((2,), dtype="int32", name="second")
     x = keras.layers.Concatenate(axis=1)([body(first), body(second)])
     outputs = keras.layers.Dense(CLASSES, name="logits")(keras.layers.GlobalAveragePooling1D()(x))
@@ -42,7 +41,7 @@ def test_a_sample_is_all_calls_of_the_layer_together(rows):
     table, kernel, bias = (v.astype("float64") for v in values(model.trainable_variables))
     moved = reference.attacked(x, table, kernel, bias, y, [0.3], np.inf, "l2", "sample")
     expected, (inner, *_) = reference.cross_entropy(moved, kernel, bias, y)
-    point = point_of(model, {"first": x[:, :3], "second": x[:, 3:]}, y)
+    point = at(model, {"first": x[:, :3], "second": x[:, 3:]}, y)
     (loss, _), gradients = FGM(0.3, norm="sample")(ModelObjective(model)).value_and_grad(*point)
     assert float(loss) == pytest.approx(expected, rel=1e-5)
     np.testing.assert_allclose(values(gradients)[0], reference.scatter(x, inner, VOCABULARY), rtol=1e-4, atol=1e-6)
@@ -61,7 +60,7 @@ def test_an_embedding_used_in_reverse_is_perturbed_where_it_is_looked_up(rows):
     model = tied()
     model.compile("sgd", cross_entropy())
     place = Outputs(ModelObjective(model), [model.layers.index(model.get_layer("token_embedding"))])
-    point = point_of(model, x, x)
+    point = at(model, x, x)
     (zero,) = place.zeros(point)
     assert tuple(zero.shape) == (*x.shape, WIDTH)
     shift = np.random.default_rng(0).normal(size=zero.shape)
@@ -95,7 +94,7 @@ def test_perturbations_of_one_place_add_up(rows):
     model = build()
     model.compile("sgd", cross_entropy())
     place = embedding_place(ModelObjective(model), "token_embedding", True, "X")
-    point = point_of(model, x, y)
+    point = at(model, x, y)
     (zero,) = place.zeros(point)
     one, two = np.random.default_rng(0).normal(size=(2, *zero.shape))
     twice, _ = place.objective(*place.add(place.add(point, tensors(one)), tensors(two)))
@@ -103,15 +102,25 @@ def test_perturbations_of_one_place_add_up(rows):
     assert float(twice) == pytest.approx(float(once), rel=1e-6)
 
 
+class Idle(keras.layers.Layer):
+    """Has a layer that it does not call."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = keras.layers.Embedding(3, 2, name="unused")
+
+    def call(self, x):
+        return x
+
+
 def test_what_cannot_be_perturbed_is_said(rows):
     x, y = rows
     model = halves()
     model.compile("sgd", cross_entropy())
-    point = point_of(model, {"first": x[:, :3], "second": x[:, 3:]}, y)
+    point = at(model, {"first": x[:, :3], "second": x[:, 3:]}, y)
     objective = ModelObjective(model)
-    first = [layer.name for layer in model._flatten_layers(include_self=False)].index("first")
-    with pytest.raises(ConfigError, match="'first' does not put out one float array"):
-        Outputs(objective, [first]).zeros(point)
+    with pytest.raises(ConfigError, match="'copy' does not put out one float array"):
+        embedding_place(objective, "copy", True, "X").zeros(point)
     place = embedding_place(objective, "token_embedding", True, "X")
     deltas = place.zeros(point)
     with pytest.raises(ConfigError, match=r"puts out \(24, 3, 3\) but was perturbed with \(24, 2, 3\)"):
@@ -120,11 +129,10 @@ def test_what_cannot_be_perturbed_is_said(rows):
         objective(*point._replace(state=point.state._replace(shifts={place.layers[0]: deltas[:1]})))
     with pytest.raises(ConfigError, match=r"X: no float input fits 'f'; the float inputs are: none"):
         Inputs(objective, "f", "X").zeros(point)
-    unused = build()
-    unused.compile("sgd", cross_entropy())
-    unused.get_layer("logits").extra = keras.layers.Embedding(3, 2, name="unused")
+    idle = TrainableModel(model.input, Idle()(model.output))
+    idle.compile("sgd", cross_entropy())
     with pytest.raises(ConfigError, match="'unused' was not called"):
-        FGM(norm="sample", layer="unused")(ModelObjective(unused)).value_and_grad(*point_of(unused, x, y))
+        embedding_place(ModelObjective(idle), "unused", True, "X").zeros(point)
 
 
 @pytest.mark.parametrize("norm", ["matrix", "row", "sample"])
@@ -141,9 +149,8 @@ def test_lengths_projections_and_directions(norm):
         (unit,) = values(directions(tensors(value * factor), norm))
         want = value / np.maximum(reference.length(value, norm), 1e-300)
         np.testing.assert_allclose(unit, want, rtol=1e-5, atol=1e-7)
-    for nothing in (np.zeros((4, 3, 2)), value * np.inf):
-        with np.errstate(invalid="ignore"):
-            np.testing.assert_array_equal(values(directions(tensors(nothing), norm))[0], 0)
+    for nothing in (np.zeros((4, 3, 2)), np.where(value > 0, np.inf, value)):
+        np.testing.assert_array_equal(values(directions(tensors(nothing), norm))[0], 0)
 
 
 def test_shapes_are_found_without_computing_on_jax():
@@ -151,4 +158,5 @@ def test_shapes_are_found_without_computing_on_jax():
     backend.traced(lambda: seen.append(keras.ops.matmul(keras.ops.ones((2, 3)), keras.ops.ones((3, 4)))))
     assert tuple(seen[0].shape) == (2, 4)
     if backend.name() == "jax":
-        assert "ShapedArray" in str(getattr(seen[0], "aval", "")) or "Traced" in str(seen[0])
+        with pytest.raises(Exception, match=r"[Tt]race"):
+            np.asarray(seen[0])

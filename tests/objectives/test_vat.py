@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 
 from qingformer.errors import ConfigError
-from qingformer.objectives import VAT, Batch, ModelObjective, TrainableModel
-from qingformer.objectives.perturbation import directions, noise
+from qingformer.objectives import VAT, TrainableModel
+from qingformer.objectives.perturbation import noise
 from qingformer.objectives.vat import _SALT, divergence
+from tests.conftest import SLOW_ON_JAX, slow_on_jax
 from tests.objectives.conftest import CLASSES, VOCABULARY, WIDTH, build, cross_entropy
-from tests.objectives.test_fgm import evaluate, state_of, values
+from tests.objectives.evaluation import batch_of, evaluate, loss_at, point_of, state_of, values
 from tests.references import adversarial as reference
 
 
@@ -41,7 +42,7 @@ def hand_made(x, table, kernel, bias, u, norm, xi, epsilon, iterations, real):
     return (weights * kl(clean, moved)).sum(), reference.scatter(x, slope(delta), len(table))
 
 
-@pytest.mark.parametrize("norm", ["matrix", "row", "sample"])
+@pytest.mark.parametrize("norm", ["sample", *(pytest.param(each, marks=SLOW_ON_JAX) for each in ("matrix", "row"))])
 def test_value_and_gradient_against_numpy(rows, norm):
     x, y = rows
     x = np.concatenate([x, np.zeros((3, x.shape[1]), "int32")])  # rows of padding
@@ -64,6 +65,7 @@ def test_value_and_gradient_against_numpy(rows, norm):
     np.testing.assert_allclose(gradients[0], wanted, rtol=2e-3, atol=1e-5)
 
 
+@slow_on_jax
 def test_no_perturbation_no_gradient(rows):
     model = build()
     model.compile("sgd", cross_entropy())
@@ -75,6 +77,7 @@ def test_no_perturbation_no_gradient(rows):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
+@slow_on_jax
 def test_iterations_find_the_most_sensitive_direction():
     """With a small xi they are power iterations on the second derivative of KL, here J diag(p) (1 - p) J'."""
     keras.utils.set_random_seed(0)
@@ -88,12 +91,11 @@ def test_iterations_find_the_most_sensitive_direction():
     hessian = kernel @ (np.diag(p) - np.outer(p, p)) @ kernel.T
     largest, top = np.linalg.eigh(hessian)[0][-1], np.linalg.eigh(hessian)[1][:, -1]
     trainable = [keras.ops.convert_to_tensor(v.astype("float32")) for v in (table, kernel, bias)]
-    batch = Batch(keras.ops.convert_to_tensor(np.array([[1]])), keras.ops.convert_to_tensor([0]))
-    plain, _ = ModelObjective(model)(trainable, state_of(model), batch)
+    point = trainable, state_of(model), batch_of(np.array([[1]], "int32"), np.array([0]))
+    plain = loss_at(model, [])(*point)
     terms = []
     for iterations in (0, 1, 12):
-        value, _ = VAT(1.0, 0.05, 0.05, iterations)(ModelObjective(model))(trainable, state_of(model), batch)
-        terms.append(float(value) - float(plain))
+        terms.append(float(loss_at(model, [VAT(1.0, 0.05, 0.05, iterations)])(*point)) - float(plain))
     assert terms[0] < terms[1] <= terms[2] * 1.001
     best = max(kl(p, reference.softmax((table[1] + s * 0.05 * top) @ kernel + bias)) for s in (1, -1))
     assert terms[2] == pytest.approx(best, rel=0.05)
@@ -128,6 +130,7 @@ def tagger(body="dictionary"):
     return TrainableModel({"token_ids": ids, "mask": mask}, {"kind": kind, "tags": tags})
 
 
+@slow_on_jax
 def test_outputs_by_name_and_tokens_that_are_there(rows):
     x, y = rows
     x = x.copy()
@@ -137,18 +140,14 @@ def test_outputs_by_name_and_tokens_that_are_there(rows):
     mask[-2:, 0] = 1
     model = tagger()
     model.compile("sgd", {"kind": cross_entropy(), "tags": cross_entropy()})
-    inputs = {"token_ids": keras.ops.convert_to_tensor(x), "mask": keras.ops.convert_to_tensor(mask)}
-    batch = Batch(inputs, {"kind": keras.ops.convert_to_tensor(y), "tags": keras.ops.convert_to_tensor(x % 2)})
-    point = [v.value for v in model.trainable_variables], state_of(model), batch
-    plain = float(ModelObjective(model)(*point)[0])
+    point = point_of(model, {"token_ids": x, "mask": mask}, {"kind": y, "tags": x % 2})
+    plain = float(loss_at(model, [])(*point))
     terms = {}
     for outputs in (None, "kind", ["tags"]):
-        objective = VAT(1.0, 2.0, iterations=0, outputs=outputs)(ModelObjective(model))
-        terms[str(outputs)] = float(objective(*point)[0]) - plain
+        terms[str(outputs)] = float(loss_at(model, [VAT(1.0, 2.0, iterations=0, outputs=outputs)])(*point)) - plain
     assert terms["None"] == pytest.approx(terms["kind"] + terms["['tags']"], rel=1e-3)
     assert min(terms.values()) > 1e-5
-    state = state_of(model)
-    (u,) = values(noise([keras.ops.zeros((VOCABULARY, WIDTH))], state, _SALT))
+    (u,) = values(noise([keras.ops.zeros((VOCABULARY, WIDTH))], state_of(model), _SALT))
     named = {v.path: value for v, value in zip(model.trainable_variables, values(model.trainable_variables))}
     table = named["token_embedding/embeddings"].astype("float64")
     tags = [
@@ -162,20 +161,22 @@ def test_outputs_by_name_and_tokens_that_are_there(rows):
         model.compile("sgd", cross_entropy(), transforms=[VAT(outputs="other")])
 
 
+@slow_on_jax
 def test_masks_of_dropout_are_the_same_in_all_passes_and_noise_is_a_function_of_the_step(rows):
     x, y = rows
     model = build(dropout=0.5)
     model.compile("sgd", cross_entropy())
     plain = evaluate(model, [], x, y)[0]
     assert evaluate(model, [VAT(9.0, epsilon=0.0)], x, y)[0] == pytest.approx(plain, abs=1e-5)
-    objective = VAT(1.0, iterations=0)(ModelObjective(model))
-    batch = Batch(keras.ops.convert_to_tensor(x), keras.ops.convert_to_tensor(y))
-    trainable, state = [v.value for v in model.trainable_variables], state_of(model)
-    found = [float(objective(trainable, state._replace(step=step), batch)[0]) for step in (0, 0, 1)]
+    trainable, state, batch = point_of(model, x, y)
+    loss = loss_at(model, [VAT(1.0, iterations=0)])
+    steps = [keras.ops.convert_to_tensor(step) for step in (0, 0, 1)]
+    found = [float(loss(trainable, state._replace(step=step), batch)) for step in steps]
     assert found[0] == found[1]
     assert found[0] != found[2]
 
 
+@slow_on_jax
 def test_a_model_without_whole_number_inputs():
     keras.utils.set_random_seed(0)
     inputs = keras.Input((3,))
@@ -227,4 +228,3 @@ def test_config_round_trip():
     assert isinstance(again, VAT)
     assert again.get_config() == transform.get_config()
     assert again.outputs == ["a", "b"]
-    assert list(directions([], "row")) == []
