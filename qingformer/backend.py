@@ -63,6 +63,37 @@ def value_and_grad(function: Function, has_aux: bool = False) -> Function:
     return make[name()](function, has_aux)
 
 
+def traced(function: Callable[[], Any]) -> None:
+    """Run `function()` for what it shows while it runs (shapes), not for what it computes.
+
+    On JAX nothing is computed, and inside a compiled function nothing is computed on TensorFlow either; torch computes
+    the values and draws the random numbers of the block again afterwards.
+
+    Example:
+        >>> shapes = []
+        >>> traced(lambda: shapes.append(keras.ops.matmul(keras.ops.ones((2, 3)), keras.ops.ones((3, 4))).shape))
+    """
+    if name() == "jax":
+        import jax
+
+        jax.eval_shape(function)
+    elif name() == "torch":
+        with without_gradients(), repeated_randomness():
+            function()
+    else:
+        function()
+
+
+def twice_differentiable() -> AbstractContextManager[Any]:
+    """A context for computing what will be differentiated twice: torch's fused attention kernels can be only once."""
+    if name() == "torch":
+        from torch.nn.attention import SDPBackend, sdpa_kernel
+
+        manager: AbstractContextManager[Any] = sdpa_kernel(SDPBackend.MATH)
+        return manager
+    return nullcontext()
+
+
 def without_gradients() -> AbstractContextManager[Any]:
     """A context in which variables may be assigned in place (`torch.no_grad`; elsewhere nothing is needed)."""
     if name() == "torch":

@@ -9,6 +9,7 @@ from qingformer.objectives.fisher import fisher_information
 from qingformer.objectives.flooding import Flooding
 from qingformer.objectives.freezing import Freeze, gradual_unfreezing
 from qingformer.objectives.gradient_normalization import GradientNormalization
+from qingformer.objectives.gradient_penalty import GradientPenalty
 from qingformer.objectives.label_smoothing import LabelSmoothing
 from qingformer.objectives.model import TrainableModel
 from qingformer.objectives.noise import EmbeddingNoise
@@ -21,14 +22,18 @@ from qingformer.objectives.objective import (
     Transform,
     TransformedObjective,
 )
+from qingformer.objectives.pgd import PGD
 from qingformer.objectives.r_drop import RDrop
 from qingformer.objectives.random_replacement import RandomReplacement
 from qingformer.objectives.scale_shift_invariance import ScaleShiftInvariance
 from qingformer.objectives.scaling import ScaleGradients
+from qingformer.objectives.vat import VAT, VirtualAdversarialTraining
 from qingformer.objectives.weight_penalty import L2Regularization, WeightPenalty
 
 __all__ = [
     "FGM",
+    "PGD",
+    "VAT",
     "Aux",
     "Batch",
     "ChildTuningD",
@@ -39,6 +44,7 @@ __all__ = [
     "Freeze",
     "GradientAccumulation",
     "GradientNormalization",
+    "GradientPenalty",
     "L2Regularization",
     "LabelSmoothing",
     "ModelObjective",
@@ -51,6 +57,7 @@ __all__ = [
     "TrainableModel",
     "Transform",
     "TransformedObjective",
+    "VirtualAdversarialTraining",
     "WeightPenalty",
     "fisher_information",
     "gradual_unfreezing",

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import keras
 
 from qingformer import backend
+from qingformer.objectives.layer_outputs import shifted_outputs
 from qingformer.objectives.reduction import loss_weights
 
 Array = Any  # a backend tensor
@@ -37,6 +38,7 @@ class State(NamedTuple):
     `step`: whole-number scalar, how many steps the optimizer has made. `part`: which part of a divided step this is.
     `tasks`: a factor for each compiled loss beside its own weight, in Keras' order, or None for all 1; what weighs the
     tasks of a model against each other asks for one loss at a time by it.
+    `shifts`: what every forward pass adds to outputs of layers (see `layer_outputs.shifted_outputs`), or None.
     """
 
     non_trainable: list[Array]
@@ -45,6 +47,7 @@ class State(NamedTuple):
     step: Array = 0
     part: Array = 0
     tasks: tuple[Any, ...] | None = None
+    shifts: dict[int, list[Array]] | None = None
 
     def seed(self, salt: int) -> backend.FixedSeed:
         """A seed for `keras.random.*` that is a function of `salt` (of the transform), step and part alone.
@@ -110,9 +113,10 @@ class ModelObjective(Objective):
     def __call__(self, trainable: list[Array], state: State, batch: Batch) -> tuple[Array, Aux]:
         """Forward pass and loss, without touching any variable; `training` decides about dropout and the like."""
         model = self.model
-        predictions, non_trainable, losses = model.stateless_call(
-            trainable, state.non_trainable, batch.x, return_losses=True, training=self.training
-        )
+        with shifted_outputs(model, state.shifts):
+            predictions, non_trainable, losses = model.stateless_call(
+                trainable, state.non_trainable, batch.x, return_losses=True, training=self.training
+            )
         compute = partial(
             model.stateless_compute_loss,
             trainable,

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from qingformer.data import PaddedBatches
+from qingformer.data import MixedBatches, PaddedBatches
 from qingformer.errors import ConfigError, DataError
 from qingformer.evaluation import (
     ClassificationReport,
@@ -153,6 +153,8 @@ class TextClassifier:
         transforms: Sequence[Any] = (),
         loss: keras.losses.Loss | str | None = None,
         class_weights: Mapping[str, float] | str | None = None,
+        unlabelled: Any = None,
+        unlabelled_share: float = 0.5,
         seed: int = 0,
         directory: str | os.PathLike[str] | None = None,
         save_every: int | None = None,
@@ -180,6 +182,10 @@ class TextClassifier:
                 cross-entropy if None. "logit_adjustment" counts the frequencies of the labels in `train`; predictions
                 are then those for balanced accuracy.
             class_weights: "balanced", "sqrt", "effective", or weights by label.
+            unlabelled: a path or a sequence of texts, `(text, pair)` or dictionaries, for transforms that learn from
+                texts without labels (`VirtualAdversarialTraining`): every batch has some of them, with weight 0.
+            unlabelled_share: which part of the `batch_size` rows of a batch they are, above 0 and below 1; an epoch is
+                a pass over the labelled texts, which are the rest.
             seed: order of the data, dropout.
             directory: for the learning curve (`curve.jsonl`), the model of the best epoch, or of the last one without
                 validation data (`best/`), and resume points (`state/`).
@@ -194,12 +200,16 @@ class TextClassifier:
         """
         examples = self._read(train, columns, "training data")
         held_out = None if validation_data is None else self._read(validation_data, columns, "validation data")
-        self._prepare(examples)
+        others = None if unlabelled is None else self._read(unlabelled, columns, "unlabelled data", labelled=False)
+        self._prepare(examples, others)
         assert self.labels is not None
         encoded = self._encode(examples)
         targets = label_targets(examples, self.labels, multi_label=self.multi_label)
         weights = row_weights(targets, self.labels, class_weights)
-        batches = self._batches(encoded, targets, weights, batch_size=batch_size, shuffle=True, seed=seed)
+        options: dict[str, Any] = {"batch_size": batch_size}
+        if others is not None:
+            options = fitting.mixed_rows(batch_size, unlabelled_share) | {"unlabelled": self._encode(others).features}
+        batches = self._batches(encoded, targets, weights, shuffle=True, seed=seed, **options)
         held_out_batches = None if held_out is None else self._labelled_batches(held_out, batch_size)
         chosen = fitting.choose_loss(loss, targets, len(self.labels), multi_label=self.multi_label)
         rate = learning_rate or self._learning_rate()
@@ -291,12 +301,13 @@ class TextClassifier:
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
-    def _prepare(self, examples: Examples) -> None:
+    def _prepare(self, examples: Examples, unlabelled: Examples | None = None) -> None:
         """Settle what was left open until the data is there: vocabulary, encoder, labels, head."""
         if self.labels is None:
             self.labels = discover_labels(examples)
         if self.tokenizer is None:
-            texts = (part for example in examples for part in (example.text, example.pair) if part)
+            every = (*examples, *(unlabelled or ()))
+            texts = (part for example in every for part in (example.text, example.pair) if part)
             self.tokenizer = Tokenizer.from_vocabulary(count_vocabulary(texts), lowercase=True)
         if self.backbone is None:
             assert self._size is not None
@@ -317,10 +328,10 @@ class TextClassifier:
             raise ConfigError("this classifier has neither labels nor weights for them yet; call fit, or give labels")
         return self.labels
 
-    def _read(self, source: Any, columns: Columns | None, name: str) -> Examples:
+    def _read(self, source: Any, columns: Columns | None, name: str, labelled: bool = True) -> Examples:
         if isinstance(source, Examples):
             return source
-        return read_examples(source, columns, name=name, multi_label=self.multi_label)
+        return read_examples(source, columns, name=name, multi_label=self.multi_label, labelled=labelled)
 
     def _encode(self, examples: Examples) -> Encoded:
         assert self.tokenizer is not None
@@ -332,7 +343,8 @@ class TextClassifier:
     def _batches(self, encoded: Encoded, targets: Any = None, weights: Any = None, **options: Any) -> PaddedBatches:
         assert self.tokenizer is not None
         assert self.backbone is not None
-        return PaddedBatches(
+        kind = MixedBatches if "unlabelled" in options else PaddedBatches
+        return kind(
             encoded.features, targets, weights, buckets=buckets_up_to(self.max_length),
             pad_token_id=self.tokenizer.pad_token_id, inputs=self.backbone.input, **options,
         )  # fmt: skip

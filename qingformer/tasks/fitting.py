@@ -123,6 +123,24 @@ def _fit_on_disk(
     return {key: [logs[key] for logs in result.history] for key in result.history[0]}
 
 
+def mixed_rows(batch_size: int, share: float) -> dict[str, int]:
+    """How many rows of a batch are labelled (`batch_size`) and how many not (`unlabelled_rows`); one of each at least.
+
+    Raises:
+        ConfigError: no share, or all of the batch, or a batch of one row.
+
+    Example:
+        >>> mixed_rows(32, 0.75)
+        {'batch_size': 8, 'unlabelled_rows': 24}
+    """
+    if not 0 < share < 1:
+        raise ConfigError(f"unlabelled_share is {share}; expected a number above 0 and below 1")
+    if batch_size < 2:
+        raise ConfigError(f"batch_size is {batch_size}; a batch of labelled and unlabelled texts has at least two rows")
+    rows = min(max(round(batch_size * share), 1), batch_size - 1)
+    return {"batch_size": batch_size - rows, "unlabelled_rows": rows}
+
+
 def compile_model(model: Any, optimizer: keras.optimizers.Optimizer, plan: Plan) -> None:
     """The loss on logits, and accuracy, both weighted so that rows of padding do not count."""
     if plan.multi_label:

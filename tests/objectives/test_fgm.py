@@ -6,13 +6,12 @@ import pytest
 
 from qingformer import backend
 from qingformer.errors import ConfigError
-from qingformer.objectives import FGM, Batch, ModelObjective, State, Transform, TransformedObjective
-from qingformer.objectives.objective import apply_transforms
-from tests.objectives.conftest import build, comparable_optimizer, cross_entropy
-
-
-def values(variables):
-    return [keras.ops.convert_to_numpy(v) for v in variables]
+from qingformer.objectives import FGM, Batch, ModelObjective, Transform, TransformedObjective
+from qingformer.objectives.perturbation import ascent, unscaled
+from tests.conftest import SLOW_ON_JAX
+from tests.objectives.conftest import VOCABULARY, build, comparable_optimizer, cross_entropy
+from tests.objectives.evaluation import evaluate, state_of, values
+from tests.references import adversarial as reference
 
 
 def hand_computed(table, kernel, bias, x, y, weights=None):
@@ -33,18 +32,6 @@ def hand_computed(table, kernel, bias, x, y, weights=None):
         gradients[1] += np.outer(pooled, error)
         gradients[2] += error
     return loss, gradients
-
-
-def state_of(model):
-    return State([v.value for v in model.non_trainable_variables], [v.value for v in model.metrics_variables], 1.0)
-
-
-def evaluate(model, transforms, x, y, weights=None, through="gradient"):
-    objective = apply_transforms(ModelObjective(model), transforms)
-    call = objective.value_and_grad if through == "gradient" else backend.value_and_grad(objective, has_aux=True)
-    batch = Batch(*(None if a is None else keras.ops.convert_to_tensor(a) for a in (x, y, weights)))
-    (loss, aux), gradients = call([v.value for v in model.trainable_variables], state_of(model), batch)
-    return float(loss), values(gradients), aux
 
 
 @pytest.mark.parametrize("through", ["gradient", "value"])
@@ -89,10 +76,12 @@ def train(transforms, x, y, dropout=0.0, epochs=2, optimizer=None, **options):
     return history.history["loss"], values(model.variables), model
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.4])
-def test_epsilon_zero_is_plain_training(rows, dropout):
+@pytest.mark.parametrize(
+    ("dropout", "norm"), [(0.0, "matrix"), (0.4, "matrix"), pytest.param(0.4, "sample", marks=SLOW_ON_JAX)]
+)
+def test_epsilon_zero_is_plain_training(rows, dropout, norm):
     plain_losses, plain, _ = train([], *rows, dropout)
-    losses, weights, _ = train([FGM(0.0)], *rows, dropout)
+    losses, weights, _ = train([FGM(0.0, norm=norm)], *rows, dropout)
     if backend.name() == "jax":
         assert losses == plain_losses
     np.testing.assert_allclose(losses, plain_losses, rtol=1e-6)
@@ -206,24 +195,54 @@ def test_loss_scale_does_not_change_the_perturbation(rows):
 
 
 def test_the_small_constant_of_the_norm_is_in_unscaled_units():
-    model = build()
-    model.compile("sgd", cross_entropy())
-    adversarial = FGM(0.5)(ModelObjective(model))
     tiny = np.full((2, 2), 1e-8, "float32")  # of the size of the constant
-    (plain,) = values(adversarial._deltas([keras.ops.convert_to_tensor(tiny)], keras.ops.ones(())))
-    scaled = keras.ops.convert_to_tensor(tiny * 2.0**15)
-    (delta,) = values(adversarial._deltas([scaled], keras.ops.convert_to_tensor(np.float32(2.0**15))))
+    (plain,) = values(ascent([keras.ops.convert_to_tensor(tiny)], 0.5, "l2", "matrix"))
+    scaled = unscaled([keras.ops.convert_to_tensor(tiny * 2.0**15)], keras.ops.convert_to_tensor(np.float32(2.0**15)))
+    (delta,) = values(ascent(scaled, 0.5, "l2", "matrix"))
     np.testing.assert_allclose(plain, 0.5 * tiny / (2e-8 + 1e-8), rtol=1e-5)
     np.testing.assert_allclose(delta, plain, rtol=1e-5)
 
 
-def test_an_overflowed_gradient_perturbs_nothing(rows):
+@pytest.mark.parametrize("attack", ["l2", "linf"])
+def test_an_overflowed_gradient_perturbs_nothing(attack):
+    bad = keras.ops.convert_to_tensor(np.array([[np.inf, 1.0], [0.0, np.nan]], "float32"))
+    (delta,) = values(ascent([bad], 0.5, attack, "matrix"))
+    np.testing.assert_array_equal(delta, np.zeros((2, 2)))
+
+
+@pytest.mark.parametrize("through", ["gradient", pytest.param("value", marks=SLOW_ON_JAX)])
+@pytest.mark.parametrize(("norm", "attack"), [("sample", "l2"), ("sample", "linf"), ("matrix", "linf")])
+def test_samples_and_the_sign_form_against_numpy(rows, norm, attack, through):
+    x, y = rows
+    weights = np.linspace(0, 1, len(x))  # the first sample has no gradient, and is not perturbed
     model = build()
     model.compile("sgd", cross_entropy())
-    adversarial = FGM(0.5)(ModelObjective(model))
-    bad = keras.ops.convert_to_tensor(np.array([[np.inf, 1.0], [0.0, np.nan]], "float32"))
-    (delta,) = values(adversarial._deltas([bad], keras.ops.ones(())))
-    np.testing.assert_array_equal(delta, np.zeros((2, 2)))
+    table, kernel, bias = (v.astype("float64") for v in values(model.trainable_variables))
+    moved = reference.attacked(x, table, kernel, bias, y, [0.2], np.inf, attack, norm, weights)
+    expected_loss, (inner, *rest) = reference.cross_entropy(moved, kernel, bias, y, weights)
+    transform = FGM(0.2, norm=norm, attack=attack)
+    loss, gradients, aux = evaluate(model, [transform], x, y, weights.astype("float32"), through)
+    assert loss == pytest.approx(expected_loss, rel=1e-5)
+    for got, want in zip(gradients, [reference.scatter(x, inner, VOCABULARY), *rest]):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
+    assert aux.state.shifts is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
+def test_samples_in_fit(rows, policy):
+    x, y = rows
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = build(dropout=0.1, dtype=policy)
+    finally:
+        keras.config.set_dtype_policy(before)
+    model.compile(keras.optimizers.Adam(0.05), cross_entropy(), transforms=[FGM(0.1, norm="sample")])
+    losses = model.fit(x, y, batch_size=9, epochs=8, verbose=0).history["loss"]  # and a smaller last batch
+    assert np.isfinite(losses).all()
+    assert losses[-1] < losses[0]
+    assert "call" not in vars(model.get_layer("token_embedding"))
 
 
 def test_a_layer_that_is_not_there_is_named_with_those_that_are():
@@ -239,14 +258,16 @@ def test_a_frozen_layer_cannot_be_perturbed():
         model.compile("sgd", cross_entropy(), transforms=[FGM()])
 
 
-@pytest.mark.parametrize("arguments", [{"epsilon": -1}, {"epsilon": float("nan")}, {"norm": "column"}])
+@pytest.mark.parametrize(
+    "arguments", [{"epsilon": -1}, {"epsilon": float("nan")}, {"norm": "column"}, {"attack": "l1"}]
+)
 def test_arguments_that_cannot_be(arguments):
     with pytest.raises(ConfigError, match="FGM"):
         FGM(**arguments)
 
 
 def test_config_round_trip():
-    transform = FGM(0.25, layer="x", norm="row", fresh_dropout=True)
+    transform = FGM(0.25, layer="x", norm="row", fresh_dropout=True, attack="linf")
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(transform))
     assert isinstance(again, FGM)
     assert again.get_config() == transform.get_config()

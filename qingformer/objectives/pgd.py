@@ -1,0 +1,129 @@
+"""Adversarial training with several projected steps (projected gradient descent)."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from qingformer import backend
+from qingformer.errors import ConfigError
+from qingformer.objectives.objective import Array, Aux, Batch, Objective, State, Transform, TransformedObjective
+from qingformer.objectives.perturbation import (
+    ATTACKS,
+    NORMS,
+    Point,
+    ascent,
+    check_choice,
+    check_size,
+    directions,
+    embedding_place,
+    noise,
+    project,
+    unshifted,
+)
+
+_SALT = 170606083
+
+
+@keras.saving.register_keras_serializable("qingformer")
+class PGD(Transform):
+    """Train at a point that several small steps uphill, never leaving a ball around the weights, have reached.
+
+        delta_0 = 0,   delta_(k+1) = P(delta_k + alpha g_k / (||g_k|| + 1e-8)),   g_k = dL/dE at E + delta_k
+
+    P brings what is longer than epsilon back to length epsilon. After `steps` steps L(E + delta) is minimised with
+    delta held constant: the gradient of the update is the one at the last point alone, as in the min-max problem of the
+    paper. (Scripts that add the gradient at the undisturbed point to it minimise the sum of the two losses.) A step
+    costs `steps + 1` gradients, all with the same dropout masks. `steps=1, alpha=epsilon` is `FGM(epsilon)`.
+
+    Args:
+        epsilon: radius of the ball, in units of the weights, >= 0; with "linf" the largest change of an entry.
+        alpha: length of one step; None for `1.5 epsilon / steps`, with which the edge can be reached.
+        steps: how many, >= 1.
+        layer, norm, attack: as those of `FGM`; with "linf" steps are alpha * sign(g) and P cuts every entry.
+        random_start: begin at a random point of the ball instead of its middle.
+
+    Raises:
+        ConfigError: as `FGM`, and for fewer steps than one.
+
+    Source: Madry et al. 2017, arXiv 1706.06083; 科学空间, archives/7234.
+
+    Example:
+        >>> model.compile("adam", "sparse_categorical_crossentropy", transforms=[PGD(1.0, alpha=0.3, steps=3)])
+    """
+
+    def __init__(
+        self,
+        epsilon: float = 1.0,
+        alpha: float | None = None,
+        steps: int = 3,
+        layer: str = "token_embedding",
+        norm: str = "matrix",
+        attack: str = "l2",
+        random_start: bool = False,
+    ) -> None:
+        check_size("PGD", epsilon=epsilon, alpha=0.0 if alpha is None else alpha)
+        check_choice("PGD", "norm", norm, NORMS)
+        check_choice("PGD", "attack", attack, ATTACKS)
+        if int(steps) != steps or steps < 1:
+            raise ConfigError(f"PGD: steps is {steps}; it must be a whole number, 1 or more")
+        self.epsilon = float(epsilon)
+        self.alpha = alpha
+        self.steps = int(steps)
+        self.layer = layer
+        self.norm = norm
+        self.attack = attack
+        self.random_start = random_start
+
+    def __call__(self, objective: Objective) -> Objective:
+        """The objective at the perturbed point."""
+        return _Projected(objective, self)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            "epsilon": self.epsilon,
+            "alpha": self.alpha,
+            "steps": self.steps,
+            "layer": self.layer,
+            "norm": self.norm,
+            "attack": self.attack,
+            "random_start": self.random_start,
+        }
+
+
+class _Projected(TransformedObjective):
+    def __init__(self, objective: Objective, settings: PGD) -> None:
+        super().__init__(objective)
+        self.settings = settings
+        self.place = embedding_place(objective, settings.layer, settings.norm == "sample", "PGD")
+
+    def __call__(self, trainable: list[Array], state: State, batch: Batch) -> tuple[Array, Aux]:
+        return unshifted(self.objective(*self._perturbed(Point(trainable, state, batch))), state)
+
+    def value_and_grad(
+        self, trainable: list[Array], state: State, batch: Batch
+    ) -> tuple[tuple[Array, Aux], list[Array]]:
+        result, gradients = self.objective.value_and_grad(*self._perturbed(Point(trainable, state, batch)))
+        return unshifted(result, state), gradients
+
+    def _perturbed(self, point: Point) -> Point:
+        attack, norm, epsilon = self.settings.attack, self.settings.norm, self.settings.epsilon
+        alpha = self.settings.alpha
+        deltas = self.place.zeros(point)
+        if self.settings.random_start:
+            deltas = self._start(deltas, point.state)
+        for _ in range(self.settings.steps):
+            with backend.repeated_randomness():
+                _, gradients = self.place.slope(point, deltas)
+            steps = ascent(gradients, 1.5 * epsilon / self.settings.steps if alpha is None else alpha, attack, norm)
+            deltas = project([delta + step for delta, step in zip(deltas, steps)], epsilon, attack, norm)
+            deltas = [ops.stop_gradient(delta) for delta in deltas]
+        return self.place.add(point, deltas)
+
+    def _start(self, zeros: list[Array], state: State) -> list[Array]:
+        epsilon, norm = self.settings.epsilon, self.settings.norm
+        if self.settings.attack == "linf":
+            return noise(zeros, state, _SALT, bound=epsilon)
+        share = keras.random.uniform((), seed=state.seed(_SALT - 1))
+        return [epsilon * share * direction for direction in directions(noise(zeros, state, _SALT), norm)]

@@ -1,0 +1,162 @@
+"""Perturbing what a layer puts out: in models of any shape, and leaving them as they were."""
+
+import keras
+import numpy as np
+import pytest
+
+from qingformer import backend
+from qingformer.errors import ConfigError
+from qingformer.objectives import FGM, ModelObjective, TrainableModel
+from qingformer.objectives.layer_outputs import shifted_outputs
+from qingformer.objectives.perturbation import Inputs, Outputs, Point, directions, embedding_place, lengths, project
+from tests.objectives.conftest import CLASSES, VOCABULARY, WIDTH, build, cross_entropy
+from tests.objectives.evaluation import evaluate, point_of, values
+from tests.references import adversarial as reference
+
+
+def tensors(*arrays):
+    return [keras.ops.convert_to_tensor(np.asarray(a, "float32")) for a in arrays]
+
+
+def at(model, x, y):
+    return Point(*point_of(model, x, y))
+
+
+def halves():
+    """The mean-pooling classifier whose text comes in two inputs, which one embedding inside another model reads."""
+    keras.utils.set_random_seed(1)
+    inside = keras.Input((None,), dtype="int32")
+    embedding = keras.layers.Embedding(VOCABULARY, WIDTH, name="token_embedding", mask_zero=False)
+    body = keras.Model(inside, embedding(keras.layers.Identity(dtype="int32", name="copy")(inside)), name="body")
+    first, second = keras.Input((3,), dtype="int32", name="first"), keras.Input((2,), dtype="int32", name="second")
+    x = keras.layers.Concatenate(axis=1)([body(first), body(second)])
+    outputs = keras.layers.Dense(CLASSES, name="logits")(keras.layers.GlobalAveragePooling1D()(x))
+    return TrainableModel({"first": first, "second": second}, outputs)
+
+
+def test_a_sample_is_all_calls_of_the_layer_together(rows):
+    x, y = rows
+    model = halves()
+    model.compile("sgd", cross_entropy())
+    table, kernel, bias = (v.astype("float64") for v in values(model.trainable_variables))
+    moved = reference.attacked(x, table, kernel, bias, y, [0.3], np.inf, "l2", "sample")
+    expected, (inner, *_) = reference.cross_entropy(moved, kernel, bias, y)
+    point = at(model, {"first": x[:, :3], "second": x[:, 3:]}, y)
+    (loss, _), gradients = FGM(0.3, norm="sample")(ModelObjective(model)).value_and_grad(*point)
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+    np.testing.assert_allclose(values(gradients)[0], reference.scatter(x, inner, VOCABULARY), rtol=1e-4, atol=1e-6)
+
+
+def tied():
+    """A language model: its embedding is its output layer too, and puts out a mask."""
+    keras.utils.set_random_seed(1)
+    ids = keras.Input((None,), dtype="int32", name="token_ids")
+    embedding = keras.layers.ReversibleEmbedding(VOCABULARY, WIDTH, name="token_embedding", mask_zero=True)
+    return TrainableModel(ids, embedding(keras.layers.Dense(WIDTH)(embedding(ids)), reverse=True))
+
+
+def test_an_embedding_used_in_reverse_is_perturbed_where_it_is_looked_up(rows):
+    x, _ = rows
+    model = tied()
+    model.compile("sgd", cross_entropy())
+    place = Outputs(ModelObjective(model), [model.layers.index(model.get_layer("token_embedding"))])
+    point = at(model, x, x)
+    (zero,) = place.zeros(point)
+    assert tuple(zero.shape) == (*x.shape, WIDTH)
+    shift = np.random.default_rng(0).normal(size=zero.shape)
+    table, kernel, bias = (v.astype("float64") for v in values(model.trainable_variables))
+    _, aux = place.objective(*place.add(point, tensors(shift)))
+    np.testing.assert_allclose(
+        values([aux.predictions])[0], ((table[x] + shift) @ kernel + bias) @ table.T, rtol=1e-4, atol=1e-5
+    )
+    with shifted_outputs(model, {place.layers[0]: tensors(shift)}):
+        embedded = model.get_layer("token_embedding")(point.batch.x)
+    np.testing.assert_array_equal(values([keras.src.backend.get_keras_mask(embedded)])[0], x != 0)
+
+
+def test_the_layer_is_as_before_even_after_an_error(rows):
+    x, y = rows
+    model = build()
+    model.compile("sgd", cross_entropy())
+    layer = model.get_layer("token_embedding")
+    before = dict(vars(layer))
+    _, _, aux = evaluate(model, [FGM(0.3, norm="sample")], x, y)
+    assert aux.state.shifts is None
+    number = model.layers.index(layer)
+    with pytest.raises(RuntimeError, match="inside"), shifted_outputs(model, {number: tensors(np.zeros((1, 1, 1)))}):
+        raise RuntimeError("inside")
+    assert vars(layer) == before
+    assert "call" not in vars(model)
+
+
+def test_perturbations_of_one_place_add_up(rows):
+    x, y = rows
+    model = build()
+    model.compile("sgd", cross_entropy())
+    place = embedding_place(ModelObjective(model), "token_embedding", True, "X")
+    point = at(model, x, y)
+    (zero,) = place.zeros(point)
+    one, two = np.random.default_rng(0).normal(size=(2, *zero.shape))
+    twice, _ = place.objective(*place.add(place.add(point, tensors(one)), tensors(two)))
+    once, _ = place.objective(*place.add(point, tensors(one + two)))
+    assert float(twice) == pytest.approx(float(once), rel=1e-6)
+
+
+class Idle(keras.layers.Layer):
+    """Has a layer that it does not call."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = keras.layers.Embedding(3, 2, name="unused")
+
+    def call(self, x):
+        return x
+
+
+def test_what_cannot_be_perturbed_is_said(rows):
+    x, y = rows
+    model = halves()
+    model.compile("sgd", cross_entropy())
+    point = at(model, {"first": x[:, :3], "second": x[:, 3:]}, y)
+    objective = ModelObjective(model)
+    with pytest.raises(ConfigError, match="'copy' does not put out one float array"):
+        embedding_place(objective, "copy", True, "X").zeros(point)
+    place = embedding_place(objective, "token_embedding", True, "X")
+    deltas = place.zeros(point)
+    with pytest.raises(ConfigError, match=r"puts out \(24, 3, 3\) but was perturbed with \(24, 2, 3\)"):
+        objective(*place.add(point, deltas[::-1]))
+    with pytest.raises(ConfigError, match="called more often"):
+        objective(*point._replace(state=point.state._replace(shifts={place.layers[0]: deltas[:1]})))
+    with pytest.raises(ConfigError, match=r"X: no float input fits 'f'; the float inputs are: none"):
+        Inputs(objective, "f", "X").zeros(point)
+    idle = TrainableModel(model.input, Idle()(model.output))
+    idle.compile("sgd", cross_entropy())
+    with pytest.raises(ConfigError, match="'unused' was not called"):
+        embedding_place(ModelObjective(idle), "unused", True, "X").zeros(point)
+
+
+@pytest.mark.parametrize("norm", ["matrix", "row", "sample"])
+def test_lengths_projections_and_directions(norm):
+    value = np.random.default_rng(0).normal(size=(4, 3, 2))
+    value[1] = 0
+    (length,) = values(lengths(tensors(value), norm))
+    np.testing.assert_allclose(length, reference.length(value, norm).reshape(length.shape), rtol=1e-6)
+    for epsilon in (0.5, 100.0):
+        for attack in ("l2", "linf"):
+            (short,) = values(project(tensors(value), epsilon, attack, norm))
+            np.testing.assert_allclose(short, reference.shorten(value, epsilon, attack, norm), rtol=1e-5, atol=1e-7)
+    for factor in (1.0, 1e-30):  # whose squares vanish
+        (unit,) = values(directions(tensors(value * factor), norm))
+        want = value / np.maximum(reference.length(value, norm), 1e-300)
+        np.testing.assert_allclose(unit, want, rtol=1e-5, atol=1e-7)
+    for nothing in (np.zeros((4, 3, 2)), np.where(value > 0, np.inf, value)):
+        np.testing.assert_array_equal(values(directions(tensors(nothing), norm))[0], 0)
+
+
+def test_shapes_are_found_without_computing_on_jax():
+    seen = []
+    backend.traced(lambda: seen.append(keras.ops.matmul(keras.ops.ones((2, 3)), keras.ops.ones((3, 4)))))
+    assert tuple(seen[0].shape) == (2, 4)
+    if backend.name() == "jax":
+        with pytest.raises(Exception, match=r"[Tt]race"):
+            np.asarray(seen[0])
