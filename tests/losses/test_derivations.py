@@ -6,6 +6,7 @@ from keras import ops
 from qingformer import backend
 from qingformer.losses import LogitAdjustedCrossentropy, SmoothF1Crossentropy
 from qingformer.losses.smooth_f1 import smooth_f1
+from tests.conftest import slow_on_jax
 from tests.losses.support import arrays, numpy, value_and_gradient
 
 GENERATOR = np.random.default_rng(0)
@@ -42,6 +43,7 @@ def test_smooth_f1_becomes_weighted_cross_entropy():
     np.testing.assert_allclose(-score / TRUE * (BITS + P).sum() / 2 / 6, gradient, atol=1e-6)
 
 
+@slow_on_jax
 def test_at_the_optimum_adjusted_logits_are_the_mutual_information():
     """Texts of two kinds with known p(y | x): the gradient vanishes at s = log p(x | y)."""
     joint = np.array([[0.5, 0.1], [0.1, 0.3]])  # p(x, y), x in rows

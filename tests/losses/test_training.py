@@ -8,6 +8,7 @@ from qingformer import losses
 from qingformer.errors import ConfigError
 from qingformer.models import BackboneConfig, CausalLM
 from qingformer.objectives import FGM, TrainableModel
+from qingformer.tasks import fitting
 from qingformer.tasks.fitting import choose_loss
 from tests.conftest import SLOW_ON_JAX, slow_on_jax
 from tests.tasks.helpers import FIT, classifier, rows
@@ -33,7 +34,7 @@ CASES = {
     "multilabel": (losses.MultilabelCategoricalCrossentropy(), BITS),
     "sparse_multilabel": (losses.SparseMultilabelCategoricalCrossentropy(mask_zero=True), IDS[:, :2] % 4),
     "f1": (losses.SmoothF1Crossentropy(), BITS),
-    "cosent": (losses.CoSENT(), np.repeat([0.0, 1.0, 2.0, 0.5], 2).astype("float32")),
+    "cosent": (losses.CoSENT(2.0), np.repeat([0.0, 1.0, 2.0, 0.5], 2).astype("float32")),
     "info_nce": (losses.InfoNCE(), np.zeros(8, "float32")),
     "triplet": (losses.TripletLoss(), LABELS),
 }
@@ -80,6 +81,17 @@ def test_a_language_model_trains_on_its_own_tokens():
     assert curve[-1] < 0.7 * curve[0]
 
 
+def test_the_classifier_hands_its_loss_on(monkeypatch):
+    plans = []
+    monkeypatch.setattr(fitting, "fit", lambda _, batches, held_out, plan, run, **options: plans.append(plan))
+    loss = losses.LabelSmoothedCrossentropy(0.3)
+    classifier().fit(rows(), loss=loss)
+    classifier().fit(rows(), loss="logit_adjustment")
+    assert plans[0].loss is loss
+    np.testing.assert_allclose(plans[1].loss.prior, [1 / 3] * 3)
+
+
+@slow_on_jax
 def test_the_classifier_takes_a_loss():
     made = classifier()
     curve = made.fit(rows(), loss="focal", **FIT)
