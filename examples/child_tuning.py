@@ -67,7 +67,7 @@ def main():
             transforms=transforms, seed=seed, verbose=0,
         )  # fmt: skip
         report = classifier.evaluate(test)
-        return {"accuracy": report.accuracy, "macro F1": report.macro_f1}
+        return {"accuracy": report.accuracy, "macro F1": report.macro.f1}
 
     methods = {
         "none": lambda seed: run(seed, []),
