@@ -88,7 +88,7 @@ class LayerwiseLearningRate(UpdateWrapper):
 
     def change(self, change: Change) -> Array:
         """Multiply the difference."""
-        return change.old + self._factor_of[change.index] * (change.new - change.old)
+        return change.old + self._factor_of[change.place] * (change.new - change.old)
 
     def update_inner(self, gradients: list[Array], variables: list[keras.Variable]) -> None:
         """The inner step, with its parts asked once per factor where that is possible."""

@@ -197,12 +197,12 @@ class Wrapper(keras.optimizers.Optimizer):
 class Change(NamedTuple):
     """What the inner optimizer did to one variable.
 
-    `index`: place of the variable among those the optimizer was built with. `old`, `new`: its value before and after,
+    `place`: of the variable among those the optimizer was built with. `old`, `new`: its value before and after,
     in float32 or wider. `gradient`: as given to the inner optimizer. `rate`: the learning rate of this step, a float32
     scalar (None unless `uses_rate`). `step`: how many updates were made before this one.
     """
 
-    index: int
+    place: int
     old: Array
     new: Array
     gradient: Array
