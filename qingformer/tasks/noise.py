@@ -68,7 +68,8 @@ def classifier_gradients(
         pad_token_id=classifier.tokenizer.pad_token_id, inputs=classifier.backbone.input,
     )  # fmt: skip
     if not classifier.model.compiled:
-        plan = fitting.Plan(1, seed, 0.0, (), classifier.multi_label)
+        loss = fitting.choose_loss(None, targets, len(classifier.labels), multi_label=classifier.multi_label)
+        plan = fitting.Plan(1, seed, 0.0, (), classifier.multi_label, loss)
         fitting.compile_model(classifier.model, keras.optimizers.SGD(), plan)
     reseed(classifier.model, seed)
     return measure_gradients(classifier.model, batches, training=training, done=done)
