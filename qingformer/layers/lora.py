@@ -31,24 +31,32 @@ def keyed_variables(model: keras.Model) -> dict[str, keras.Variable]:
 
 
 def low_rank_config(model: keras.Model) -> Config | None:
-    """Rank, alpha and start of every adapted layer, and what is trainable; None if there are no adapters."""
+    """Rank, alpha and start of every adapted layer, and what is trainable; None if there are no adapters.
+
+    Layers are told by their place among all: the path of a layer within a layer changes when a file is read.
+    """
     layers = {
-        path: {"rank": layer.lora_rank, "alpha": layer.lora_alpha, "symmetric": layer.lora_symmetric}
-        for path, layer in adapted_layers(model).items()
+        str(place): {"rank": layer.lora_rank, "alpha": layer.lora_alpha, "symmetric": layer.lora_symmetric}
+        for place, layer in enumerate(_all_layers(model))
+        if isinstance(layer, Dense) and layer.lora_enabled
     }
-    trained = [key for key, variable in keyed_variables(model).items() if variable.trainable]
+    trained = [f"{place}/{variable.name}" for place, variable in _placed_variables(model) if variable.trainable]
     return {"layers": layers, "trainable": trained} if layers else None
 
 
 def restore_low_rank(model: keras.Model, config: Config) -> None:
     """Give a new model the adapters that `low_rank_config` described; their values come with the weights."""
-    layers = dense_layers(model)
-    for path, settings in config["layers"].items():
-        if not layers[path].lora_enabled:
-            layers[path].enable_lora(settings["rank"], settings["alpha"])
-        if settings["symmetric"] and not layers[path].lora_symmetric:
-            layers[path].add_start()
-    train_only(model, set(config["trainable"]))
+    layers: list[Any] = _all_layers(model)
+    for place, settings in config["layers"].items():
+        layer = layers[int(place)]
+        if not layer.lora_enabled:
+            layer.enable_lora(settings["rank"], settings["alpha"])
+        if settings["symmetric"] and not layer.lora_symmetric:
+            layer.add_start()
+    model.trainable = True
+    trained = set(config["trainable"])
+    for place, variable in _placed_variables(model):
+        variable.trainable = f"{place}/{variable.name}" in trained
 
 
 def train_only(model: keras.Model, keys: set[str]) -> None:
@@ -56,6 +64,15 @@ def train_only(model: keras.Model, keys: set[str]) -> None:
     model.trainable = True
     for key, variable in keyed_variables(model).items():
         variable.trainable = key in keys
+
+
+def _all_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    return list(model._flatten_layers(include_self=False))
+
+
+def _placed_variables(model: keras.Model) -> Iterator[tuple[int, keras.Variable]]:
+    for place, layer in enumerate(_all_layers(model)):
+        yield from ((place, variable) for variable in _own_variables(layer))
 
 
 def _own_variables(layer: keras.layers.Layer) -> Iterator[keras.Variable]:

@@ -252,7 +252,9 @@ def _check(optimizer: Any, rank: int, mode: str, alpha: float | None, symmetric:
             f"LowRankUpdates: optimizer is {optimizer!r}; it must be a Keras optimizer, such as keras.optimizers.Adam()"
         )
     if optimizer.built or optimizer.use_ema:
-        what = "is built already; pass a fresh one" if optimizer.built else "averages weights (use_ema), which are not W"
+        what = (
+            "is built already; pass a fresh one" if optimizer.built else "averages weights (use_ema), which are not W"
+        )
         raise ConfigError(f"LowRankUpdates: the inner {type(optimizer).__name__} {what}")
     if mode not in MODES:
         raise ConfigError(f"LowRankUpdates: mode is {mode!r}; it must be one of {', '.join(MODES)}")
