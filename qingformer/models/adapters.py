@@ -1,7 +1,7 @@
-"""Freezing, low-rank adapters, and the weights of a model seen through them."""
+"""Freezing, and the weights of a model seen through its low-rank adapters."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from qingformer.errors import CheckpointError, ConfigError
+from qingformer.layers.dense import Dense
 
 
 def is_weight(variable: keras.Variable) -> bool:
@@ -32,11 +33,13 @@ def weight_arrays(model: Any) -> dict[str, np.ndarray]:
             raise CheckpointError(
                 f"{layer.path} is quantized ({layer.quantization_mode}): save before quantize(), or as .keras"
             )
-        if getattr(layer, "lora_enabled", False):
+        if isinstance(layer, Dense) and layer.lora_enabled:
+            merged[f"{layer.path}/kernel"] = layer.merged_kernel()
+        elif getattr(layer, "lora_enabled", False):
             name = "embeddings" if isinstance(layer, keras.layers.Embedding) else "kernel"
-            merged[f"{layer.path}/{name}"] = getattr(layer, name)
+            merged[f"{layer.path}/{name}"] = ops.convert_to_numpy(getattr(layer, name))
     return {
-        path: ops.convert_to_numpy(merged.get(path, variable.value))
+        path: merged[path] if path in merged else ops.convert_to_numpy(variable.value)
         for path, variable in named_variables(model).items()
     }
 
@@ -44,27 +47,6 @@ def weight_arrays(model: Any) -> dict[str, np.ndarray]:
 def all_layers(model: Any) -> Iterator[keras.layers.Layer]:
     """Every layer of a model, layers within layers included, the model itself not."""
     return (layer for layer in model._flatten_layers(include_self=False))
-
-
-def enable_lora(model: Any, rank: int, targets: Sequence[str]) -> list[str]:
-    """See `PretrainedModel.enable_lora`."""
-    dense = [layer for layer in all_layers(model) if isinstance(layer, keras.layers.Dense)]
-    chosen = [layer for layer in dense if layer.name in targets]
-    absent = set(targets) - {layer.name for layer in chosen}
-    if absent or rank < 1:
-        names = ", ".join(sorted({layer.name for layer in dense}))
-        what = f"no dense layer named {', '.join(sorted(absent))}" if absent else f"rank {rank} is not positive"
-        raise ConfigError(f"enable_lora: {what}; dense layers are {names}")
-    model.trainable = True
-    for layer in all_layers(model):
-        if not list(layer._layers):
-            layer.trainable = False
-    for layer in chosen:
-        layer.trainable = True
-        layer.enable_lora(rank)
-        if layer.bias is not None:
-            layer.bias.trainable = False
-    return [layer.path for layer in chosen]
 
 
 def freeze(model: Any, pattern: str) -> list[str]:

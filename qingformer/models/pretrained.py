@@ -11,7 +11,8 @@ from keras import ops
 
 from qingformer.checkpoints.weight_map import LoadingReport, WeightMap
 from qingformer.errors import ConfigError
-from qingformer.models import adapters, loading, saving
+from qingformer.layers.lora import low_rank_config, restore_low_rank
+from qingformer.models import adapter_files, adapters, loading, lora, saving
 from qingformer.models.config import BackboneConfig
 from qingformer.models.registry import family_class
 from qingformer.models.surgery import CompoundToken, VocabularySurgery
@@ -117,13 +118,73 @@ class PretrainedModel(keras.Model):
             if hasattr(layer, "checkpointing"):
                 layer.checkpointing = True
 
-    def enable_lora(self, rank: int, targets: Sequence[str] = ("query", "value")) -> list[str]:
-        """Freeze the model and train low-rank updates of the dense layers named `targets`; returns their paths.
+    def enable_lora(
+        self,
+        rank: int,
+        targets: str | Sequence[str] = lora.DEFAULT_TARGETS,
+        *,
+        alpha: float | None = None,
+        symmetric: bool = False,
+        also_train: Sequence[str] = (),
+        seed: int = 0,
+    ) -> list[str]:
+        """Freeze the model and train low-rank updates of some of its dense layers; returns their paths.
 
-        W = W_0 + A B with A (in, rank), B (rank, out), B zero at first. Source: Hu et al. 2021, arXiv 2106.09685.
-        Errors: `ConfigError` lists the dense layers if a target is none of them.
+            W = W_0 + (alpha / r) A B,   A (in, r) random, B (r, out) zero at first,   computed as x W_0 + (x A) B
+
+        so that neither A B nor the gradient of W is ever formed. Compile afterwards. Layers put on top of this model
+        stay trainable. Sources: Hu et al. 2021, arXiv 2106.09685; 科学空间, archives/9590.
+
+        Args:
+            rank: r, from 1 to the smaller side of the matrices.
+            targets: regular expressions for the paths of dense layers, by default the projections to queries and values
+                (of a gated attention unit its joint one), or "all-linear" for all outside of the heads.
+            alpha: the update has scale alpha / r; by default `rank`, which is scale 1.
+            symmetric: both factors start at random and their product is taken off W_0, so that both learn at once.
+            also_train: regular expressions for the paths of layers that stay trainable as they are; they are saved with
+                the adapters.
+            seed: of the starting values.
+
+        Raises:
+            ConfigError: a pattern without a layer, a rank that cannot be, adapters already there.
+
+        Example: `backbone.enable_lora(8, targets="all-linear", alpha=16)`
         """
-        return adapters.enable_lora(self, rank, targets)
+        return lora.enable_lora(self, rank, targets, alpha, symmetric, also_train, seed)
+
+    def merge_lora(self) -> None:
+        """Add the low-rank updates to the kernels, so that the model predicts as fast as without; compile afterwards.
+
+        Errors: `ConfigError` without adapters, or with quantised kernels.
+        """
+        lora.merge(self)
+
+    def unmerge_lora(self) -> None:
+        """Take them off again (exact up to rounding) and go on training; compile afterwards."""
+        lora.unmerge(self)
+
+    def save_adapters(self, directory: str | os.PathLike[str], format: str = "qingformer") -> Path:
+        """Write the adapters alone, and what else is trainable: a small folder that belongs to this base model.
+
+        `format` is "qingformer" (adapters.json, adapters.safetensors) or "peft" (adapter_config.json,
+        adapter_model.safetensors, as the library `peft` reads them for models of `transformers`).
+        Errors: `ConfigError` without adapters, `CheckpointError` for what the format cannot hold.
+
+        Example: `backbone.save_adapters("sentiment-adapters")`
+        """
+        return adapter_files.save(self, self, directory, format)
+
+    def load_adapters(self, directory: str | os.PathLike[str], strict: bool = True) -> list[str]:
+        """Read what `save_adapters` or `peft` wrote into this model, with or without adapters; returns their paths.
+
+        A model without adapters gets those of the file and is frozen as by `enable_lora`; one that has the same ones
+        gets their values. With `strict=False` the weights of the base may be others than those of the training, and
+        weights in a file of `peft` that are no adapters are passed over.
+        Errors: `CheckpointError` names what does not fit: family, sizes, base weights, rank, missing or further layers.
+
+        Example: `backbone.load_adapters("sentiment-adapters")`
+        """
+        return adapter_files.load(self, self, directory, strict)
 
     def freeze(self, pattern: str = "") -> list[str]:
         """Make the layers whose path matches the regular expression untrainable; returns their paths.
@@ -157,14 +218,20 @@ class PretrainedModel(keras.Model):
         return super().__call__(self.complete_inputs(inputs), *args, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
+        low_rank = low_rank_config(self)
         return {
             "config": self.config.to_dict(),
             "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
             "name": self.name,
             "trainable": self.trainable,
+            **({} if low_rank is None else {"low_rank": low_rank}),
         }
 
     @classmethod
     def from_config(cls: type[Self], config: dict[str, Any], custom_objects: Any = None) -> Self:
         config = {**config, "dtype": keras.saving.deserialize_keras_object(config["dtype"])}
-        return cls(**config)
+        low_rank = config.pop("low_rank", None)
+        model = cls(**config)
+        if low_rank is not None:
+            restore_low_rank(model, low_rank)
+        return model

@@ -6,6 +6,7 @@ from typing import Any, Self
 import keras
 
 from qingformer.errors import ConfigError
+from qingformer.layers.lora import low_rank_config, restore_low_rank
 from qingformer.objectives.objective import ModelObjective, Objective, Transform, apply_transforms
 from qingformer.objectives.steps import train_step
 
@@ -83,6 +84,21 @@ class TrainableModel(keras.Model):
         if not self._transforms:
             return super().train_step(*arguments)
         return train_step(self, self.objective(), *arguments)
+
+    def get_config(self) -> dict[str, Any]:
+        """Keras' configuration and, where there are low-rank adapters, which: inner layers do not tell."""
+        low_rank = low_rank_config(self)
+        return super().get_config() | ({} if low_rank is None else {"low_rank": low_rank})
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
+        """The inverse of `get_config`."""
+        config = dict(config)
+        low_rank = config.pop("low_rank", None)
+        model = super().from_config(config, custom_objects)
+        if low_rank is not None:
+            restore_low_rank(model, low_rank)
+        return model
 
     def get_compile_config(self) -> dict[str, Any]:
         """Keras' compile settings and the transforms."""

@@ -16,6 +16,7 @@ from qingformer.optimizers.lazy_adam import LazyAdam
 from qingformer.optimizers.lazy_updates import LazyUpdates
 from qingformer.optimizers.lion import Lion
 from qingformer.optimizers.lookahead import Lookahead
+from qingformer.optimizers.low_rank import LowRankUpdates
 from qingformer.optimizers.schedules import PiecewiseLinear, warmup_linear
 from qingformer.optimizers.tiger import Tiger
 from qingformer.optimizers.weight_decay import WeightDecay
@@ -37,6 +38,7 @@ __all__ = [
     "LazyUpdates",
     "Lion",
     "Lookahead",
+    "LowRankUpdates",
     "PiecewiseLinear",
     "Tiger",
     "WeightDecay",

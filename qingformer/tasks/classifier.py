@@ -17,7 +17,7 @@ from qingformer.evaluation import (
 )
 from qingformer.models import Backbone
 from qingformer.objectives import TrainableModel
-from qingformer.tasks import fitting, storage
+from qingformer.tasks import adapters, fitting, storage
 from qingformer.tasks.encoding import Encoded, buckets_up_to, encode
 from qingformer.tasks.examples import Columns, Examples, read_examples
 from qingformer.tasks.head import classifier_model, new_backbone
@@ -298,6 +298,25 @@ class TextClassifier:
     def load(cls, directory: str | os.PathLike[str], **options: Any) -> "TextClassifier":
         """Read what `save` wrote; every weight must be there and fit. `qf.load` finds the class by itself."""
         return storage.load(cls, Path(directory), **options)
+
+    def save_adapters(self, directory: str | os.PathLike[str]) -> Path:
+        """Write what training with `backbone.enable_lora` changed: adapters, linear layer, labels, but no encoder.
+
+        Errors: `ConfigError` where there are no adapters.
+
+        Example: `classifier.backbone.enable_lora(8)`, `classifier.fit(...)`, `classifier.save_adapters("sentiment")`
+        """
+        return adapters.save(self, directory)
+
+    def load_adapters(self, directory: str | os.PathLike[str], strict: bool = True) -> list[str]:
+        """Read what `save_adapters` wrote into a classifier over the same encoder; returns the paths of the adapters.
+
+        Its labels are those of the file, unless it has some, which must be the same. See `Backbone.load_adapters`.
+        Errors: `CheckpointError` names what does not fit.
+
+        Example: `TextClassifier.from_pretrained("chinese_L-12_H-768_A-12").load_adapters("sentiment")`
+        """
+        return adapters.load(self, directory, strict)
 
     # --- inside -------------------------------------------------------------------------------------------------------
 

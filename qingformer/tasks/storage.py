@@ -10,12 +10,14 @@ import numpy as np
 from qingformer.checkpoints import open_checkpoint, write_safetensors
 from qingformer.errors import CheckpointError, ConfigError
 from qingformer.files import atomic_directory, read_json, write_json
-from qingformer.models import Backbone
+from qingformer.layers.lora import adapted_layers
+from qingformer.models import Backbone, adapter_files
 from qingformer.tasks.registry import TASK_FILE
 from qingformer.tokenization import Tokenizer
 from qingformer.version import __version__
 
 HEAD_FILE = "head.safetensors"
+ADAPTERS = "adapters"
 _SETTINGS = {"labels": list, "multi_label": bool, "max_length": int, "dropout": float}
 
 
@@ -56,8 +58,15 @@ def write(classifier: Any, folder: Path) -> None:
     head = head_variables(classifier)
     arrays = {path: keras.ops.convert_to_numpy(variable.value) for path, variable in head.items()}
     write_safetensors(folder / HEAD_FILE, arrays, metadata={"format": "qingformer"})
+    write_json(folder / TASK_FILE, settings_of(classifier))
+    if adapted_layers(classifier.model):  # the weights above have them merged in; training goes on from these
+        adapter_files.save(classifier.model, classifier.backbone, folder / ADAPTERS, "qingformer")
+
+
+def settings_of(classifier: Any) -> dict[str, Any]:
+    """What `task.json` holds."""
     settings = {key: getattr(classifier, key) for key in _SETTINGS}
-    write_json(folder / TASK_FILE, {"task": classifier.task_name, "qingformer_version": __version__, **settings})
+    return {"task": classifier.task_name, "qingformer_version": __version__, **settings}
 
 
 def load(cls: Any, directory: Path, **options: Any) -> Any:
@@ -72,6 +81,9 @@ def load(cls: Any, directory: Path, **options: Any) -> Any:
 
 def read_weights(classifier: Any, directory: Path) -> None:
     """Read the weights that `save` wrote into a classifier that is there already."""
+    if adapted_layers(classifier.model):
+        adapter_files.load(classifier.model, classifier.backbone, directory / ADAPTERS)
+        return
     _read(directory / "model.safetensors", classifier.backbone.named_variables())
     _read(directory / HEAD_FILE, head_variables(classifier))
 

@@ -1,0 +1,95 @@
+"""Adapters on disk, in our own form (adapters.json, adapters.safetensors) or in that of `peft`."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qingformer.checkpoints import open_checkpoint, write_safetensors
+from qingformer.errors import CheckpointError
+from qingformer.files import atomic_directory, read_json, write_json
+from qingformer.models import peft
+from qingformer.models.adapter_state import Adapter, Adapters, gather, put
+from qingformer.version import __version__
+
+SETTINGS, WEIGHTS = "adapters.json", "adapters.safetensors"
+FORMATS = ("qingformer", "peft")
+_PARTS = ("lora_kernel_a", "lora_kernel_b", "lora_start_a", "lora_start_b")
+
+
+def save(model: Any, backbone: Any, directory: str | os.PathLike[str], format: str) -> Path:
+    """See `PretrainedModel.save_adapters`; `model` holds the layers of `backbone` and maybe a head on top."""
+    if format not in FORMATS:
+        raise CheckpointError(f"unknown format {format!r} of adapters; use one of {', '.join(FORMATS)}")
+    adapters = gather(model, backbone)
+    with atomic_directory(directory) as folder:
+        if format == "peft":
+            peft.write(folder, backbone, adapters)
+        else:
+            write(folder, adapters)
+    return Path(directory)
+
+
+def load(model: Any, backbone: Any, directory: str | os.PathLike[str], strict: bool = True) -> list[str]:
+    """See `PretrainedModel.load_adapters`."""
+    folder = Path(directory)
+    if (folder / SETTINGS).is_file():
+        return put(model, backbone, read(folder), strict)
+    if (folder / peft.SETTINGS).is_file():
+        return put(model, backbone, peft.read(folder, backbone, strict), strict)
+    what = f"holds neither {SETTINGS} nor {peft.SETTINGS}" if folder.is_dir() else "no such directory"
+    raise CheckpointError(f"{folder}: {what}; give the folder that save_adapters wrote")
+
+
+def write(folder: Path, adapters: Adapters) -> None:
+    """Settings as JSON, arrays under the path of the layer and the name of the variable."""
+    arrays: dict[str, np.ndarray] = {f"trained/{key}": value for key, value in adapters.trained.items()}
+    layers = {}
+    for path, adapter in adapters.layers.items():
+        for name, value in zip(_PARTS, (adapter.a, adapter.b, *(adapter.start or ()))):
+            arrays[f"{path}/{name}"] = value
+        layers[path] = {
+            "rank": int(adapter.a.shape[1]),
+            "alpha": adapter.alpha,
+            "symmetric": adapter.start is not None,
+            "probe": adapter.probe,
+        }
+    settings = {"qingformer_version": __version__, "base": adapters.base, "layers": layers}
+    write_json(folder / SETTINGS, {**settings, "trained": list(adapters.trained)})
+    write_safetensors(folder / WEIGHTS, arrays, metadata={"format": "qingformer"})
+
+
+def read(folder: Path) -> Adapters:
+    """The inverse of `write`.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, or the two do not belong together.
+    """
+    settings = read_json(folder / SETTINGS, CheckpointError)
+    if not isinstance(settings, dict) or not all(
+        isinstance(settings.get(key), kind) for key, kind in (("base", dict), ("layers", dict), ("trained", list))
+    ):
+        raise CheckpointError(f"{folder / SETTINGS}: expected an object with base, layers and trained")
+    with open_checkpoint(folder / WEIGHTS) as file:
+        arrays = {name: np.array(file.read(name)) for name in file.names()}
+    wanted = {f"trained/{key}" for key in settings["trained"]}
+    for path, layer in settings["layers"].items():
+        wanted |= {f"{path}/{name}" for name in (_PARTS if layer.get("symmetric") else _PARTS[:2])}
+    if wanted != set(arrays):
+        wrong = sorted(wanted ^ set(arrays))
+        raise CheckpointError(f"{folder}: {SETTINGS} and {WEIGHTS} disagree about {', '.join(wrong[:3])}")
+    layers = {path: _adapter(path, layer, arrays, folder) for path, layer in settings["layers"].items()}
+    trained = {key: arrays[f"trained/{key}"] for key in settings["trained"]}
+    return Adapters(str(folder), layers, trained, settings["base"])
+
+
+def _adapter(path: str, layer: Mapping[str, Any], arrays: Mapping[str, np.ndarray], folder: Path) -> Adapter:
+    a, b = (arrays[f"{path}/{name}"] for name in _PARTS[:2])
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != layer.get("rank") or b.shape[0] != layer.get("rank"):
+        raise CheckpointError(
+            f"{folder}: {path} has rank {layer.get('rank')} in {SETTINGS}, but factors of shapes {a.shape}, {b.shape}"
+        )
+    start = (arrays[f"{path}/{_PARTS[2]}"], arrays[f"{path}/{_PARTS[3]}"]) if layer.get("symmetric") else None
+    return Adapter(a, b, float(layer.get("alpha", a.shape[1])), start, layer.get("probe"))
