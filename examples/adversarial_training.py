@@ -37,7 +37,7 @@ def main():
         classifier = qf.TextClassifier.from_scratch("tiny", labels=labels, max_length=given.max_length, seed=seed)
         classifier.fit(train, epochs=epochs, batch_size=given.batch_size, transforms=transforms, seed=seed, verbose=0)
         report = classifier.evaluate(test)
-        return {"accuracy": report.accuracy, "macro F1": report.macro_f1}
+        return {"accuracy": report.accuracy, "macro F1": report.macro.f1}
 
     epsilon, each = given.epsilon, given.sample_epsilon
     methods = {

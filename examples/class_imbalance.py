@@ -32,7 +32,7 @@ def scores(targets, chosen, labels):
     """Accuracy, macro F1, and the mean recall over the classes that the test data has."""
     report = evaluate_classification(targets, chosen, len(labels))
     recalls = [np.mean(chosen[targets == c] == c) for c in np.unique(targets)]
-    return {"accuracy": report.accuracy, "macro F1": report.macro_f1, "balanced accuracy": float(np.mean(recalls))}
+    return {"accuracy": report.accuracy, "macro F1": report.macro.f1, "balanced accuracy": float(np.mean(recalls))}
 
 
 def main():

@@ -37,7 +37,7 @@ def main():
         settings = {"epochs": given.epochs, "batch_size": given.batch_size, "seed": seed, "verbose": 0}
         classifier.fit(train, transforms=transforms, **settings)
         report = classifier.evaluate(test)
-        return {"accuracy": report.accuracy, "macro F1": report.macro_f1}
+        return {"accuracy": report.accuracy, "macro F1": report.macro.f1}
 
     epsilon, least = given.epsilon, given.parameters_epsilon
     methods = {

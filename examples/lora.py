@@ -2,7 +2,8 @@
 
     python -m examples.lora
     python -m examples.lora --pretrain ../shared/data/online-shopping-10-cats/all.csv.xz \\
-        --train ../shared/data/chnsenticorp/train.tsv.gz --test ../shared/data/chnsenticorp/test.tsv.gz --train-size 2000
+        --train ../shared/data/chnsenticorp/train.tsv.gz --test ../shared/data/chnsenticorp/test.tsv.gz \\
+        --train-size 2000
 
 An encoder is trained once on the texts of `--pretrain` (without it: on the training data itself, one pass) and is then
 fine-tuned by every method. Reviews of books, computers and hotels are left out of the pre-training: they are those of

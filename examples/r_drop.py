@@ -34,7 +34,7 @@ def main():
         classifier = qf.TextClassifier.from_scratch("tiny", seed=seed, **settings)
         classifier.fit(train, epochs=epochs, batch_size=given.batch_size, transforms=transforms, seed=seed, verbose=0)
         report = classifier.evaluate(test)
-        return {"accuracy": report.accuracy, "macro F1": report.macro_f1}
+        return {"accuracy": report.accuracy, "macro F1": report.macro.f1}
 
     methods = {
         "plain": lambda seed: run(seed, [], given.epochs),

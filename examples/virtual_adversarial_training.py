@@ -48,7 +48,7 @@ def main():
         settings = {"batch_size": given.batch_size, "epochs": given.epochs, "seed": seed} | settings
         classifier.fit(train, transforms=transforms, verbose=0, **settings)
         report = classifier.evaluate(test)
-        return {"accuracy": report.accuracy, "macro F1": report.macro_f1}
+        return {"accuracy": report.accuracy, "macro F1": report.macro.f1}
 
     smooth = VirtualAdversarialTraining(given.weight, given.epsilon, norm=given.norm)
     methods = {

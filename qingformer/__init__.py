@@ -15,6 +15,7 @@ if "keras" not in sys.modules:
 from qingformer.version import __version__
 
 if TYPE_CHECKING:
+    import qingformer.losses as losses
     import qingformer.optimizers as optimizers
     from qingformer.errors import QingFormerError
     from qingformer.models import (
@@ -29,56 +30,114 @@ if TYPE_CHECKING:
         Seq2SeqLM,
         Similarity,
     )
-    from qingformer.objectives import FGM, TrainableModel
+    from qingformer.objectives import (
+        FGM,
+        PGD,
+        VAT,
+        ChildTuningD,
+        ChildTuningF,
+        ClipGradients,
+        EmbeddingNoise,
+        Flooding,
+        Freeze,
+        GradientAccumulation,
+        GradientNormalization,
+        GradientPenalty,
+        L2Regularization,
+        LabelSmoothing,
+        RandomReplacement,
+        RDrop,
+        ScaleGradients,
+        ScaleShiftInvariance,
+        TrainableModel,
+        VirtualAdversarialTraining,
+    )
     from qingformer.tasks import TextClassifier, load
     from qingformer.tokenization import Encoding, Tokenizer
 
 _ROOMS = {
-    "FGM": "objectives",
     "Backbone": "models",
     "BackboneConfig": "models",
     "CausalLM": "models",
+    "ChildTuningD": "objectives",
+    "ChildTuningF": "objectives",
+    "ClipGradients": "objectives",
+    "EmbeddingNoise": "objectives",
     "Encoding": "tokenization",
+    "FGM": "objectives",
+    "Flooding": "objectives",
+    "Freeze": "objectives",
+    "GradientAccumulation": "objectives",
+    "GradientNormalization": "objectives",
+    "GradientPenalty": "objectives",
+    "L2Regularization": "objectives",
+    "LabelSmoothing": "objectives",
     "MaskedLM": "models",
     "NextSentencePrediction": "models",
+    "PGD": "objectives",
     "PreTraining": "models",
     "QingFormerError": "errors",
+    "RDrop": "objectives",
+    "RandomReplacement": "objectives",
     "ReplacedTokenDetection": "models",
+    "ScaleGradients": "objectives",
+    "ScaleShiftInvariance": "objectives",
     "SentenceOrderPrediction": "models",
     "Seq2SeqLM": "models",
     "Similarity": "models",
     "TextClassifier": "tasks",
     "Tokenizer": "tokenization",
     "TrainableModel": "objectives",
+    "VAT": "objectives",
+    "VirtualAdversarialTraining": "objectives",
     "load": "tasks",
 }
 
 __all__ = [
     "FGM",
+    "PGD",
+    "VAT",
     "Backbone",
     "BackboneConfig",
     "CausalLM",
+    "ChildTuningD",
+    "ChildTuningF",
+    "ClipGradients",
+    "EmbeddingNoise",
     "Encoding",
+    "Flooding",
+    "Freeze",
+    "GradientAccumulation",
+    "GradientNormalization",
+    "GradientPenalty",
+    "L2Regularization",
+    "LabelSmoothing",
     "MaskedLM",
     "NextSentencePrediction",
     "PreTraining",
     "QingFormerError",
+    "RDrop",
+    "RandomReplacement",
     "ReplacedTokenDetection",
+    "ScaleGradients",
+    "ScaleShiftInvariance",
     "SentenceOrderPrediction",
     "Seq2SeqLM",
     "Similarity",
     "TextClassifier",
     "Tokenizer",
     "TrainableModel",
+    "VirtualAdversarialTraining",
     "__version__",
     "load",
+    "losses",
     "optimizers",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "optimizers":
-        return importlib.import_module("qingformer.optimizers")
+    if name in ("losses", "optimizers"):
+        return importlib.import_module(f"qingformer.{name}")
     if name in _ROOMS:
         return getattr(importlib.import_module(f"qingformer.{_ROOMS[name]}"), name)
     raise AttributeError(f"qingformer has no {name!r}; it has {', '.join(__all__)}")

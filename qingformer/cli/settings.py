@@ -1,7 +1,6 @@
 """The settings of a training run: checked, parsed, and written beside its results."""
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,7 @@ class Settings:
     learning_rate: float | None
     max_length: int
     transforms: list[str]
+    loss: str | None
     class_weights: str | None
     precision: str
     seed: int
@@ -99,16 +99,12 @@ def _clear(output: Path) -> None:
 
 def parse_transforms(wanted: list[str]) -> list[Any]:
     """`fgm=0.5` as the object; unknown names are refused with those there are."""
-    from qingformer.objectives import FGM
+    from qingformer.objectives.named import named_transform
 
-    known: dict[str, Callable[[float], Any]] = {"fgm": FGM}
-    found = []
-    for text in wanted:
-        name, _, value = text.partition("=")
-        if name.lower() not in known:
-            raise ConfigError(f"--transform {text}: {name!r} is not known; there is: {', '.join(known)}, as in fgm=0.5")
-        found.append(known[name.lower()](parse_number("--transform", text, value or "0.5")))
-    return found
+    try:
+        return [named_transform(text) for text in wanted]
+    except ConfigError as problem:
+        raise ConfigError(f"--transform {problem}") from None
 
 
 def parse_class_weights(text: str | None) -> dict[str, float] | str | None:

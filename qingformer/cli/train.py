@@ -79,11 +79,23 @@ def command(
     max_length: Annotated[int, typer.Option(help="Longest input in tokens.", rich_help_panel=LEARN)] = 128,
     transform: Annotated[
         list[str] | None,
-        typer.Option(help="A training trick, such as fgm=0.5; may be given several times.", rich_help_panel=LEARN),
+        typer.Option(
+            help="A training trick, may be given several times: fgm=0.5, pgd, vat, gradient_penalty, r_drop=4, "
+            "child_tuning=0.2, child_tuning_d, flooding, label_smoothing, "
+            "embedding_noise, l2, weissi, accumulation, clip.",
+            rich_help_panel=LEARN,
+        ),
+    ] = None,
+    loss: Annotated[
+        str | None,
+        typer.Option(
+            help="focal, dice, label_smoothing or logit_adjustment; [dim]cross-entropy if not given.[/dim]",
+            rich_help_panel=LEARN,
+        ),
     ] = None,
     class_weights: Annotated[
         str | None,
-        typer.Option(help="balanced, sqrt, or label=weight,label=weight.", rich_help_panel=LEARN),
+        typer.Option(help="balanced, sqrt, effective, or label=weight,label=weight.", rich_help_panel=LEARN),
     ] = None,
     precision: Annotated[str, typer.Option(help="float32 or mixed_bfloat16.", rich_help_panel=LEARN)] = "float32",
     seed: Annotated[int, typer.Option(help="The same seed and data give the same run.", rich_help_panel=RUN)] = 0,
@@ -111,7 +123,7 @@ def command(
             format=format, columns=options.split_names(columns), encoding=encoding,
             quoting=quoting, skip_empty=skip_empty, multi_label=multi_label, epochs=epochs,
             batch_size=batch_size, learning_rate=learning_rate, max_length=max_length, transforms=transform or [],
-            class_weights=class_weights, precision=precision, seed=seed,
+            loss=loss, class_weights=class_weights, precision=precision, seed=seed,
         ),
         output, save_every=save_every, resume=resume, overwrite=overwrite,
     )  # fmt: skip

@@ -44,8 +44,9 @@ def train_classifier(
         with training(out, status()) as progress:
             classifier.fit(
                 parts["train"], parts.get("dev"), epochs=settings.epochs, batch_size=settings.batch_size,
-                learning_rate=settings.learning_rate, transforms=transforms, class_weights=class_weights,
-                seed=settings.seed, directory=output, save_every=save_every, resume=resume, progress=progress,
+                learning_rate=settings.learning_rate, transforms=transforms, loss=settings.loss,
+                class_weights=class_weights, seed=settings.seed, directory=output, save_every=save_every,
+                resume=resume, progress=progress,
             )  # fmt: skip
     except TrainingInterrupted:
         raise KeyboardInterrupt(

@@ -29,6 +29,7 @@ class Dense(keras.layers.Dense):
     Example: `Dense(4)(ops.ones((2, 3)))`
     """
 
+    lora_enabled: bool
     _merged: np.ndarray | None = None  # the factor B, while A B is part of the kernel
 
     def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:

@@ -53,7 +53,7 @@ class LowRankUpdates(keras.optimizers.Optimizer):
         seed: of the starting values and of the projections.
 
     Raises:
-        ConfigError: an argument that cannot be; in `build`, a pattern without a matrix, or a rank that does not fit one.
+        ConfigError: an argument that cannot be; in `build`, a pattern without a matrix, or a rank that does not fit.
 
     Example:
         >>> model.compile(LowRankUpdates(keras.optimizers.Adam(1e-3), rank=8, select=[r"(query|value)/kernel$"]))

@@ -133,7 +133,7 @@ def test_over_long_text_is_cut_and_said_so(cli, work, tmp_path):
 @pytest.mark.parametrize(
     ("more", "wanted"),
     [
-        (["--transform", "pgd=1"], ("pgd", "fgm")),
+        (["--transform", "pdg=1"], ("'pdg'", "fgm", "r_drop")),
         (["--transform", "fgm=x"], ("'x' is not a number",)),
         (["--class-weights", "sport=2"], ("'sport', which is no label",)),
         (["--class-weights", "food=-1"], ("positive",)),

@@ -385,7 +385,7 @@ def test_layer_decay_falls_to_the_embeddings():
         (lambda: LayerwiseLearningRate(adam(), {"(": 1}), "no regular expression"),
         (lambda: LayerwiseLearningRate(Wrapper(adam()), {"a": 1}, scale_decay=False), "decay cannot be told apart"),
         (lambda: WeightDecay(adam(), -0.1), "rate is -0.1"),
-        (lambda: WeightDecay(adam(), 0.1, "bias"), "list of regular expressions"),
+        (lambda: WeightDecay(adam(), 0.1, "bias"), "list of patterns"),
         (lambda: LayerAdaptation(adam(), [1]), "no regular expression"),
         (lambda: IncrementDropout(adam(), 0.0), "keep is 0.0"),
         (lambda: Frozen(adam(), {"a": 1.5}), "ends at 1.5"),
