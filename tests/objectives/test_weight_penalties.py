@@ -7,10 +7,21 @@ from keras import ops
 
 from qingformer import backend
 from qingformer.errors import ConfigError
-from qingformer.objectives import FGM, L2Regularization, ScaleShiftInvariance
+from qingformer.objectives import (
+    FGM,
+    Batch,
+    EmbeddingNoise,
+    Flooding,
+    L2Regularization,
+    ModelObjective,
+    RandomReplacement,
+    ScaleShiftInvariance,
+    Transform,
+    TransformedObjective,
+)
 from tests.conftest import slow_on_jax
 from tests.objectives.conftest import build, cross_entropy
-from tests.objectives.test_fgm import evaluate, values
+from tests.objectives.test_fgm import evaluate, state_of, values
 
 
 def expected_shift(kernel, first, second):
@@ -116,6 +127,48 @@ def test_with_fgm_in_both_orders_and_a_pattern(rows):
     model.get_layer("token_embedding").set_weights([moved])
     at_moved, _, _ = evaluate(model, [], *rows)
     assert other == pytest.approx(at_moved + 0.5 * (moved**2).sum(), rel=1e-5)
+
+
+def test_scaling_of_the_loss_scales_the_penalty(rows):
+    x, y = rows
+    model = build()
+    model.compile("sgd", cross_entropy())
+    objective = L2Regularization(0.5)(ModelObjective(model))
+    batch = Batch(ops.convert_to_tensor(x), ops.convert_to_tensor(y))
+    here, state = [v.value for v in model.trainable_variables], state_of(model)
+    (loss, aux), gradients = objective.value_and_grad(here, state, batch)
+    large = state._replace(scale=ops.convert_to_tensor(np.float32(512)))
+    (scaled, scaled_aux), scaled_gradients = objective.value_and_grad(here, large, batch)
+    assert float(scaled) == pytest.approx(512 * float(loss), rel=1e-6)
+    assert float(scaled_aux.loss) == pytest.approx(float(aux.loss), rel=1e-6)
+    for a, b in zip(values(gradients), values(scaled_gradients)):
+        np.testing.assert_allclose(b, 512 * a, rtol=1e-5, atol=1e-4)
+
+
+class Tripled(Transform):
+    """Changes the gradient and not the value, as a mask on gradients does."""
+
+    def __call__(self, objective):
+        class Larger(TransformedObjective):
+            def value_and_grad(self, *arguments):
+                value, gradients = self.objective.value_and_grad(*arguments)
+                return value, [3 * g for g in gradients]
+
+        return Larger(objective)
+
+
+def test_what_a_transform_underneath_makes_of_the_gradient_stays(rows):
+    model = build()
+    model.compile("sgd", cross_entropy())
+    noise = EmbeddingNoise(0.5, "all")
+    replacement = RandomReplacement(1.0, 1.0, segment_input="")
+    kernel = values(model.trainable_variables)[1]
+    for transform in (noise, replacement, Flooding(5.0), L2Regularization(0.5)):
+        _, plain, _ = evaluate(model, [transform], *rows)
+        _, tripled, _ = evaluate(model, [Tripled(), transform], *rows)
+        added = [0, kernel, 0] if isinstance(transform, L2Regularization) else [0, 0, 0]
+        for a, b, c in zip(plain, tripled, added):
+            np.testing.assert_allclose(b, 3 * (a - c) + c, rtol=1e-4, atol=1e-6)
 
 
 @slow_on_jax
