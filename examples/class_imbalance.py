@@ -52,7 +52,8 @@ def main():
         classifier = qf.TextClassifier.from_scratch("tiny", labels=labels, max_length=given.max_length, seed=seed)
         classifier.fit(train, epochs=given.epochs, batch_size=given.batch_size, seed=seed, verbose=0, **remedy)
         found = classifier.predict([row["text"] for row in test], batch_size=64)
-        return np.log([[p.probabilities[label] for label in labels] for p in found])
+        probabilities = np.array([[p.probabilities[label] for label in labels] for p in found])
+        return np.log(np.maximum(probabilities, 1e-30))
 
     def run(seed, **remedy):
         return scores(targets, log_probabilities(seed, **remedy).argmax(-1), labels)

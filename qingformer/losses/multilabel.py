@@ -103,7 +103,7 @@ class SparseMultilabelCategoricalCrossentropy(MultilabelCategoricalCrossentropy)
 
 def zlpr(labels: Tensor, scores: Tensor, keep: Tensor) -> Tensor:
     """The formula, for soft or hard labels (..., C), finite scores and a mask of what takes part, to (...)."""
-    # log 0 of a hard label would be a NaN in the gradient: such an entry is left out instead.
+    # A hard label has log 0 on one side: the entry is left out there, and no infinity comes near a gradient.
     positive, negative = ops.logical_and(keep, labels > 0), ops.logical_and(keep, labels < 1)
     up = ops.log(ops.where(positive, labels, 1.0)) - scores
     down = ops.log(ops.where(negative, 1.0 - labels, 1.0)) + scores

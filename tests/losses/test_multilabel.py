@@ -74,13 +74,13 @@ def test_sparse_is_dense_with_twins_and_padding():
 
 
 def test_spans_on_two_axes():
-    """Two heads of 3 x 3 scores, below the diagonal masked; pairs of start and end, filled up with (-1, -1)."""
+    """Two heads of 3 x 3 scores, masked below the diagonal; a pair with a negative number fills up the list."""
     scores = np.where(np.tri(3, k=-1), -np.inf, GENERATOR.normal(size=(2, 2, 3, 3)))
-    pairs = np.array([[[[0, 1], [2, 2]], [[1, 1], [-1, -1]]], [[[-1, -1], [-1, -1]], [[0, 0], [0, 2]]]])
+    pairs = np.array([[[[0, 1], [2, 2]], [[1, 1], [1, -1]]], [[[-1, -1], [-1, -1]], [[0, 0], [0, 2]]]])
     labels = np.zeros((2, 2, 3, 3))
     for place in np.ndindex(2, 2, 2):
         start, end = pairs[place]
-        if start >= 0:
+        if min(start, end) >= 0:
             labels[(*place[:2], start, end)] = 1
     wanted = reference.zlpr(labels.reshape(4, 9), scores.reshape(4, 9)).reshape(2, 2)
     weighted = (wanted * [[2.0], [0.5]]).sum() / 4
