@@ -9,7 +9,7 @@ from keras import ops
 
 from qingformer import backend
 from qingformer.errors import ConfigError
-from qingformer.optimizers.optimizer import Array, Optimizer, checked
+from qingformer.optimizers.optimizer import Array, Optimizer, checked, norm
 from qingformer.optimizers.patterns import checked_patterns
 
 
@@ -188,6 +188,6 @@ def factored_axes(shape: Sequence[int], least: int) -> tuple[int, int] | None:
 
 def root_mean_square(x: Array, axis: int | None = None) -> Array:
     """`sqrt(mean(x^2))`, over everything (a scalar) or over one axis that is kept."""
-    if axis is None:  # torch has one pass for the norm, and would write the squares out
-        return ops.norm(x) / math.sqrt(max(math.prod(x.shape), 1))
+    if axis is None:
+        return norm(x) / math.sqrt(max(math.prod(x.shape), 1))
     return ops.sqrt(ops.mean(ops.square(x), axis=axis, keepdims=True))

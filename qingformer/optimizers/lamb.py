@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from qingformer.optimizers.adam import Adam
-from qingformer.optimizers.optimizer import Array
+from qingformer.optimizers.optimizer import Array, norm
 from qingformer.optimizers.patterns import ELEMENTWISE, checked_patterns
 
 
@@ -74,9 +74,9 @@ class LAMB(Adam):
         change = super().change(gradient, value, index)
         if not self._adapted[index]:
             return change
-        norm, length = ops.norm(value), ops.norm(change)
-        usual = ops.logical_and(norm > 0, length > 0)
-        return ops.where(usual, norm / ops.where(usual, length, 1.0), 1.0) * change
+        size, length = norm(value), norm(change)
+        usual = ops.logical_and(size > 0, length > 0)
+        return ops.where(usual, size / ops.where(usual, length, 1.0), 1.0) * change
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""

@@ -181,3 +181,13 @@ def checked(owner: str, argument: str, value: Any, least: float = 0.0, below: fl
     if not least <= number < below:
         raise ConfigError(f"{owner}: {argument} is {value!r}; expected a number >= {least:g} and < {below:g}")
     return number
+
+
+def norm(x: Array) -> Array:
+    """Euclidean length of all elements, a scalar. (On torch one pass; the root of a sum would write the squares out.)
+
+    Example:
+        >>> float(norm(ops.full((2, 2), 3.0)))
+        6.0
+    """
+    return ops.norm(ops.reshape(x, (-1,)))

@@ -127,6 +127,12 @@ def test_relative_step(scaled):
     np.testing.assert_allclose(rates, np.array([0.01, 0.01, 0.01, 0.005]) * (1 if scaled else 0.05), rtol=1e-6)
 
 
+def test_relative_step_counts_updates():
+    optimizer = AdaFactor(None, gradient_accumulation_steps=4)
+    optimizer._iterations.assign(4 * 39999 + 1)
+    assert float(optimizer.learning_rate) == pytest.approx(0.005, rel=1e-6)
+
+
 def test_adax_does_not_overflow_after_a_million_steps():
     optimizer, variables = AdaX(0.1), make_variables()
     optimizer.build(variables)
