@@ -76,7 +76,7 @@ def measure_curvature(
     kept = list(pieces(data, rows))
     size = max((count for _, count in kept), default=0)
     kept = [(batch, count) for batch, count in kept if count == size]
-    for (batch, _), (_, gradients, _) in zip(kept, taken.over(kept, examples)):
+    for (batch, _), (_, gradients, *_) in zip(kept, taken.over(kept, examples)):
         found.append((batch, gradients))
         if done is not None:
             done(size)

@@ -51,8 +51,8 @@ def depth_signal(
         loss = mean over positions of <h, r> / sqrt(H),   r standard normal and fixed
 
     Post-norm models lose the input by 2^(-1/2) a sublayer where branches are as large as what they are added to; small
-    initial weights make branches small. Their gradients fall towards the input, and Adam's first step does not care:
-    it moves every weight by its rate. Nothing in the model changes.
+    initial weights make branches small. Adam's first step moves every weight by about its rate, whatever the size
+    of the gradient. Nothing in the model changes.
 
     Args:
         backbone: an encoder such as `Backbone`, whose blocks do not share weights; new or loaded.

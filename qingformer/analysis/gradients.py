@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from qingformer import backend
 from qingformer.analysis.noise_scale import GradientMoments
@@ -60,7 +61,7 @@ def measure_gradients(
     squares: list[np.ndarray] = []
     counts: list[list[int]] = []
     loss = 0.0
-    for index, (value, gradients, count) in enumerate(taken.over(pieces(data, rows), examples)):
+    for index, (value, gradients, lengths, count) in enumerate(taken.over(pieces(data, rows), examples)):
         if index < groups:
             sums.append([np.zeros(g.shape, "float32") for g in gradients])
             squares.append(np.zeros(len(gradients)))
@@ -68,7 +69,7 @@ def measure_gradients(
         here = index % groups  # dealt out, so that a slow change along the data falls on all groups
         for total, gradient in zip(sums[here], gradients):
             total += np.float32(count) * gradient
-        squares[here] += count * np.array([_product(g[None], g[None])[0, 0] for g in map(np.ravel, gradients)])
+        squares[here] += count * lengths
         counts[here] = [counts[here][0] + count, counts[here][1] + 1]
         loss += count * value
         if done is not None:
@@ -81,7 +82,7 @@ def measure_gradients(
     table = np.array(counts)
     return GradientMoments(
         names=tuple(v.path for v in model.trainable_variables),
-        products=np.stack([_product(p, p) for p in products]),
+        products=np.stack([_products(p) for p in products]),
         squares=np.stack(squares, axis=1),
         examples=table[:, 0],
         batches=table[:, 1],
@@ -99,16 +100,19 @@ class Gradients:
             raise ConfigError(f"model {model.name!r} has no trainable variables; unfreeze some of its layers")
         self.model, self.objective = model, objective
 
-        def compute(trainable: list[Array], state: State, batch: Batch) -> tuple[Array, list[Array], list[Array]]:
+        def compute(trainable: list[Array], state: State, batch: Batch) -> tuple[Array, ...]:
             (_, aux), gradients = objective.value_and_grad(trainable, state, batch)
-            return aux.loss, gradients, aux.state.non_trainable
+            gradients = [ops.cast(g, "float32") for g in gradients]
+            return aux.loss, gradients, ops.stack([ops.sum(g**2) for g in gradients]), aux.state.non_trainable
 
         self._compute = backend.compile(compute)
 
     def over(
         self, batches: Iterable[tuple[Batch, int]], examples: int | None = None
-    ) -> Iterator[tuple[float, list[np.ndarray], int]]:
-        """Loss, gradients (float32 arrays) and number of examples of each batch, until there were `examples`."""
+    ) -> Iterator[tuple[float, list[np.ndarray], np.ndarray, int]]:
+        """Loss, gradients (float32), their squared norms (float64) and number of examples of each batch, until there
+        were `examples`.
+        """
         seen = 0
         trainable, state = self.trainable(), None
         with backend.repeated_randomness():  # what follows the measurement draws what it would have drawn
@@ -116,12 +120,12 @@ class Gradients:
                 if examples is not None and seen >= examples:
                     return
                 state = self.state(batch) if state is None else state
-                here = state._replace(step=keras.ops.convert_to_tensor(step, "int32"))
-                loss, gradients, non_trainable = self._compute(trainable, here, batch)
+                here = state._replace(step=ops.convert_to_tensor(step, "int32"))
+                loss, gradients, squares, non_trainable = self._compute(trainable, here, batch)
                 state = state._replace(non_trainable=non_trainable)
-                arrays = [np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(g, "float32"))) for g in gradients]
+                arrays = [np.asarray(ops.convert_to_numpy(g)) for g in gradients]
                 seen += count
-                yield float(keras.ops.convert_to_numpy(loss)), arrays, count
+                yield float(loss), arrays, np.asarray(ops.convert_to_numpy(squares), "float64"), count
 
     def trainable(self) -> list[Array]:
         """The present weights."""
@@ -135,9 +139,9 @@ class Gradients:
         return State(
             [variable.value for variable in self.model.non_trainable_variables],
             [variable.value for variable in self.model.metrics_variables],
-            keras.ops.ones(()),
-            keras.ops.convert_to_tensor(0, "int32"),
-            keras.ops.convert_to_tensor(0, "int32"),
+            ops.ones(()),
+            ops.convert_to_tensor(0, "int32"),
+            ops.convert_to_tensor(0, "int32"),
         )
 
 
@@ -178,14 +182,14 @@ def _map(function: Callable[[Any], Any], part: Any) -> Any:
 
 
 def _as_array(leaf: Any) -> np.ndarray:
-    array: np.ndarray = leaf if isinstance(leaf, np.ndarray) else np.asarray(keras.ops.convert_to_numpy(leaf))
+    array: np.ndarray = leaf if isinstance(leaf, np.ndarray) else np.asarray(ops.convert_to_numpy(leaf))
     return array.astype("float32") if array.dtype == "float64" else array
 
 
-def _product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """`left @ right.T` in float64: sums of squares of like size are subtracted from each other later."""
-    total = np.zeros((len(left), len(right)))
-    for start in range(0, left.shape[1], _CHUNK):
-        place = slice(start, start + _CHUNK)
-        total += left[:, place].astype("float64") @ right[:, place].astype("float64").T
+def _products(sums: np.ndarray) -> np.ndarray:
+    """`sums @ sums.T` in float64: numbers of like size are subtracted from each other later."""
+    total = np.zeros((len(sums), len(sums)))
+    for start in range(0, sums.shape[1], _CHUNK):
+        part = sums[:, start : start + _CHUNK].astype("float64")
+        total += part @ part.T
     return total

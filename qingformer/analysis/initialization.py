@@ -62,9 +62,9 @@ def suggest_deviation(width: int, depth: int = 1, order: int = 2) -> float:
 
         1.1368 / sqrt(d) * L^(-1/order)
 
-    With depth 1 the signal keeps its size (LeCun's 1 / d, the truncation undone); with the depth of the model all
-    branches together add about as much as the input is (order 2 of RoFormerV2), less than DeepNet takes away (order
-    4 of its own scaling), more than GAU-α (3). It is what `DepthInitializer` draws with.
+    With depth 1 the signal keeps its size (LeCun's 1 / d, the truncation undone); with the depth of the model the
+    branches start smaller, so that many of them do not drown the input. Order 2 is RoFormerV2's, 3 is GAU-α's. It is
+    what `DepthInitializer` draws with.
 
     Source: 科学空间 archives/8620, archives/8998; Wang et al. 2022 (DeepNet), arXiv 2203.00555.
 
