@@ -1,4 +1,4 @@
-"""The one file that knows which array library Keras runs on: gradients, compilation, seeds, checkpointing, device.
+"""The one room that knows which array library Keras runs on: gradients, compilation, seeds, checkpointing, device.
 
 Everything else in the package is written with `keras.ops`. Each public function below has the same meaning on JAX,
 PyTorch and TensorFlow; the libraries are imported only when their branch is taken.
@@ -15,16 +15,43 @@ from typing import Any
 
 import keras
 
+from qingformer.backend.library import name, without_gradients
+from qingformer.backend.loops import scan
+from qingformer.backend.updates import fused_adam, in_place, mix, move, subtract_in_place
+
+__all__ = [
+    "FixedSeed",
+    "checkpointed",
+    "compile",
+    "dense",
+    "device_kind",
+    "enable_compilation_cache",
+    "fresh_seed",
+    "fused_adam",
+    "in_place",
+    "keep_freed_memory",
+    "keep_mask",
+    "mix",
+    "move",
+    "name",
+    "prefers_fused_attention",
+    "product",
+    "random_state",
+    "repeated_randomness",
+    "scan",
+    "set_random_state",
+    "subtract_in_place",
+    "traced",
+    "twice_differentiable",
+    "value_and_grad",
+    "without_gradients",
+]
+
 Array = Any  # a backend tensor; the three libraries share no base class
 Function = Callable[..., Any]
 
 _COMPILED = "__qingformer_compiled__"
 _nesting = threading.local()  # torch only: how many value_and_grad calls we are inside of
-
-
-def name() -> str:
-    """The library Keras computes with: "jax", "torch" or "tensorflow"."""
-    return keras.backend.backend()
 
 
 def device_kind() -> str:
@@ -94,15 +121,6 @@ def twice_differentiable() -> AbstractContextManager[Any]:
     return nullcontext()
 
 
-def without_gradients() -> AbstractContextManager[Any]:
-    """A context in which variables may be assigned in place (`torch.no_grad`; elsewhere nothing is needed)."""
-    if name() == "torch":
-        import torch
-
-        return torch.no_grad()
-    return nullcontext()
-
-
 def dense(array: Array) -> Array:
     """`array` as a tensor that is not sparse: embedding layers of Keras can give gradients that hold only some rows.
 
@@ -115,57 +133,6 @@ def dense(array: Array) -> Array:
         if isinstance(array, tf.IndexedSlices):
             return tf.convert_to_tensor(array)
     return keras.ops.convert_to_tensor(array, sparse=False)
-
-
-def scan(function: Function, carry: Any, elements: Any, length: Any) -> tuple[Any, Any]:
-    """Call `carry, output = function(carry, element)` for one element after the other, one in memory at a time.
-
-    `elements` is a nest of arrays whose first axis is `length`; an entry may be None. The result is the last carry, and
-    the outputs (a nest of arrays) stacked along a new first axis. `carry` keeps its structure, shapes and dtypes. The
-    body is compiled once on JAX, twice on TensorFlow, where `length` may be a tensor (1 or more); on torch it is called
-    again and again. Unlike `keras.ops.scan`, the outputs need not look like the carry on TensorFlow.
-
-    Example:
-        >>> last, sums = scan(lambda total, x: (total + x, total + x), keras.ops.zeros(()), keras.ops.ones(3), 3)
-    """
-    if name() == "jax":
-        import jax
-
-        return jax.lax.scan(function, carry, elements, length)
-    if name() == "tensorflow":
-        return _tensorflow_scan(function, carry, elements, length)
-    outputs = []
-    for place in range(length):
-        carry, output = function(carry, _element(elements, place))
-        outputs.append(output)
-    return carry, keras.tree.map_structure(lambda *leaves: keras.ops.stack(leaves), *outputs)
-
-
-def _element(elements: Any, place: Any) -> Any:
-    return keras.tree.map_structure(lambda x: None if x is None else x[place], elements)
-
-
-def _tensorflow_scan(function: Function, carry: Any, elements: Any, length: Any) -> tuple[Any, Any]:
-    import tensorflow as tf
-
-    # The first call stands outside of the loop: only its result says what arrays the loop has to fill.
-    carry, output = function(carry, _element(elements, 0))
-    structure, outputs = keras.tree.map_structure(lambda _: 0, carry), output
-    values = [tf.convert_to_tensor(leaf) for leaf in keras.tree.flatten(carry)]
-    rows = [tf.convert_to_tensor(leaf) for leaf in keras.tree.flatten(output)]
-    arrays = [tf.TensorArray(x.dtype, size=length, element_shape=x.shape).write(0, x) for x in rows]
-
-    def body(place: Any, values: list[Any], arrays: list[Any]) -> tuple[Any, list[Any], list[Any]]:
-        after, output = function(keras.tree.pack_sequence_as(structure, values), _element(elements, place))
-        written = [array.write(place, x) for array, x in zip(arrays, keras.tree.flatten(output))]
-        return place + 1, [tf.convert_to_tensor(leaf) for leaf in keras.tree.flatten(after)], written
-
-    # One iteration at a time: TensorFlow would otherwise keep several in memory.
-    _, values, arrays = tf.while_loop(
-        lambda place, *_: place < length, body, (tf.constant(1), values, arrays), parallel_iterations=1
-    )
-    stacked = [array.stack() for array in arrays]
-    return keras.tree.pack_sequence_as(structure, values), keras.tree.pack_sequence_as(outputs, stacked)
 
 
 def _jax_value_and_grad(function: Function, has_aux: bool) -> Function:
@@ -224,91 +191,6 @@ def _tensorflow_value_and_grad(function: Function, has_aux: bool) -> Function:
         return result, keras.tree.pack_sequence_as(values, gradients)
 
     return wrapped
-
-
-# --- updates in place ------------------------------------------------------------------------------------------------
-
-
-def in_place() -> bool:
-    """Whether variables should be updated in place: on torch, unless a `StatelessScope` must keep them untouched.
-
-    Compilers turn pure updates into updates in place by themselves; torch would write each intermediate result out.
-    """
-    return name() == "torch" and not keras.src.backend.in_stateless_scope()
-
-
-def mix(value: Array, target: Array, share: float | Array) -> Array:
-    """`(1 - share) * value + share * target`, in one pass over memory on torch.
-
-    Example:
-        >>> mix(keras.ops.zeros(2), keras.ops.ones(2), 0.1)  # [0.1, 0.1]
-    """
-    if name() == "torch":
-        import torch
-
-        return torch.lerp(value, target, share)
-    return value + share * (target - value)
-
-
-def move(variable: keras.Variable, target: Array, share: float | Array) -> Array:
-    """Move `variable` a share (scalar) of the way to `target` (its shape and dtype); returns the new value.
-
-    Example:
-        >>> mean = move(slot, gradient, 0.1)  # slot = 0.9 slot + 0.1 gradient
-    """
-    if in_place():
-        with without_gradients():
-            return variable.value.lerp_(target, share)
-    value = mix(keras.ops.convert_to_tensor(variable), target, share)
-    variable.assign(value)
-    return value
-
-
-def subtract_in_place(variable: keras.Variable, change: Array, rate: Array) -> None:
-    """`variable -= rate * change` in one pass (torch only); `rate` is a scalar array, dtypes are equal."""
-    with without_gradients():
-        variable.value.addcmul_(change, rate, value=-1)
-
-
-def fused_adam(
-    variables: list[keras.Variable],
-    gradients: list[Array],
-    means: list[keras.Variable],
-    squares: list[keras.Variable],
-    step: Array | None,
-    **settings: Any,
-) -> list[bool]:
-    """Adam's update with torch's kernel, one pass over memory for all variables; returns which were updated.
-
-    Left out are variables that the kernel cannot take: of another dtype than their state, or strided. `step` is the
-    number of this step from 1, None for no bias correction. `settings` are `lr`, `beta1`, `beta2`, `eps` and
-    `weight_decay` (decoupled).
-    """
-    import torch
-    from torch.optim.adamw import adamw
-
-    fits = [
-        v.dtype == m.dtype == keras.backend.standardize_dtype(g.dtype) and v.value.is_contiguous()
-        for v, m, g in zip(variables, means, gradients)
-    ]
-    take = lambda items: [x for x, fit in zip(items, fits) if fit]  # noqa: E731
-    if any(fits):
-        with torch.no_grad():
-            # The kernel counts up before it computes. Without correction: the limit of late steps.
-            before = torch.full((), 1e9) if step is None else step.detach().to(torch.float32) - 1
-            adamw(
-                [v.value.detach() for v in take(variables)],
-                [g.detach().contiguous() for g in take(gradients)],
-                [m.value for m in take(means)],
-                [s.value for s in take(squares)],
-                [],
-                list(before.to(variables[0].value.device).repeat(sum(fits)).unbind()),
-                fused=True,
-                amsgrad=False,
-                maximize=False,
-                **settings,
-            )
-    return fits
 
 
 # --- compilation ------------------------------------------------------------------------------------------------------
