@@ -11,6 +11,26 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 SLOW_ON_JAX = [pytest.mark.slow] if os.environ["KERAS_BACKEND"] == "jax" else []
 
 
+# Cases whose compilation is dear and whose kind other cases cover, by name, as measured; see pytest_collection_modifyitems.
+LATER_ON_JAX = Path(__file__).with_name("later_on_jax.txt")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items, config):
+    """On JAX what later_on_jax.txt names waits for the second ring; a name that no longer exists is an error."""
+    if os.environ["KERAS_BACKEND"] != "jax":
+        return
+    later = set(LATER_ON_JAX.read_text(encoding="utf-8").split("\n")) - {""}
+    for item in items:
+        if item.nodeid in later:
+            item.add_marker(pytest.mark.slow)
+    if not any("::" in argument for argument in config.args):
+        files = {item.nodeid.split("::")[0] for item in items}
+        gone = {name for name in later if name.split("::")[0] in files} - {item.nodeid for item in items}
+        if gone:
+            raise pytest.UsageError(f"{LATER_ON_JAX.name} names cases that are not there: {', '.join(sorted(gone))}")
+
+
 def slow_on_jax(test):
     """A test that waits for the second ring on JAX and runs in the first of the others."""
     for mark in SLOW_ON_JAX:

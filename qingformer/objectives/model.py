@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any, Self
 
 import keras
+from keras.src.trainers.data_adapters.array_slicing import train_validation_split
 
 from qingformer.errors import ConfigError
 from qingformer.layers.lora import low_rank_config, restore_low_rank
@@ -71,8 +72,11 @@ class TrainableModel(keras.Model):
         self, x: Any = None, y: Any = None, batch_size: int | None = None, *args: Any, **kwargs: Any
     ) -> keras.callbacks.History:
         """`keras.Model.fit`, before which the transforms may measure what they need on the same data."""
+        rows = (x, y, kwargs.get("sample_weight"))
+        if self._transforms and kwargs.get("validation_split"):  # what Keras will hold out is not to be looked at
+            rows, _ = train_validation_split(rows, kwargs["validation_split"])
         for transform in self._transforms:
-            transform.prepare(self, (x, y, kwargs.get("sample_weight"), batch_size))
+            transform.prepare(self, (*rows, batch_size))
         return super().fit(x, y, batch_size, *args, **kwargs)
 
     def objective(self) -> Objective:

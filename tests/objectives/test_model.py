@@ -280,6 +280,8 @@ def test_a_transform_may_keep_variables_and_draw_numbers_that_depend_on_the_step
         assert int(transform.count.value) == 6
         kept.append(keras.ops.convert_to_numpy(transform.noise.value))
     np.testing.assert_array_equal(*kept)
+    model.fit(x, y, 8, validation_split=0.25, verbose=0)
+    assert len(transform.prepared[-1][0]) == len(transform.prepared[-1][1]) == 18  # not what is held out
     assert len(set(kept[0][:6].tolist())) == 6
     assert {id(v) for v in transform.variables} <= {id(v) for v in model.non_trainable_variables}
     assert not {id(v) for v in transform.variables} & {id(v) for v in model.weights}
