@@ -399,7 +399,7 @@ def test_a_classifier_trains_with_adapters_and_saves_whole_or_small(tmp_path):
     two.load_adapters(tmp_path / "small")
     assert two.labels == one.labels
     np.testing.assert_allclose([p.probability for p in two.predict(texts)], wanted, atol=1e-5)
-    with pytest.raises(CheckpointError, match="trained for the labels food, music, weather .* has a, b, c"):
+    with pytest.raises(CheckpointError, match=r"trained for the labels food, music, weather .* has a, b, c"):
         helpers.classifier(labels=["a", "b", "c"]).load_adapters(tmp_path / "small")
     with pytest.raises(CheckpointError, match="weights for classifier/kernel, classifier/bias, which this model lacks"):
         helpers.backbone().load_adapters(tmp_path / "small")
