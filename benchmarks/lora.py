@@ -2,12 +2,11 @@
 
     python benchmarks/lora.py [--sizes tiny base] [--rounds 8] [--rank 8] [--targets query-value | all-linear]
 
-Sides: full fine-tuning; adapters as Keras' own `Dense.enable_lora` computes them, W + A B first (in stock `Dense`
-layers throughout, and in ours so that nothing else differs); our adapters, x W + (x A) B; adapters merged for the
-forward pass only, that is no adapters and a frozen encoder (the floor of what frozen weights cost); and
-`LowRankUpdates`, which has the full gradient. One process, one compiled step each, in turns, the order reversed every
-other round; the least time of each counts. The step is forward, backward and Adam with dropout 0.1; the temporary
-memory is what XLA plans.
+Sides: full fine-tuning; adapters as Keras' own `Dense.enable_lora` computes them, W + A B first (in stock layers, and
+in ours so that nothing else differs); our adapters, x W + (x A) B; adapters merged for the forward
+pass only, that is no adapters and a frozen encoder (the floor of what frozen weights cost); and `LowRankUpdates`, which
+has the full gradient. One process, one compiled step each, in turns, the order reversed every other round; the least
+time of each counts. The step is forward, backward and Adam with dropout 0.1; the temporary memory is what XLA plans.
 """
 
 import argparse

@@ -11,7 +11,7 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 SLOW_ON_JAX = [pytest.mark.slow] if os.environ["KERAS_BACKEND"] == "jax" else []
 
 
-# Cases whose compilation is dear and whose kind other cases cover, by name, as measured; see pytest_collection_modifyitems.
+# Cases that are dear to compile, and whose kind other cases cover; see pytest_collection_modifyitems.
 LATER_ON_JAX = Path(__file__).with_name("later_on_jax.txt")
 
 

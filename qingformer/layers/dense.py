@@ -44,8 +44,8 @@ class Dense(keras.layers.Dense):
 
     def low_rank_part(self, inputs: Tensor) -> Tensor:
         """(alpha / r) (x A) B, (..., units): two thin products, forward and backward."""
-        inner = ops.matmul(inputs, self.lora_kernel_a) * self.lora_scale
-        return ops.cast(ops.matmul(inner, self.lora_kernel_b), self.compute_dtype)
+        inner = backend.product(inputs, self.lora_kernel_a) * self.lora_scale
+        return ops.cast(backend.product(inner, self.lora_kernel_b), self.compute_dtype)
 
     @property
     def lora_scale(self) -> float:
@@ -174,7 +174,8 @@ class Dense(keras.layers.Dense):
 
     def save_own_variables(self, store: Any) -> None:
         """The kernel without the adapters, and the adapters: the parent stores their sum and forgets them."""
-        enabled, self.lora_enabled = self.lora_enabled, False
+        enabled: bool = self.lora_enabled
+        self.lora_enabled = False
         try:
             super().save_own_variables(store)
         finally:
