@@ -199,14 +199,22 @@ def test_a_small_step_along_the_gradient_is_the_penalty(rows):
     assert gaps[2] / gaps[1] == pytest.approx(1 / 4, rel=0.2)
 
 
+def steep():
+    """The small classifier with weights at which the order of transforms makes a difference."""
+    model = build()
+    model.compile("sgd", cross_entropy())
+    generator = np.random.default_rng(0)
+    model.set_weights([generator.normal(size=w.shape) for w in model.get_weights()])
+    return model
+
+
 def moved(flat, slope, size):
     return flat + size * np.concatenate([slope / np.linalg.norm(slope), np.zeros(len(flat) - len(slope))])
 
 
 def test_penalty_inside_and_outside_of_an_attack(rows):
     x, y = rows
-    model = build()
-    model.compile("sgd", cross_entropy())
+    model = steep()
     flat, cells = flat_of(values(model.trainable_variables)), VOCABULARY * 3
 
     def inner(p):
@@ -230,14 +238,13 @@ def test_penalty_inside_and_outside_of_an_attack(rows):
     # [attack, penalty]: the loss at the attacked point, plus the penalty of its gradient there.
     outside, _, _ = evaluate(model, [FGM(0.3), GradientPenalty(2.0)], x, y)
     assert outside == pytest.approx(inner(at_attack(flat)), rel=1e-4)
-    assert abs(outside - value) > 1e-5
+    assert abs(outside - value) > 1e-3
 
 
 @slow_on_jax
 def test_three_transforms_are_the_hand_written_composition(rows):
     x, y = rows
-    model = build()
-    model.compile("sgd", cross_entropy())
+    model = steep()
     flat, cells = flat_of(values(model.trainable_variables)), VOCABULARY * 3
 
     def inner(p):

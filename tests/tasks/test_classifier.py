@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 import qingformer.tasks.storage as storage
+from qingformer.data import MixedBatches
 from qingformer.errors import CheckpointError, ConfigError, DataError
 from qingformer.models import Backbone
-from qingformer.objectives import FGM
+from qingformer.objectives import FGM, VirtualAdversarialTraining
 from qingformer.tasks import Columns, TextClassifier, load
+from qingformer.tasks.examples import read_examples
 from qingformer.training import TrainingInterrupted
 from tests.tasks.helpers import FIT, VOCABULARY, backbone, classifier, rows, tokenizer
 
@@ -196,6 +198,30 @@ def test_fgm_changes_the_run():
     assert adversarial[0] > plain[0]
 
 
+def test_unlabelled_texts_are_in_every_batch_and_only_smooth(monkeypatch):
+    batches = []
+    original = MixedBatches._item
+    monkeypatch.setattr(MixedBatches, "_item", lambda self, i: batches.append(original(self, i)) or batches[-1])
+    others = [text for text, _ in rows(40, 96)]
+    size = FIT["batch_size"]
+    once = FIT | {"epochs": 1}
+    both = once | {"unlabelled": others, "batch_size": 2 * size}
+    plain = classifier().fit(rows(), **once)["loss"]
+    assert classifier().fit(rows(), **both)["loss"] == pytest.approx(plain, rel=1e-4)  # nothing reads them
+    assert classifier().fit(rows(), transforms=[VirtualAdversarialTraining()], **both)["loss"][0] > plain[0] + 1e-6
+    assert len(batches) >= 2 * len(rows()) // size
+    for inputs, _, weights in batches:
+        assert len(weights) == 2 * size
+        assert ((weights == 0) & (inputs["token_ids"] != 0).any(axis=1)).sum() == size
+        assert (weights > 0).any()
+
+
+def test_a_vocabulary_is_counted_from_unlabelled_texts_too():
+    made = TextClassifier.from_scratch("tiny", max_length=8)
+    made._prepare(read_examples([("好", "a"), ("坏", "b")]), read_examples(["新"], labelled=False))
+    assert "新" in made.tokenizer.vocabulary
+
+
 def test_class_weights_change_the_loss():
     data = rows(60) + [("天晴", "weather")] * 60
     plain = classifier().fit(data, **FIT)["loss"]
@@ -261,6 +287,8 @@ def test_a_vocabulary_of_another_model_is_refused(tmp_path):
         (lambda: classifier().predict(["天"]), "call fit"),
         (lambda: classifier().save("never"), "nothing to save"),
         (lambda: classifier().fit(rows(), resume=True, verbose=0), "need a directory"),
+        (lambda: classifier().fit(rows(), unlabelled=["天"], unlabelled_share=1, verbose=0), "unlabelled_share is 1"),
+        (lambda: classifier().fit(rows(), unlabelled=["天"], batch_size=1, verbose=0), "at least two rows"),
         (lambda: classifier().fit(rows(), epochs=0, verbose=0), "epochs is 0"),
         (lambda: classifier().fit(rows(), class_weights={"x": 1.0}, verbose=0), "names 'x', which is no label"),
     ],
