@@ -238,7 +238,7 @@ def test_penalty_inside_and_outside_of_an_attack(rows):
     # [attack, penalty]: the loss at the attacked point, plus the penalty of its gradient there.
     outside, _, _ = evaluate(model, [FGM(0.3), GradientPenalty(2.0)], x, y)
     assert outside == pytest.approx(inner(at_attack(flat)), rel=1e-4)
-    assert abs(outside - value) > 1e-3
+    assert abs(outside - value) > 5e-4  # of a tolerance of 2e-4
 
 
 @slow_on_jax
