@@ -148,7 +148,7 @@ def crash():
     raise KeyError
 
 
-@slow_on_jax
+@pytest.mark.slow
 def test_resume_is_exact_with_every_wrapper(tmp_path):
     """Killed in the second epoch, between two updates of the accumulation: nine batches were seen."""
 
