@@ -20,14 +20,12 @@ from qingformer.objectives import ChildTuningD, ChildTuningF
 
 def options():
     """The command line."""
-    parser = arguments(__doc__.splitlines()[0], epochs=10, train_size=200)
+    parser = arguments(__doc__.splitlines()[0], epochs=10, train_size=200, max_length=48, batch_size=16)
     parser.add_argument("--pretrain", help="labelled texts for the first training; its labels may be others")
     parser.add_argument("--pretrain-size", type=int, default=8000)
     parser.add_argument("--pretrain-epochs", type=int, default=3)
     parser.add_argument("--p", type=float, default=0.2, help="fraction of the elements that ChildTuning trains")
     parser.add_argument("--learning-rate", type=float, default=5e-4, help="of the fine-tuning")
-    parser.add_argument("--max-length", type=int, default=48)
-    parser.add_argument("--batch-size", type=int, default=16)
     parser.set_defaults(seeds=5)
     return parser.parse_args()
 

@@ -19,12 +19,10 @@ from qingformer.losses import DiceLoss, FocalLoss, LogitAdjustedCrossentropy
 
 def options():
     """The command line."""
-    parser = arguments(__doc__.splitlines()[0], epochs=6, train_size=5000)
+    parser = arguments(__doc__.splitlines()[0], epochs=6, train_size=5000, max_length=32, batch_size=32)
     parser.add_argument("--tau", type=float, default=1.0, help="strength of the logit adjustment")
     parser.add_argument("--gamma", type=float, default=2.0, help="of the focal loss")
     parser.add_argument("--alpha", type=float, default=1.0, help="of the dice loss")
-    parser.add_argument("--max-length", type=int, default=32)
-    parser.add_argument("--batch-size", type=int, default=32)
     return parser.parse_args()
 
 

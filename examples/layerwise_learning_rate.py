@@ -18,7 +18,6 @@ import numpy as np
 from keras import ops
 
 from examples.common import arguments, compare
-from qingformer import backend
 from qingformer.models import Backbone, BackboneConfig
 from qingformer.optimizers import LayerwiseLearningRate, adamw, layer_decay, warmup_linear
 from qingformer.training import seed_everything
@@ -139,7 +138,6 @@ def main():
     parser = arguments(__doc__.splitlines()[0], epochs=4, train_size=2000)
     parser.add_argument("--test-size", type=int, default=1000, help="use only so many test rows")
     options = parser.parse_args()
-    backend.enable_compilation_cache()
     if options.train.endswith(".jsonl"):
         raise SystemExit("give --train and --test files with one character and its tag a line")
     sentences = read_tagged(options.train, options.train_size), read_tagged(options.test, options.test_size)

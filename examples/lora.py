@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from examples.common import arguments, compare, read
-from qingformer import TextClassifier, backend
+from qingformer import TextClassifier
 from qingformer.optimizers import LowRankUpdates, adamw, warmup_linear
 from qingformer.tasks.examples import Columns, read_examples
 
@@ -61,7 +61,6 @@ def main() -> None:
     steps = options.epochs * -(-len(train) // BATCH)
 
     with tempfile.TemporaryDirectory() as folder:
-        backend.enable_compilation_cache(Path(folder) / "compiled")  # a method's first seed compiles for all
         base = Path(folder) / "base"
         encoder = TextClassifier.from_scratch("tiny", max_length=LENGTH)
         encoder.fit(first, epochs=2 if options.pretrain else 1, batch_size=BATCH, verbose=0)

@@ -23,12 +23,10 @@ LAWS = {"constant": "constant", "square root": "sqrt", "linear": "linear", "nois
 
 def options():
     """The command line."""
-    parser = arguments(__doc__.splitlines()[0], epochs=3, train_size=3000)
-    parser.add_argument("--batch-size", type=int, default=32, help="where the rate is known to be good")
+    parser = arguments(__doc__.splitlines()[0], epochs=3, train_size=3000, max_length=32, batch_size=32)
     parser.add_argument("--learning-rate", type=float, default=1e-3, help="that rate")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[8, 256], help="the others")
     parser.add_argument("--texts", type=int, default=1024, help="drawn for a measurement")
-    parser.add_argument("--max-length", type=int, default=32)
     return parser.parse_args()
 
 
@@ -79,7 +77,6 @@ def train_once(given, train, test, size, rate, seed, measure=False):
 def main():
     """Measure, derive the rates, compare."""
     given = options()
-    backend.enable_compilation_cache()  # the runs of one batch size share their program
     backend.keep_freed_memory()
     train, test = read(given.train, given.train_size), read(given.test, given.train_size)
     scores, stages = train_once(given, train, test, given.batch_size, given.learning_rate, seed=1000, measure=True)

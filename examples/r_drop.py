@@ -5,20 +5,15 @@
 R-Drop costs two passes a step, so the comparison also has plain training for twice the epochs, which costs the same.
 """
 
-import qingformer as qf  # first: it chooses the backend of Keras
-
-# isort: split
-from examples.common import arguments, compare, read
+from examples.common import arguments, compare, fit_and_score, read
 from qingformer.objectives import RDrop
 
 
 def options():
     """The command line."""
-    parser = arguments(__doc__.splitlines()[0], epochs=3, train_size=2000)
+    parser = arguments(__doc__.splitlines()[0], epochs=5, max_length=32, batch_size=32)
     parser.add_argument("--alphas", type=float, nargs="+", default=[1.0, 4.0], help="weights of the divergence")
     parser.add_argument("--dropout", type=float, default=0.1, help="of the classifier's head; the encoder has 0.1")
-    parser.add_argument("--max-length", type=int, default=32)
-    parser.add_argument("--batch-size", type=int, default=32)
     return parser.parse_args()
 
 
@@ -26,15 +21,9 @@ def main():
     """Train with every setting and seed, and print the table."""
     given = options()
     train, test = read(given.train, given.train_size), read(given.test)
-    labels = sorted({row["label"] for row in train})
 
     def run(seed, transforms, epochs):
-        """Accuracy on the test data after training from random weights."""
-        settings = {"labels": labels, "max_length": given.max_length, "dropout": given.dropout}
-        classifier = qf.TextClassifier.from_scratch("tiny", seed=seed, **settings)
-        classifier.fit(train, epochs=epochs, batch_size=given.batch_size, transforms=transforms, seed=seed, verbose=0)
-        report = classifier.evaluate(test)
-        return {"accuracy": report.accuracy, "macro F1": report.macro.f1}
+        return fit_and_score(given, train, test, seed, given.dropout, transforms=transforms, epochs=epochs)
 
     methods = {
         "plain": lambda seed: run(seed, [], given.epochs),
@@ -42,7 +31,7 @@ def main():
     }
     for alpha in given.alphas:
         methods[f"R-Drop({alpha:g})"] = lambda seed, alpha=alpha: run(seed, [RDrop(alpha)], given.epochs)
-    compare(f"{len(train)} texts, {len(labels)} classes", methods, given.seeds, given.output)
+    compare(f"{len(train)} texts", methods, given.seeds, given.output)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ import qingformer as qf  # first: it chooses the backend of Keras
 
 # isort: split
 from examples.common import arguments, compare, read
-from qingformer import backend
 from qingformer.objectives import VirtualAdversarialTraining
 from qingformer.tasks.examples import read_examples
 from qingformer.tasks.scratch import count_vocabulary
@@ -19,21 +18,18 @@ from qingformer.tasks.scratch import count_vocabulary
 
 def options():
     """The command line."""
-    parser = arguments(__doc__.splitlines()[0], epochs=30)
+    parser = arguments(__doc__.splitlines()[0], epochs=30, batch_size=16, max_length=32)
     parser.add_argument("--unlabelled", help="a file of texts; its labels, if any, are not read")
     parser.add_argument("--labelled", type=int, default=100, help="how many training rows keep their label")
     parser.add_argument("--epsilon", type=float, default=1.0, help="length of the perturbation")
     parser.add_argument("--weight", type=float, default=1.0, help="of the smoothness term")
     parser.add_argument("--norm", default="matrix", help="'matrix' as in the article, 'sample' as in the paper")
-    parser.add_argument("--max-length", type=int, default=32)
-    parser.add_argument("--batch-size", type=int, default=16, help="labelled rows in a batch; as many others are added")
     return parser.parse_args()
 
 
 def main():
     """Train with every setting and seed, and print the table."""
     given = options()
-    backend.enable_compilation_cache()  # all seeds of a method run the same programs
     rows, test = read(given.train, given.train_size), read(given.test)
     train, others = rows[: given.labelled], [row["text"] for row in rows[given.labelled :]]
     if given.unlabelled:

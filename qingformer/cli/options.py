@@ -6,9 +6,27 @@ from typing import Annotated
 import typer
 
 DATA = "Which part of the file is what"
+START = "What to start from"
 
 Model = Annotated[
     Path, typer.Option("--model", "-m", help="What `train --output` wrote: the run's folder.", show_default=False)
+]
+Source = Annotated[
+    str | None,
+    typer.Option(help="Pretrained weights: a folder, a .ckpt or hf://org/name.", rich_help_panel=START),
+]
+FromScratch = Annotated[
+    str | None, typer.Option(help="Random weights of a size: tiny, small or base.", rich_help_panel=START)
+]
+Vocabulary = Annotated[
+    Path | None,
+    typer.Option(help="vocab.txt; [dim]else the source's own, or counted from the data.[/dim]", rich_help_panel=START),
+]
+MultiLabel = Annotated[
+    bool,
+    typer.Option(
+        "--multi-label", help="A text has any number of labels: a list, or a,b,c in a table.", rich_help_panel=DATA
+    ),
 ]
 TextColumn = Annotated[
     str | None,

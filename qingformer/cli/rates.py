@@ -12,7 +12,7 @@ from qingformer.analysis import GradientMoments, NoiseScale, RateSuggestion, sug
 from qingformer.analysis.rate_plot import figure_and_canvas, plot_rates
 from qingformer.cli.console import note, results, status
 from qingformer.cli.progress import counting
-from qingformer.cli.running import load_model, prepare
+from qingformer.cli.running import load_model, new_classifier, prepare
 from qingformer.errors import ConfigError
 from qingformer.tasks import Columns, TextClassifier
 from qingformer.tasks.examples import Examples, read_examples
@@ -95,10 +95,7 @@ def _classifier(request: Request) -> tuple[TextClassifier, Examples]:
     common: dict[str, Any] = {
         "multi_label": request.multi_label, "max_length": request.max_length or 128, "seed": request.seed,
     }  # fmt: skip
-    if request.from_scratch is not None:
-        return TextClassifier.from_scratch(request.from_scratch, request.vocabulary, **common), examples
-    assert request.source is not None
-    return TextClassifier.from_pretrained(request.source, vocabulary=request.vocabulary, **common), examples
+    return new_classifier(request.source, request.from_scratch, request.vocabulary, **common), examples
 
 
 def suggestions(request: Request, scale: NoiseScale, law: str) -> list[RateSuggestion]:

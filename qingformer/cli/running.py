@@ -2,7 +2,7 @@
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qingformer import backend
 
@@ -22,6 +22,18 @@ def prepare() -> None:
         backend.enable_compilation_cache()
     except OSError:
         return
+
+
+def new_classifier(
+    source: str | None, from_scratch: str | None, vocabulary: str | Path | None, **options: Any
+) -> "TextClassifier":
+    """A classifier that starts from pretrained weights or from random ones; one of the two is given."""
+    from qingformer.tasks import TextClassifier
+
+    if from_scratch is not None:
+        return TextClassifier.from_scratch(from_scratch, vocabulary, **options)
+    assert source is not None
+    return TextClassifier.from_pretrained(source, vocabulary=vocabulary, **options)
 
 
 def load_model(path: Path) -> "TextClassifier":

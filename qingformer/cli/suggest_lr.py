@@ -21,7 +21,7 @@ With a picture:  qingformer suggest-lr train.jsonl --model runs/first --learning
 the gradient: far below it a larger batch wants a larger rate, far above it the rate stays. It changes
 as the model learns, so measure at the weights that matter. The rate in use is taken to be a good one.
 """
-START, WORK = "The model", "The measurement"
+WORK = "The measurement"
 
 
 def command(
@@ -36,23 +36,18 @@ def command(
     ] = None,
     model: Annotated[
         Path | None,
-        typer.Option("--model", "-m", help="What `train --output` wrote: the run's folder.", rich_help_panel=START),
+        typer.Option(
+            "--model", "-m", help="What `train --output` wrote: the run's folder.", rich_help_panel=options.START
+        ),
     ] = None,
-    source: Annotated[
-        str | None,
-        typer.Option(help="Pretrained weights: a folder, a .ckpt or hf://org/name.", rich_help_panel=START),
-    ] = None,
-    from_scratch: Annotated[
-        str | None, typer.Option(help="Random weights of a size: tiny, small or base.", rich_help_panel=START)
-    ] = None,
-    vocabulary: Annotated[Path | None, typer.Option(help="vocab.txt, as in `train`.", rich_help_panel=START)] = None,
-    multi_label: Annotated[
-        bool, typer.Option("--multi-label", help="A text has any number of labels.", rich_help_panel=START)
-    ] = False,
+    source: options.Source = None,
+    from_scratch: options.FromScratch = None,
+    vocabulary: options.Vocabulary = None,
+    multi_label: options.MultiLabel = False,
     max_length: Annotated[
         int | None,
         typer.Option(
-            help="Longest input in tokens. [dim]128; a trained model has its own.[/dim]", rich_help_panel=START
+            help="Longest input in tokens. [dim]128; a trained model has its own.[/dim]", rich_help_panel=options.START
         ),
     ] = None,
     texts: Annotated[int, typer.Option(min=1, help="Texts drawn for it.", rich_help_panel=WORK)] = 512,

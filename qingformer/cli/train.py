@@ -26,7 +26,7 @@ columns in the first line. .gz and .xz are read as they are.
 [bold]What lands in --output[/bold]  best/ (the model of the best epoch, for evaluate and predict), curve.jsonl and
 curve.png (the learning curve), report.json (the score on --test), state/ (the resume point), run.json (the settings).
 """
-START, LEARN, RUN = "What to start from", "How to learn", "The run"
+LEARN, RUN = "How to learn", "The run"
 
 
 def command(
@@ -38,19 +38,9 @@ def command(
         Path | None, typer.Option(help="Held-out data scored after every epoch; the best epoch is kept.")
     ] = None,
     test: Annotated[Path | None, typer.Option(help="Held-out data scored once, at the end.")] = None,
-    source: Annotated[
-        str | None,
-        typer.Option(help="Pretrained weights: a folder, a .ckpt or hf://org/name.", rich_help_panel=START),
-    ] = None,
-    from_scratch: Annotated[
-        str | None, typer.Option(help="Random weights of a size: tiny, small or base.", rich_help_panel=START)
-    ] = None,
-    vocabulary: Annotated[
-        Path | None,
-        typer.Option(
-            help="vocab.txt; [dim]else the source's own, or counted from --train.[/dim]", rich_help_panel=START
-        ),
-    ] = None,
+    source: options.Source = None,
+    from_scratch: options.FromScratch = None,
+    vocabulary: options.Vocabulary = None,
     text_column: options.TextColumn = None,
     pair_column: options.PairColumn = None,
     label_column: options.LabelColumn = None,
@@ -59,14 +49,7 @@ def command(
     encoding: options.Encoding = "utf-8",
     quoting: options.Quoting = None,
     skip_empty: options.SkipEmpty = False,
-    multi_label: Annotated[
-        bool,
-        typer.Option(
-            "--multi-label",
-            help="A text has any number of labels: a list, or a,b,c in a table.",
-            rich_help_panel=options.DATA,
-        ),
-    ] = False,
+    multi_label: options.MultiLabel = False,
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the training data.", rich_help_panel=LEARN)] = 3,
     batch_size: Annotated[int, typer.Option(min=1, help="Texts per step.", rich_help_panel=LEARN)] = 32,
     learning_rate: Annotated[

@@ -7,7 +7,7 @@ from typing import Any
 from qingformer.cli.console import note, results, status
 from qingformer.cli.progress import counting, training
 from qingformer.cli.report import as_json, print_report
-from qingformer.cli.running import prepare
+from qingformer.cli.running import new_classifier, prepare
 from qingformer.cli.settings import Settings, claim_folder, parse_class_weights, parse_transforms
 from qingformer.files import write_json
 from qingformer.tasks import Columns, TextClassifier
@@ -63,10 +63,7 @@ def _new_classifier(settings: Settings) -> TextClassifier:
     common: dict[str, Any] = {
         "multi_label": settings.multi_label, "max_length": settings.max_length, "seed": settings.seed, "dtype": dtype,
     }  # fmt: skip
-    if settings.from_scratch is not None:
-        return TextClassifier.from_scratch(settings.from_scratch, settings.vocabulary, **common)
-    assert settings.source is not None
-    return TextClassifier.from_pretrained(settings.source, vocabulary=settings.vocabulary, **common)
+    return new_classifier(settings.source, settings.from_scratch, settings.vocabulary, **common)
 
 
 def _opening(settings: Settings, parts: dict[str, Any]) -> str:

@@ -6,16 +6,15 @@ import keras
 from keras import ops
 
 from qingformer import backend
-from qingformer.objectives.objective import Array, Aux, Batch, Objective, State, Transform, TransformedObjective
+from qingformer.objectives.arguments import not_negative, one_of
+from qingformer.objectives.objective import Objective, Transform
 from qingformer.objectives.perturbation import (
     ATTACKS,
     NORMS,
+    MovedObjective,
     Point,
     ascent,
-    check_choice,
-    check_size,
     embedding_place,
-    unshifted,
 )
 
 
@@ -65,14 +64,11 @@ class FGM(Transform):
         fresh_dropout: bool = False,
         attack: str = "l2",
     ) -> None:
-        check_size("FGM", epsilon=epsilon)
-        check_choice("FGM", "norm", norm, NORMS)
-        check_choice("FGM", "attack", attack, ATTACKS)
-        self.epsilon = float(epsilon)
+        self.epsilon = not_negative("FGM", "epsilon", epsilon)
         self.layer = layer
-        self.norm = norm
+        self.norm = one_of("FGM", "norm", norm, NORMS)
         self.fresh_dropout = fresh_dropout
-        self.attack = attack
+        self.attack = one_of("FGM", "attack", attack, ATTACKS)
 
     def __call__(self, objective: Objective) -> Objective:
         """The objective at the perturbed point."""
@@ -89,23 +85,13 @@ class FGM(Transform):
         }
 
 
-class _Adversarial(TransformedObjective):
+class _Adversarial(MovedObjective):
     def __init__(self, objective: Objective, settings: FGM) -> None:
         super().__init__(objective)
         self.settings = settings
         self.place = embedding_place(objective, settings.layer, settings.norm == "sample", "FGM")
 
-    def __call__(self, trainable: list[Array], state: State, batch: Batch) -> tuple[Array, Aux]:
-        return unshifted(self.objective(*self._perturbed(Point(trainable, state, batch))), state)
-
-    def value_and_grad(
-        self, trainable: list[Array], state: State, batch: Batch
-    ) -> tuple[tuple[Array, Aux], list[Array]]:
-        point = self._perturbed(Point(trainable, state, batch))
-        result, gradients = self.objective.value_and_grad(*point)
-        return unshifted(result, state), gradients
-
-    def _perturbed(self, point: Point) -> Point:
+    def moved(self, point: Point) -> Point:
         settings, zeros = self.settings, self.place.zeros(point)
         if settings.fresh_dropout:
             aux, gradients = self.place.slope(point, zeros)

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from qingformer.errors import ConfigError
+from qingformer.objectives.arguments import not_negative
 from qingformer.objectives.objective import Array, Aux, Batch, Objective, State, Transform, TransformedObjective
 from qingformer.objectives.outputs import Output, Outputs, Term
 
@@ -36,9 +36,7 @@ class Flooding(Transform):
     """
 
     def __init__(self, level: float, per_sample: bool = False) -> None:
-        if not 0 <= level < float("inf"):
-            raise ConfigError(f"Flooding: level is {level}; it must be a finite number that is not negative")
-        self.level = float(level)
+        self.level = not_negative("Flooding", "level", level)
         self.per_sample = bool(per_sample)
 
     def __call__(self, objective: Objective) -> Objective:

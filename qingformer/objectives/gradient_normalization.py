@@ -94,7 +94,7 @@ class _Normalized(TransformedObjective):
         logged = ops.stop_gradient(sum((task.logged for task in tasks), aux.loss))
         factors = tuple(ops.stop_gradient(task.factor) for task in tasks)
         loss, aux = self.objective(trainable, state._replace(tasks=factors), batch)
-        return loss, Aux(logged, aux.predictions, aux.state._replace(tasks=state.tasks))
+        return loss, aux._replace(loss=logged, state=aux.state._replace(tasks=state.tasks))
 
     def value_and_grad(
         self, trainable: list[Array], state: State, batch: Batch
@@ -105,7 +105,7 @@ class _Normalized(TransformedObjective):
             logged = logged + task.logged
             loss = loss + ops.cast(task.factor, loss.dtype) * task.loss
             gradients = [total + ops.cast(task.factor, g.dtype) * g for total, g in zip(gradients, task.gradients)]
-        return (loss, Aux(logged, aux.predictions, aux.state._replace(tasks=state.tasks))), gradients
+        return (loss, aux._replace(loss=logged, state=aux.state._replace(tasks=state.tasks))), gradients
 
     def _tasks(self, trainable: list[Array], state: State, batch: Batch) -> tuple[list[_Task], Any]:
         """Every task by itself, and value and gradient of what is added to all of them."""

@@ -8,14 +8,13 @@ from keras import ops
 
 from qingformer import backend
 from qingformer.errors import ConfigError
+from qingformer.objectives.arguments import not_negative, one_of
 from qingformer.objectives.objective import Array, Aux, Batch, Objective, State, Transform, TransformedObjective
 from qingformer.objectives.perturbation import (
     Inputs,
     Place,
     Point,
     Weights,
-    check_choice,
-    check_size,
     embedding_place,
     unshifted,
 )
@@ -67,15 +66,12 @@ class GradientPenalty(Transform):
         per: str = "row",
         pattern: str | None = None,
     ) -> None:
-        check_size("GradientPenalty", epsilon=epsilon)
-        check_choice("GradientPenalty", "on", on, _PLACES)
-        check_choice("GradientPenalty", "per", per, _UNITS)
+        self.epsilon = not_negative("GradientPenalty", "epsilon", epsilon)
+        self.on = one_of("GradientPenalty", "on", on, _PLACES)
+        self.per = one_of("GradientPenalty", "per", per, _UNITS)
         if pattern is not None and on == "embedding":
             raise ConfigError("GradientPenalty: pattern is for inputs and parameters; name the embedding with layer=")
-        self.epsilon = float(epsilon)
-        self.on = on
         self.layer = layer
-        self.per = per
         self.pattern = pattern
 
     def __call__(self, objective: Objective) -> Objective:

@@ -40,17 +40,37 @@ def find_layers(model: keras.Model, name: str, asking: str) -> list[int]:
     return found
 
 
+def find_layer(model: keras.Model, name: str, asking: str) -> keras.layers.Layer:
+    """The one layer whose name or path is `name`.
+
+    Raises:
+        ConfigError: there is none, or there are several.
+    """
+    layers = all_layers(model)
+    first, *others = (layers[number] for number in find_layers(model, name, asking))
+    if others:
+        paths = ", ".join(layer.path for layer in (first, *others))
+        raise ConfigError(f"{asking}: several layers are called {name!r}: {paths}; give the path of one")
+    return first
+
+
 @contextmanager
-def changed_outputs(layer: keras.layers.Layer, change: Callable[[Array], Array]) -> Iterator[None]:
-    """Within the block, `layer` puts out `change(output)`.
+def changed_outputs(
+    layer: keras.layers.Layer, change: Callable[[Array], Array], only_of: Array | None = None
+) -> Iterator[None]:
+    """Within the block, `layer` puts out `change(output)`; with `only_of`, where it is applied to that very tensor.
 
     A call with `reverse=True` (an embedding that serves as the output layer) is not a lookup and stays as it is.
+
+    Example:
+        >>> with changed_outputs(model.get_layer("token_embedding"), lambda x: 2 * x):
+        ...     model(ids)
     """
     original = layer.call
 
     def call(*args: Any, **kwargs: Any) -> Any:
         output = original(*args, **kwargs)
-        if kwargs.get("reverse"):
+        if kwargs.get("reverse") or (only_of is not None and (not args or args[0] is not only_of)):
             return output
         changed = change(output)
         if changed is not output and (mask := keras.src.backend.get_keras_mask(output)) is not None:

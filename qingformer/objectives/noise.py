@@ -1,7 +1,7 @@
 """Random noise on what an embedding layer gives out."""
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,9 +9,10 @@ import keras
 from keras import ops
 
 from qingformer.errors import ConfigError
+from qingformer.objectives.arguments import not_negative, one_of
 from qingformer.objectives.decoder_inputs import DecoderInputs, input_names
+from qingformer.objectives.layer_outputs import changed_outputs, find_layer
 from qingformer.objectives.objective import Array, Aux, Batch, Objective, State, Transform, TransformedObjective
-from qingformer.objectives.weight_penalty import not_negative
 
 _POSITIONS = ("target", "all")
 _SALT = zlib.crc32(b"EmbeddingNoise")
@@ -57,10 +58,9 @@ class EmbeddingNoise(Transform):
         segment_input: str | None = None,
         seed: int = 0,
     ) -> None:
-        self.stddev = not_negative(stddev, "EmbeddingNoise", "stddev")
-        if positions not in _POSITIONS:
-            raise ConfigError(f"EmbeddingNoise: positions is {positions!r}; it must be one of {', '.join(_POSITIONS)}")
-        self.positions, self.relative, self.layer = positions, bool(relative), layer
+        self.stddev = not_negative("EmbeddingNoise", "stddev", stddev)
+        self.positions = one_of("EmbeddingNoise", "positions", positions, _POSITIONS)
+        self.relative, self.layer = bool(relative), layer
         self.token_input, self.segment_input, self.seed = token_input, segment_input, seed
 
     def __call__(self, objective: Objective) -> Objective:
@@ -110,50 +110,10 @@ class _Noisy(TransformedObjective):
                 noise = ops.where(where[..., None], noise, 0.0)
             return output + ops.cast(noise, output.dtype)
 
-        with changed_output(self.layer, tokens, change):
+        with changed_outputs(self.layer, change, only_of=tokens):
             yield batch._replace(x=self.inputs.replace(batch.x, tokens))
         if not calls:
             raise ConfigError(
                 f"EmbeddingNoise: layer {self.layer.path!r} is not applied to the input {self.inputs.tokens!r} itself; "
                 "name another layer or token_input"
             )
-
-
-@contextmanager
-def changed_output(layer: keras.layers.Layer, given: Array, change: Callable[[Array], Array]) -> Iterator[None]:
-    """Within the block, where `layer` is applied to the very tensor `given`, its output goes through `change`.
-
-    Other calls of the layer (a shared table in another place, or in reverse) are left alone.
-
-    Example:
-        >>> with changed_output(model.get_layer("token_embedding"), ids, lambda x: 2 * x):
-        ...     model(ids)
-    """
-    plain = layer.call
-    before = layer.__dict__.get("call")
-
-    def call(inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        output = plain(inputs, *args, **kwargs)
-        return change(output) if inputs is given else output
-
-    layer.__dict__["call"] = call
-    try:
-        yield
-    finally:
-        if before is None:
-            del layer.__dict__["call"]
-        else:
-            layer.__dict__["call"] = before
-
-
-def find_layer(model: keras.Model, name: str, who: str) -> keras.layers.Layer:
-    """The layer called `name` (or with that path), at any depth; a `ConfigError` if there is not exactly one."""
-    layers = list(model._flatten_layers(include_self=False))
-    found = [layer for layer in layers if name in (layer.name, layer.path)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        paths = ", ".join(layer.path for layer in found)
-        raise ConfigError(f"{who}: several layers are called {name!r}: {paths}; give the path of one")
-    there = ", ".join(layer.path for layer in layers if layer.variables)
-    raise ConfigError(f"{who}: the model has no layer {name!r}; its layers with variables are: {there}")

@@ -14,7 +14,7 @@ from keras import ops
 from qingformer import backend
 from qingformer.errors import ConfigError
 from qingformer.objectives.layer_outputs import all_layers, find_layers, observed_shapes
-from qingformer.objectives.objective import Array, Aux, Batch, Objective, State
+from qingformer.objectives.objective import Array, Aux, Batch, Objective, State, TransformedObjective
 
 ATTACKS = ("l2", "linf")
 NORMS = ("matrix", "row", "sample")
@@ -139,6 +139,25 @@ class Inputs(Place):
         return [(leaf, name in chosen) for name, leaf in named]
 
 
+class MovedObjective(TransformedObjective):
+    """The objective inside at a point that a subclass chooses by `moved`, with what that point adds held constant."""
+
+    place: Place
+
+    def moved(self, point: Point) -> Point:
+        """Where the objective inside is evaluated."""
+        raise TypeError(f"{type(self).__name__} does not define where it goes")
+
+    def __call__(self, trainable: list[Array], state: State, batch: Batch) -> tuple[Array, Aux]:
+        return unshifted(self.objective(*self.moved(Point(trainable, state, batch))), state)
+
+    def value_and_grad(
+        self, trainable: list[Array], state: State, batch: Batch
+    ) -> tuple[tuple[Array, Aux], list[Array]]:
+        result, gradients = self.objective.value_and_grad(*self.moved(Point(trainable, state, batch)))
+        return unshifted(result, state), gradients
+
+
 def layer_weights(model: keras.Model, name: str, asking: str) -> list[int]:
     """Positions in `model.trainable_variables` of the weights of the layer called `name`, at any depth.
 
@@ -222,19 +241,6 @@ def noise(like: list[Array], state: State, salt: int, bound: float | None = None
         else:
             drawn.append(keras.random.uniform(ops.shape(each), -bound, bound, seed=seed))
     return drawn
-
-
-def check_size(asking: str, **values: float) -> None:
-    """Raise `ConfigError` for a number that is negative or not finite."""
-    for name, value in values.items():
-        if not 0 <= value < float("inf"):
-            raise ConfigError(f"{asking}: {name} is {value}; it must be a finite number that is not negative")
-
-
-def check_choice(asking: str, name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Raise `ConfigError` for a word that is not among `choices`."""
-    if value not in choices:
-        raise ConfigError(f"{asking}: {name} is {value!r}; it must be one of {', '.join(choices)}")
 
 
 def unshifted(result: tuple[Array, Aux], state: State) -> tuple[Array, Aux]:

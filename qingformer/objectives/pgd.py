@@ -7,19 +7,18 @@ from keras import ops
 
 from qingformer import backend
 from qingformer.errors import ConfigError
-from qingformer.objectives.objective import Array, Aux, Batch, Objective, State, Transform, TransformedObjective
+from qingformer.objectives.arguments import not_negative, one_of
+from qingformer.objectives.objective import Array, Objective, State, Transform
 from qingformer.objectives.perturbation import (
     ATTACKS,
     NORMS,
+    MovedObjective,
     Point,
     ascent,
-    check_choice,
-    check_size,
     directions,
     embedding_place,
     noise,
     project,
-    unshifted,
 )
 
 _SALT = 170606083
@@ -62,17 +61,14 @@ class PGD(Transform):
         attack: str = "l2",
         random_start: bool = False,
     ) -> None:
-        check_size("PGD", epsilon=epsilon, alpha=0.0 if alpha is None else alpha)
-        check_choice("PGD", "norm", norm, NORMS)
-        check_choice("PGD", "attack", attack, ATTACKS)
         if int(steps) != steps or steps < 1:
             raise ConfigError(f"PGD: steps is {steps}; it must be a whole number, 1 or more")
-        self.epsilon = float(epsilon)
-        self.alpha = alpha
+        self.epsilon = not_negative("PGD", "epsilon", epsilon)
+        self.alpha = None if alpha is None else not_negative("PGD", "alpha", alpha)
         self.steps = int(steps)
         self.layer = layer
-        self.norm = norm
-        self.attack = attack
+        self.norm = one_of("PGD", "norm", norm, NORMS)
+        self.attack = one_of("PGD", "attack", attack, ATTACKS)
         self.random_start = random_start
 
     def __call__(self, objective: Objective) -> Objective:
@@ -92,22 +88,13 @@ class PGD(Transform):
         }
 
 
-class _Projected(TransformedObjective):
+class _Projected(MovedObjective):
     def __init__(self, objective: Objective, settings: PGD) -> None:
         super().__init__(objective)
         self.settings = settings
         self.place = embedding_place(objective, settings.layer, settings.norm == "sample", "PGD")
 
-    def __call__(self, trainable: list[Array], state: State, batch: Batch) -> tuple[Array, Aux]:
-        return unshifted(self.objective(*self._perturbed(Point(trainable, state, batch))), state)
-
-    def value_and_grad(
-        self, trainable: list[Array], state: State, batch: Batch
-    ) -> tuple[tuple[Array, Aux], list[Array]]:
-        result, gradients = self.objective.value_and_grad(*self._perturbed(Point(trainable, state, batch)))
-        return unshifted(result, state), gradients
-
-    def _perturbed(self, point: Point) -> Point:
+    def moved(self, point: Point) -> Point:
         attack, norm, epsilon = self.settings.attack, self.settings.norm, self.settings.epsilon
         alpha = self.settings.alpha
         deltas = self.place.zeros(point)

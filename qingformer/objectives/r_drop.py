@@ -7,6 +7,7 @@ import keras
 from keras import losses, ops
 
 from qingformer.errors import ConfigError
+from qingformer.objectives.arguments import not_negative, one_of
 from qingformer.objectives.objective import Array, Aux, Batch, Objective, State, Transform, TransformedObjective
 from qingformer.objectives.outputs import Output, Outputs, Term
 from qingformer.ops.divergence import (
@@ -70,17 +71,13 @@ class RDrop(Transform):
     def __init__(
         self, alpha: float = 4.0, divergence: str | Mapping[str, str] | None = None, form: str = "mean"
     ) -> None:
-        if not 0 <= alpha < float("inf"):
-            raise ConfigError(f"RDrop: alpha is {alpha}; it must be a finite number that is not negative")
         names = divergence.values() if isinstance(divergence, Mapping) else [divergence or "none"]
         unknown = [name for name in names if name not in _DIVERGENCES]
         if unknown:
             raise ConfigError(f"RDrop: divergence is {unknown[0]!r}; it must be one of {', '.join(_DIVERGENCES)}")
-        if form not in _FORMS:
-            raise ConfigError(f"RDrop: form is {form!r}; it must be one of {', '.join(_FORMS)}")
-        self.alpha = float(alpha)
+        self.alpha = not_negative("RDrop", "alpha", alpha)
         self.divergence = dict(divergence) if isinstance(divergence, Mapping) else divergence
-        self.form = form
+        self.form = one_of("RDrop", "form", form, _FORMS)
 
     def __call__(self, objective: Objective) -> Objective:
         """The objective over two passes."""
@@ -132,7 +129,7 @@ class _TwoPasses(TransformedObjective):
         pairs = enumerate(zip(aux.state.non_trainable, other.state.non_trainable))
         kept = [after if place in self.seeds else before for place, (before, after) in pairs]
         after = other.state._replace(non_trainable=kept)
-        return loss, Aux(logged, aux.predictions, after)
+        return loss, aux._replace(loss=logged, state=after)
 
     def _divergence(self, batch: Batch, ones: Any, others: Any) -> Array:
         flat = keras.tree.flatten(others)

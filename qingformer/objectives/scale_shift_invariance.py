@@ -5,8 +5,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from qingformer.objectives.arguments import not_negative
 from qingformer.objectives.objective import Array
-from qingformer.objectives.weight_penalty import KERNELS, WeightPenalty, not_negative
+from qingformer.objectives.weight_penalty import KERNELS, WeightPenalty
 
 _NOTHING = 1e-30  # a sum of squares that counts as no weight at all
 
@@ -39,8 +40,8 @@ class ScaleShiftInvariance(WeightPenalty):
 
     def __init__(self, norm_strength: float = 1e-3, shape_strength: float = 1e-4, pattern: str = KERNELS) -> None:
         super().__init__(pattern)
-        self.norm_strength = not_negative(norm_strength, "ScaleShiftInvariance", "norm_strength")
-        self.shape_strength = not_negative(shape_strength, "ScaleShiftInvariance", "shape_strength")
+        self.norm_strength = not_negative("ScaleShiftInvariance", "norm_strength", norm_strength)
+        self.shape_strength = not_negative("ScaleShiftInvariance", "shape_strength", shape_strength)
 
     def penalty(self, weight: Array) -> Array:
         """norm_strength * log ||W||_F + shape_strength * ||W||_1 / ||W||_F."""

@@ -8,21 +8,20 @@ from keras import ops
 
 from qingformer import backend
 from qingformer.errors import ConfigError
+from qingformer.objectives.arguments import not_negative, one_of
 from qingformer.objectives.objective import Array, Aux, Batch, Objective, State, Transform, TransformedObjective
 from qingformer.objectives.perturbation import (
     NORMS,
     Point,
-    check_choice,
-    check_size,
     directions,
     embedding_place,
     noise,
     unshifted,
 )
+from qingformer.ops.divergence import kullback_leibler
 
 _DISTRIBUTIONS = ("categorical", "bernoulli")
 _SALT = 170403976
-_SMALLEST = 1e-7
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -82,18 +81,19 @@ class VirtualAdversarialTraining(Transform):
         padding: int = 0,
     ) -> None:
         name = "VirtualAdversarialTraining"
-        check_size(name, weight=weight, epsilon=epsilon, xi=xi)
-        check_choice(name, "norm", norm, NORMS)
-        check_choice(name, "distribution", distribution, _DISTRIBUTIONS)
+        self.weight = not_negative(name, "weight", weight)
+        self.epsilon = not_negative(name, "epsilon", epsilon)
+        self.xi = not_negative(name, "xi", xi)
+        self.norm = one_of(name, "norm", norm, NORMS)
+        self.distribution = one_of(name, "distribution", distribution, _DISTRIBUTIONS)
         if xi == 0:
             raise ConfigError(f"{name}: xi is 0; it must be positive, a step of length 0 shows no direction")
         if int(iterations) != iterations or iterations < 0:
             raise ConfigError(f"{name}: iterations is {iterations}; it must be a whole number, 0 or more")
-        self.weight, self.epsilon, self.xi = float(weight), float(epsilon), float(xi)
         self.iterations = int(iterations)
-        self.layer, self.norm = layer, norm
+        self.layer = layer
         self.outputs = [outputs] if isinstance(outputs, str) else None if outputs is None else list(outputs)
-        self.distribution, self.from_logits = distribution, from_logits
+        self.from_logits = from_logits
         self.ids, self.padding = ids, padding
 
     def __call__(self, objective: Objective) -> Objective:
@@ -136,7 +136,7 @@ class _Smoothed(TransformedObjective):
 
         def divergence(at: Point, deltas: list[Array]) -> Array:
             _, moved = self.objective(*self.place.add(at, deltas))
-            return self._divergence(clean, self._chosen(moved.predictions), batch.x)
+            return self._mean(clean, self._chosen(moved.predictions), batch.x)
 
         units = noise(self.place.zeros(point), state, _SALT)
         for _ in range(self.settings.iterations):
@@ -161,11 +161,11 @@ class _Smoothed(TransformedObjective):
             )
         return [named[name] for name in wanted]
 
-    def _divergence(self, clean: list[Array], moved: list[Array], x: Any) -> Array:
+    def _mean(self, clean: list[Array], moved: list[Array], x: Any) -> Array:
         tokens = self._tokens(x)
         total = ops.zeros((), "float32")
         for p, q in zip(clean, moved):
-            each = divergence(p, q, self.settings.distribution, self.settings.from_logits)
+            each = kullback_leibler(p, q, self.settings.distribution, self.settings.from_logits)
             if tokens is None:
                 total += ops.mean(each)
                 continue
@@ -186,17 +186,3 @@ class _Smoothed(TransformedObjective):
             return ops.not_equal(found[0], padding)
         rows = [ops.any(ops.reshape(ops.not_equal(leaf, padding), (ops.shape(leaf)[0], -1)), 1) for leaf in found]
         return ops.any(ops.stack(rows, 1), 1)[:, None] if rows else None
-
-
-def divergence(p: Array, q: Array, distribution: str, from_logits: bool) -> Array:
-    """KL(p || q) over the last axis of two outputs `(..., C)`: `(...)` float32, never negative up to rounding."""
-    p, q = ops.cast(p, "float32"), ops.cast(q, "float32")
-    if not from_logits:
-        p, q = (ops.clip(each, _SMALLEST, 1 - _SMALLEST) for each in (p, q))
-        if distribution == "categorical":
-            return ops.sum(p * (ops.log(p) - ops.log(q)), axis=-1)
-        return ops.sum(p * (ops.log(p) - ops.log(q)) + (1 - p) * (ops.log(1 - p) - ops.log(1 - q)), axis=-1)
-    if distribution == "categorical":
-        return ops.sum(ops.softmax(p) * (ops.log_softmax(p) - ops.log_softmax(q)), axis=-1)
-    on, off = (ops.log_sigmoid(sign * p) - ops.log_sigmoid(sign * q) for sign in (1, -1))
-    return ops.sum(ops.sigmoid(p) * on + ops.sigmoid(-p) * off, axis=-1)

@@ -8,6 +8,7 @@ from keras import ops
 
 from qingformer import backend
 from qingformer.errors import ConfigError
+from qingformer.objectives.arguments import not_negative
 from qingformer.objectives.objective import Array, Aux, Batch, Objective, State, Transform, TransformedObjective
 
 KERNELS = r"(^|/)kernel$"
@@ -62,7 +63,7 @@ class L2Regularization(WeightPenalty):
 
     def __init__(self, strength: float = 1e-4, pattern: str = KERNELS) -> None:
         super().__init__(pattern)
-        self.strength = not_negative(strength, "L2Regularization", "strength")
+        self.strength = not_negative("L2Regularization", "strength", strength)
 
     def penalty(self, weight: Array) -> Array:
         """strength * ||W||_F^2."""
@@ -71,13 +72,6 @@ class L2Regularization(WeightPenalty):
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return {"strength": self.strength, **super().get_config()}
-
-
-def not_negative(value: float, who: str, argument: str) -> float:
-    """`value` as a float, or a `ConfigError`."""
-    if not 0 <= value < float("inf"):
-        raise ConfigError(f"{who}: {argument} is {value}; it must be a finite number that is not negative")
-    return float(value)
 
 
 class _Penalised(TransformedObjective):

@@ -1,4 +1,4 @@
-"""Symmetric divergences between two predictions: KL(p || q) + KL(q || p)."""
+"""Divergences between two predictions: KL(p || q), and the symmetric KL(p || q) + KL(q || p)."""
 
 from typing import Any
 
@@ -56,6 +56,28 @@ def squared_divergence(a: Tensor, b: Tensor) -> Tensor:
     Example: `squared_divergence(predictions, other_predictions)`
     """
     return ops.mean((ops.cast(a, "float32") - ops.cast(b, "float32")) ** 2, axis=-1)
+
+
+def kullback_leibler(p: Tensor, q: Tensor, distribution: str, from_logits: bool) -> Tensor:
+    """KL(p || q) over the last axis of two outputs: (..., K) to (...) float32, never negative up to rounding.
+
+        categorical: sum_k p_k log(p_k / q_k)
+        bernoulli:   sum_k p_k log(p_k / q_k) + (1 - p_k) log((1 - p_k) / (1 - q_k))
+
+    `p` and `q` are logits (softmax or sigmoid is taken here) or probabilities, of at least 1e-7.
+
+    Example: `kullback_leibler(logits, other_logits, "categorical", from_logits=True)`
+    """
+    if not from_logits:
+        p, q = _clipped(p), _clipped(q)
+        if distribution == "categorical":
+            return ops.sum(p * (ops.log(p) - ops.log(q)), axis=-1)
+        return ops.sum(p * (ops.log(p) - ops.log(q)) + (1 - p) * (ops.log(1 - p) - ops.log(1 - q)), axis=-1)
+    p, q = ops.cast(p, "float32"), ops.cast(q, "float32")
+    if distribution == "categorical":
+        return ops.sum(ops.softmax(p) * (ops.log_softmax(p) - ops.log_softmax(q)), axis=-1)
+    on, off = (ops.log_sigmoid(sign * p) - ops.log_sigmoid(sign * q) for sign in (1, -1))
+    return ops.sum(ops.sigmoid(p) * on + ops.sigmoid(-p) * off, axis=-1)
 
 
 def _clipped(p: Tensor) -> Tensor:

@@ -79,5 +79,6 @@ class LazyAdam(Adam):
 
 
 def used_rows(gradient: Array) -> Array:
-    """`(V, 1, ...)` bool: whether a row of `(V, ...)` has a non-zero element."""
-    return ops.any(gradient != 0, axis=tuple(range(1, len(gradient.shape))), keepdims=True)
+    """`(V, 1, ...)` bool: whether a row of `(V, ...)` has a non-zero element; for a vector `(V,)`."""
+    used, axes = ops.not_equal(gradient, 0), tuple(range(1, len(gradient.shape)))
+    return ops.any(used, axis=axes, keepdims=True) if axes else used

@@ -6,6 +6,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from qingformer import backend
+from qingformer.optimizers.lazy_adam import used_rows
 from qingformer.optimizers.patterns import check_all_match, checked_patterns, matches
 from qingformer.optimizers.wrapper import Array, Change, UpdateWrapper, snapshot
 
@@ -67,7 +69,7 @@ class LazyUpdates(UpdateWrapper):
 
     def change(self, change: Change) -> Array:
         """The old rows where there was no gradient."""
-        return ops.where(_rows(change.gradient), change.new, change.old)
+        return ops.where(used_rows(backend.dense(change.gradient)), change.new, change.old)
 
     def update_inner(self, gradients: list[Array], variables: list[keras.Variable]) -> None:
         """The inner step, after which the statistics of resting rows are put back."""
@@ -78,15 +80,8 @@ class LazyUpdates(UpdateWrapper):
                 held += [(slot, snapshot(slot), gradient) for slot in slots]
         super().update_inner(gradients, variables)
         for slot, old, gradient in held:
-            slot.assign(ops.where(_rows(gradient), ops.convert_to_tensor(slot), old))
+            slot.assign(ops.where(used_rows(backend.dense(gradient)), ops.convert_to_tensor(slot), old))
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
         return super().get_config() | {"patterns": list(self.patterns), "hold_state": self.hold_state}
-
-
-def _rows(gradient: Array) -> Array:
-    """Which rows have an element that is not zero, in a shape that spreads over them."""
-    gradient = ops.convert_to_tensor(gradient)
-    axes = tuple(range(1, len(gradient.shape)))
-    return ops.any(ops.not_equal(gradient, 0), axis=axes, keepdims=True) if axes else ops.not_equal(gradient, 0)

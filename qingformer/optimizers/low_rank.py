@@ -10,8 +10,8 @@ from keras import ops
 
 from qingformer import backend
 from qingformer.errors import ConfigError
+from qingformer.optimizers.wrapper import Array, Wrapper, chain, snapshot
 
-Array = Any
 MODES = ("adapters", "additive", "random_projection")
 
 
@@ -23,7 +23,7 @@ class Factors(NamedTuple):
 
 
 @keras.saving.register_keras_serializable("qingformer")
-class LowRankUpdates(keras.optimizers.Optimizer):
+class LowRankUpdates(Wrapper):
     """Change chosen matrices by low-rank products only, whatever the model and whatever optimizer is inside.
 
     G = dL/dW (n, m) is the gradient that training computes anyway; `mode` says what is made of it:
@@ -71,9 +71,8 @@ class LowRankUpdates(keras.optimizers.Optimizer):
         seed: int = 0,
         name: str | None = None,
     ) -> None:
-        super().__init__(learning_rate=0.0, name=name)
         _check(optimizer, rank, mode, alpha, symmetric)
-        self.inner_optimizer = optimizer
+        super().__init__(optimizer, name)
         self.rank, self.mode, self.alpha, self.symmetric, self.seed = rank, mode, alpha, symmetric, seed
         self.select = [select] if isinstance(select, str) else list(select)
 
@@ -85,8 +84,11 @@ class LowRankUpdates(keras.optimizers.Optimizer):
     # --- one step -----------------------------------------------------------------------------------------------------
 
     @keras.src.utils.tracking.no_automatic_dependency_tracking
-    def build(self, variables: list[keras.Variable]) -> None:
-        """Choose the matrices and make what stands for them."""
+    def build(self, variables: Sequence[keras.Variable]) -> None:
+        """Choose the matrices and make what stands for them, which the inner optimizer is built with."""
+        if self.built:
+            return
+        variables = list(variables)
         self._chosen = _choose(variables, self.select, self.rank, self.mode)
         self._factors: dict[int, Factors] = {}
         if self.mode != "random_projection":
@@ -94,21 +96,14 @@ class LowRankUpdates(keras.optimizers.Optimizer):
         self.inner_optimizer.build(self._inner_variables(variables))
         super().build(variables)
 
-    def apply(self, grads: list[Array], trainable_variables: list[keras.Variable] | None = None) -> None:
+    def update(self, gradients: list[Array], variables: list[keras.Variable]) -> None:
         """One step of the inner optimizer on what stands for the matrices, and the matrices after it."""
-        if not self.built:
-            with keras.src.backend.name_scope(self.name, caller=self):
-                self.build(list(trainable_variables or []))
-        variables = self._trainable_variables if trainable_variables is None else list(trainable_variables)
         places = [self._get_variable_index(variable) for variable in variables]
-        with backend.without_gradients():
-            if self.mode == "random_projection":
-                self.inner_optimizer.apply(
-                    [self._projected(gradient, place) for gradient, place in zip(grads, places)], variables
-                )
-            else:
-                self._apply_to_factors(grads, variables, places)
-            self._iterations.assign_add(1)
+        if self.mode == "random_projection":
+            projected = [self._projected(gradient, place) for gradient, place in zip(gradients, places)]
+            self.update_inner(projected, variables)
+        else:
+            self._apply_to_factors(gradients, variables, places)
 
     def _apply_to_factors(self, grads: list[Array], variables: list[keras.Variable], places: list[int]) -> None:
         inner_gradients: list[Array] = []
@@ -122,9 +117,8 @@ class LowRankUpdates(keras.optimizers.Optimizer):
                 continue
             inner_gradients.extend(self._gradients(gradient, factors))
             inner_variables.extend(factors)
-            # Copies: torch and TensorFlow change the variables in place.
-            before.append((variable, factors, ops.copy(factors.a), ops.copy(factors.b)))
-        self.inner_optimizer.apply(inner_gradients, inner_variables)
+            before.append((variable, factors, snapshot(factors.a), snapshot(factors.b)))
+        self.update_inner(inner_gradients, inner_variables)
         for variable, factors, a, b in before:
             change = self.scale * self._difference(factors, a, b)
             variable.assign_add(ops.cast(change, variable.dtype))
@@ -166,7 +160,8 @@ class LowRankUpdates(keras.optimizers.Optimizer):
         """A function of seed, matrix and step alone."""
         dtype = keras.src.backend.random_seed_dtype()
         mixed = zlib.crc32(f"{self.seed} {salt}".encode()) % 2**30
-        step = ops.cast(ops.convert_to_tensor(self._iterations), dtype)
+        *_, innermost = chain(self.inner_optimizer)  # whose count has the steps of an accumulation in it
+        step = ops.cast(ops.convert_to_tensor(innermost._iterations), dtype)
         return backend.FixedSeed(ops.stack([ops.cast(mixed, dtype), step]))
 
     def _make_factors(self, variable: keras.Variable) -> Factors:
@@ -188,62 +183,21 @@ class LowRankUpdates(keras.optimizers.Optimizer):
             inner.extend(self._factors.get(index, [variable]))
         return inner
 
-    # --- what the inner optimizer has ---------------------------------------------------------------------------------
+    # --- configuration ------------------------------------------------------------------------------------------------
 
-    @property
-    def variables(self) -> list[keras.Variable]:
-        """The step count, the factors, and the state of the inner optimizer."""
-        return [*self._variables, *self.inner_optimizer.variables]
-
-    @property
-    def learning_rate(self) -> Any:
-        """The inner optimizer's."""
-        return self.inner_optimizer.learning_rate
-
-    @learning_rate.setter
-    def learning_rate(self, learning_rate: Any) -> None:
-        self.inner_optimizer.learning_rate = learning_rate
-
-    @property
-    def iterations(self) -> Any:
-        """The inner optimizer's."""
-        return self.inner_optimizer.iterations
-
-    def scale_loss(self, loss: Array) -> Array:
-        """As the inner optimizer scales it, which also takes the scale off again."""
-        return self.inner_optimizer.scale_loss(loss)
-
-    def finalize_variable_values(self, var_list: list[keras.Variable]) -> None:
+    def finalize_variable_values(self, var_list: Any) -> None:
         """Nothing: the factors are no model variables, and averages of the inner optimizer are refused."""
-
-    def save_own_variables(self, store: Any) -> None:
-        """Step count and factors; the inner optimizer is saved as a part of this one."""
-        for index, variable in enumerate(self._variables):
-            store[str(index)] = variable.numpy()
-
-    def load_own_variables(self, store: Any) -> None:
-        """The inverse of `save_own_variables`."""
-        for index, variable in enumerate(self._variables):
-            variable.assign(store[str(index)])
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {
-            "optimizer": keras.saving.serialize_keras_object(self.inner_optimizer),
+        return super().get_config() | {
             "rank": self.rank,
             "select": self.select,
             "mode": self.mode,
             "alpha": self.alpha,
             "symmetric": self.symmetric,
             "seed": self.seed,
-            "name": self.name,
         }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "LowRankUpdates":
-        """The inverse of `get_config`."""
-        inner = keras.saving.deserialize_keras_object(config["optimizer"], custom_objects=custom_objects)
-        return cls(**{**config, "optimizer": inner})
 
 
 def _check(optimizer: Any, rank: int, mode: str, alpha: float | None, symmetric: bool) -> None:

@@ -71,7 +71,7 @@ class Wrapper(keras.optimizers.Optimizer):
     ) -> list[tuple[keras.Variable, Array]]:
         """What a step of the inner optimizer would put into each variable; nothing is changed (not on TensorFlow)."""
         given = {id(variable): gradient for variable, gradient in zip(variables, gradients)}
-        weights, state = list(self._trainable_variables), self.inner_optimizer.variables
+        weights, state = list(self.inner_optimizer._trainable_variables), self.inner_optimizer.variables
         new_weights, new_state = self.inner_optimizer.stateless_apply(
             [v.value for v in state], [given.get(id(v)) for v in weights], [v.value for v in weights]
         )

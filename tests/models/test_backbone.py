@@ -188,7 +188,8 @@ def test_low_rank_adapters_train_alone_and_merge_on_saving(tmp_path):
     assert np.abs(after - before).max() > 1e-2
     backbone.save_pretrained(tmp_path / "merged", format="huggingface")
     merged = Backbone.from_pretrained(tmp_path / "merged")
-    np.testing.assert_allclose(numpy(merged(inputs)["sequence_output"]), after, atol=1e-5)
+    # The factors are drawn as large as the kernels: the two orders of summation differ by some 1e-5.
+    np.testing.assert_allclose(numpy(merged(inputs)["sequence_output"]), after, rtol=1e-4, atol=1e-4)
 
 
 def test_int8_predicts_nearly_the_same_and_refuses_to_be_saved_as_a_checkpoint(tmp_path):

@@ -8,7 +8,7 @@ from keras import ops
 from qingformer.errors import ConfigError
 from qingformer.models import CausalLM
 from qingformer.objectives import FGM, Batch, EmbeddingNoise, ModelObjective, RDrop, State, TrainableModel
-from qingformer.objectives.noise import changed_output
+from qingformer.objectives.layer_outputs import changed_outputs
 from tests.conftest import SLOW_ON_JAX, slow_on_jax
 from tests.objectives.conftest import VOCABULARY, build, cross_entropy
 from tests.objectives.test_fgm import evaluate, values
@@ -76,7 +76,7 @@ def test_two_of_them_add_up_and_restore_the_layer():
     layer = keras.layers.Embedding(5, 2)
     ids = ops.convert_to_tensor(np.array([[1, 2]], "int32"))
     plain = ops.convert_to_numpy(layer(ids))
-    with changed_output(layer, ids, lambda x: x + 1), changed_output(layer, ids, lambda x: 2 * x):
+    with changed_outputs(layer, lambda x: x + 1, ids), changed_outputs(layer, lambda x: 2 * x, ids):
         np.testing.assert_allclose(ops.convert_to_numpy(layer(ids)), 2 * (plain + 1), rtol=1e-6)
         other = ops.convert_to_tensor(np.array([[1, 2]], "int32"))
         np.testing.assert_allclose(ops.convert_to_numpy(layer(other)), plain)

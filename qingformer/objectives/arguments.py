@@ -1,0 +1,22 @@
+"""What the arguments of transforms must be, said in one way."""
+
+from qingformer.errors import ConfigError
+
+
+def not_negative(owner: str, name: str, value: float) -> float:
+    """`value` as a float; raises `ConfigError` for a number that is negative or not finite.
+
+    Example:
+        >>> not_negative("FGM", "epsilon", 1)
+        1.0
+    """
+    if not 0 <= value < float("inf"):
+        raise ConfigError(f"{owner}: {name} is {value}; it must be a finite number that is not negative")
+    return float(value)
+
+
+def one_of(owner: str, name: str, value: str, choices: tuple[str, ...]) -> str:
+    """`value`; raises `ConfigError` for a word that is not among `choices`."""
+    if value not in choices:
+        raise ConfigError(f"{owner}: {name} is {value!r}; it must be one of {', '.join(choices)}")
+    return value
