@@ -6,7 +6,7 @@ import pytest
 
 from qingformer import backend
 from qingformer.errors import ConfigError
-from qingformer.objectives import FGM, GradientAccumulation, TrainableModel, Transform, TransformedObjective
+from qingformer.objectives import FGM, GradientAccumulation, RDrop, TrainableModel, Transform, TransformedObjective
 from qingformer.objectives.accumulation import _parts
 from tests.conftest import SLOW_ON_JAX, slow_on_jax
 from tests.objectives.conftest import CLASSES, VOCABULARY, build, cross_entropy
@@ -126,6 +126,21 @@ def test_masks_weights_and_reductions(rows, reduction, masked, weights):
     ours, our_gradients, aux = evaluate(model, [GradientAccumulation(3)], x, y, given)
     assert ours == pytest.approx(loss, rel=1e-5)
     assert float(aux.loss) == pytest.approx(loss, rel=1e-5)
+    same(our_gradients, gradients)
+
+
+def test_two_passes_in_parts_weigh_by_what_counts(rows):
+    """R-Drop over dropout that drops nothing is the plain loss, in parts that hold 1 to 20 valid tokens too."""
+    x = rows[0][:12].copy()
+    x[:5, 1:] = 0
+    y = (x + 1) % CLASSES
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model = masked_model(False, loss)
+    model = TrainableModel(model.inputs, keras.layers.Dropout(1e-9)(model.outputs[0]))
+    model.compile("sgd", loss)
+    plain, gradients, _ = evaluate(model, [], x, y)
+    ours, our_gradients, _ = evaluate(model, [RDrop(4.0), GradientAccumulation(3)], x, y)
+    assert ours == pytest.approx(plain, rel=1e-5)
     same(our_gradients, gradients)
 
 
