@@ -1,7 +1,7 @@
 """A CRF's transitions want a larger learning rate than the network below: a character tagger at several factors.
 
-One Transformer block tags the characters of named entities; a matrix of transitions between tags is trained with it.
-At the network's own learning rate the matrix hardly moves. `LayerwiseLearningRate` gives it a rate of its own.
+One Transformer block and a `ConditionalRandomField` tag the characters of named entities. At the network's own learning
+rate the transitions hardly move; `LayerwiseLearningRate` gives them a rate of their own.
 
     python -m examples.layerwise_learning_rate --train ../shared/data/peoples-daily-ner/example.train.gz \
         --test ../shared/data/peoples-daily-ner/example.test.gz
@@ -15,9 +15,9 @@ import gzip
 
 import keras
 import numpy as np
-from keras import ops
 
 from examples.common import arguments, compare
+from qingformer.layers import ConditionalRandomField
 from qingformer.models import Backbone, BackboneConfig
 from qingformer.optimizers import LayerwiseLearningRate, adamw, layer_decay, warmup_linear
 from qingformer.training import seed_everything
@@ -39,50 +39,6 @@ def encode(sentences, characters, tags):
         ids[row, : len(sentence)] = [characters.get(character, 1) for character, _ in sentence]
         gold[row, : len(sentence)] = [tags.index(tag) if tag in tags else 0 for _, tag in sentence]
     return ids, gold, (ids > 0).astype("int32")
-
-
-class Transitions(keras.layers.Layer):
-    """Hands its input on and owns the scores `(L, L)` of one tag after another (row = from)."""
-
-    def build(self, shape):
-        self.matrix = self.add_weight(shape=(shape[-1], shape[-1]), name="matrix")
-
-    def call(self, logits):
-        return logits
-
-    def loss(self, labels, logits):
-        """-log p(tags | text) of each text: log of the sum over all paths, minus the score of the right one.
-
-        `labels` `(B, T)` are tags + 1, with 0 for padding.
-        """
-        labels = ops.cast(labels, "int32")
-        mask = ops.cast(labels > 0, "float32")
-        tags = ops.maximum(labels - 1, 0)
-        one_hot = ops.one_hot(tags, logits.shape[-1])
-        steps = ops.sum(ops.matmul(one_hot[:, :-1], self.matrix) * one_hot[:, 1:], axis=-1)
-        score = ops.sum(ops.sum(logits * one_hot, axis=-1) * mask, axis=1) + ops.sum(steps * mask[:, 1:], axis=1)
-
-        def advance(paths, now):  # paths (B, L): log of the sum over all paths that end in each tag
-            logits_now, mask_now = now
-            longer = ops.logsumexp(paths[:, :, None] + self.matrix, axis=1) + logits_now
-            return ops.where(mask_now[:, None] > 0, longer, paths), None
-
-        rest = ops.transpose(logits[:, 1:], (1, 0, 2)), ops.transpose(mask[:, 1:])
-        paths, _ = ops.scan(advance, logits[:, 0], rest)
-        return ops.logsumexp(paths, axis=-1) - score
-
-
-def best_path(logits, matrix):
-    """Viterbi for one text: logits `(T, L)`."""
-    score, back = logits[0], []
-    for row in logits[1:]:
-        every = score[:, None] + matrix
-        back.append(every.argmax(0))
-        score = every.max(0) + row
-    path = [int(score.argmax())]
-    for pointers in reversed(back):
-        path.append(int(pointers[path[-1]]))
-    return path[::-1]
 
 
 def entities(names):
@@ -109,21 +65,22 @@ def train(seed, data, tags, size, epochs, factor, decay=None):
         initializer=keras.initializers.RandomNormal(stddev=0.1, seed=seed),
     )  # fmt: skip
     logits = keras.layers.Dense(len(tags), name="tags")(backbone(backbone.input)["sequence_output"])
-    crf = Transitions(name="transitions")
+    crf = ConditionalRandomField(name="crf")
     model = keras.Model(backbone.input, crf(logits))
     steps = epochs * -(-len(ids) // BATCH)
-    factors = {"transitions": factor} | (layer_decay(model, decay) if decay else {})
+    factors = {"crf/transitions": factor} | (layer_decay(model, decay) if decay else {})
     model.compile(LayerwiseLearningRate(adamw(warmup_linear(RATE, steps), weight_decay=0.0), factors), crf.loss)
     inputs = {"token_ids": ids, "padding_mask": mask}
-    model.fit(inputs, (gold + 1) * mask, batch_size=BATCH, epochs=epochs, verbose=0)
+    model.fit(inputs, np.where(mask, gold, -1), batch_size=BATCH, epochs=epochs, verbose=0)
     predicted = model.predict({"token_ids": test_ids, "padding_mask": test_mask}, batch_size=128, verbose=0)
-    matrix = ops.convert_to_numpy(crf.matrix)
+    paths, _ = crf.decode(predicted, test_mask)
+    matrix = keras.ops.convert_to_numpy(crf.transition_scores())
     right = wrong = missed = hits = 0
     for row, length in enumerate(test_mask.sum(1)):
-        path, true = best_path(predicted[row, :length], matrix), test_gold[row, :length]
+        path, true = paths[row, :length], test_gold[row, :length]
         ours, theirs = (entities([tags[tag] for tag in each]) for each in (path, true))
         right, wrong, missed = right + len(ours & theirs), wrong + len(ours - theirs), missed + len(theirs - ours)
-        hits += int(np.sum(np.array(path) == true))
+        hits += int(np.sum(path == true))
     outside, begins = tags.index("O"), [tag for tag in tags if tag.startswith("B-")]
     gaps = [matrix[outside, tags.index(b)] - matrix[outside, tags.index("I-" + b[2:])] for b in begins]
     return {

@@ -8,7 +8,9 @@ from qingformer.layers.dense import Dense
 from qingformer.layers.dropout import Dropout
 from qingformer.layers.feed_forward import FeedForward
 from qingformer.layers.gated_attention import GatedAttentionUnit
+from qingformer.layers.global_pointer import EfficientGlobalPointer, GlobalPointer
 from qingformer.layers.linear_attention import LinearAttention
+from qingformer.layers.linear_chain import ConditionalRandomField, MaximumEntropyMarkovModel
 from qingformer.layers.mask import AttentionMask
 from qingformer.layers.normalization import ConditionalLayerNormalization, LayerNormalization, RMSNormalization
 from qingformer.layers.output import OutputBias, TokenPooling, ZerosLike
@@ -20,15 +22,19 @@ from qingformer.layers.scale_offset import ScaleOffset
 __all__ = [
     "AttentionMask",
     "ConditionalLayerNormalization",
+    "ConditionalRandomField",
     "CosineClassifier",
     "Dense",
     "Dropout",
+    "EfficientGlobalPointer",
     "FeedForward",
     "GatedAttentionUnit",
     "GlobalAveragePooling",
     "GlobalMaxPooling",
+    "GlobalPointer",
     "LayerNormalization",
     "LinearAttention",
+    "MaximumEntropyMarkovModel",
     "MixedChunkAttention",
     "MultiHeadAttention",
     "OutputBias",

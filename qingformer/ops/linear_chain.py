@@ -1,0 +1,270 @@
+"""Linear chains: sums over all paths of tags, the best path, and what each step alone says.
+
+A path y_1 ... y_n has the score sum_k f_k[y_k] + sum_{k>1} g[y_{k-1}, y_k] (+ start[y_1] + end[y_n]). Everywhere below
+`emissions` f is (B, T, L), `transitions` g is (L, L) with the row for the tag before, `start` and `end` are (L,) or
+None, and `mask` is (B, T), true for the steps that count: one run in each row, with padding left or right of it.
+All is computed in float32 and relative to the best score so far, so that long texts and scores of 1e4 keep their
+precision; infinities count as +-1e30.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from keras import ops
+
+from qingformer import backend
+from qingformer.ops.classes import finite, log_sum_exp, take_class
+
+Tensor = Any
+# e^-40 is far from underflow in float32, and e^(40 - 87) is far below its precision: see `_sums_over_previous`.
+SAFE_SPAN = 40.0
+
+
+class Chain(NamedTuple):
+    """What the functions of this file work on: time first, float32, no None."""
+
+    emissions: Tensor  # (T, B, L)
+    mask: Tensor  # (T, B) bool
+    first: Tensor  # (T, B) bool: the first step that counts
+    transitions: Tensor  # (L, L)
+    start: Tensor  # (L,)
+    end: Tensor  # (L,)
+
+
+def negative_log_likelihood(
+    emissions: Tensor,
+    tags: Tensor,
+    transitions: Tensor,
+    mask: Tensor | None = None,
+    start: Tensor | None = None,
+    end: Tensor | None = None,
+) -> Tensor:
+    """log(sum over all paths of e^score) - score of `tags` (B, T) int32, for each row: (B,) float32, at least 0.
+
+    Both are run through together, so that the difference is as exact when the model is sure as it is at the start. Tags
+    at masked steps may be anything in [0, L). A row without a step that counts gives 0.
+
+    Source: Lafferty, McCallum, Pereira 2001, Conditional Random Fields.
+
+    Example: `negative_log_likelihood(ops.zeros((1, 3, 2)), ops.zeros((1, 3)), ops.zeros((2, 2)))` gives `[3 log 2]`
+    """
+    chain = _chain(emissions, transitions, mask, start, end)
+    tags = ops.transpose(ops.cast(tags, "int32"))
+    step = _step_scores(chain, tags)
+    last, offset = _run_forward(chain, step)
+    gold_end = take_class(ops.broadcast_to(chain.end, ops.shape(last)), _last_tag(chain, tags))
+    value = log_sum_exp(last + chain.end) + offset - gold_end
+    return ops.where(ops.any(chain.mask, 0), value, 0.0)
+
+
+def log_partition(
+    emissions: Tensor,
+    transitions: Tensor,
+    mask: Tensor | None = None,
+    start: Tensor | None = None,
+    end: Tensor | None = None,
+) -> Tensor:
+    """log Z = log(sum over all paths of e^score): (B,) float32; 0 for a row without a step that counts.
+
+    a_1 = start + f_1, a_k[j] = log sum_i e^(a_{k-1}[i] + g[i, j]) + f_k[j], log Z = log sum_j e^(a_n[j] + end[j]).
+
+    Example: `log_partition(ops.zeros((1, 3, 2)), ops.zeros((2, 2)))` gives `[3 log 2]`
+    """
+    chain = _chain(emissions, transitions, mask, start, end)
+    last, offset = _run_forward(chain, None)
+    return ops.where(ops.any(chain.mask, 0), log_sum_exp(last + chain.end) + offset, 0.0)
+
+
+def path_score(
+    emissions: Tensor,
+    tags: Tensor,
+    transitions: Tensor,
+    mask: Tensor | None = None,
+    start: Tensor | None = None,
+    end: Tensor | None = None,
+) -> Tensor:
+    """Score of one path in each row: `tags` (B, T) int32, to (B,) float32.
+
+    Example: `path_score(ops.ones((1, 3, 2)), ops.zeros((1, 3), "int32"), ops.ones((2, 2)))` gives `[5]`
+    """
+    chain = _chain(emissions, transitions, mask, start, end)
+    tags = ops.transpose(ops.cast(tags, "int32"))
+    total = ops.sum(ops.where(chain.mask, _step_scores(chain, tags), 0.0), 0)
+    gold_end = ops.take(chain.end, _last_tag(chain, tags))
+    return total + ops.where(ops.any(chain.mask, 0), gold_end, 0.0)
+
+
+def marginals(
+    emissions: Tensor,
+    transitions: Tensor,
+    mask: Tensor | None = None,
+    start: Tensor | None = None,
+    end: Tensor | None = None,
+) -> Tensor:
+    """Probability of each tag at each step over all paths: (B, T, L) float32, 0 at masked steps.
+
+    P(y_k = j) = e^(a_k[j] + b_k[j]) / Z with the sums from the left (`log_partition`) and from the right; it is the
+    gradient of log Z with respect to f.
+
+    Example: `marginals(ops.zeros((1, 3, 2)), ops.zeros((2, 2)))` is 0.5 everywhere
+    """
+    chain = _chain(emissions, transitions, mask, start, end)
+    (_, _), left = _scan(chain, chain.emissions, chain.start, _sums_over_previous(chain.transitions), keep=True)
+    # From the right, a step is one to its successor: the same recursion, backwards and with g transposed. Its value at
+    # k holds f_k, which the one from the left holds too.
+    back = _reversed(chain)
+    (_, _), right = _scan(back, back.emissions, back.start, _sums_over_previous(back.transitions), keep=True)
+    scores = left + ops.flip(right, 0) - chain.emissions
+    found = ops.exp(scores - ops.expand_dims(log_sum_exp(scores), -1))
+    return ops.transpose(ops.where(ops.expand_dims(chain.mask, -1), found, 0.0), (1, 0, 2))
+
+
+def viterbi(
+    emissions: Tensor,
+    transitions: Tensor,
+    mask: Tensor | None = None,
+    start: Tensor | None = None,
+    end: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The path of the highest score in each row: tags (B, T) int32, -1 at masked steps, and its score (B,) float32.
+
+    Of paths with equal scores, the one whose last tags have lower numbers. -inf in `transitions`, `start` or `end`
+    forbids; so do start and end scores of -inf for all but certain tags.
+
+    Source: Viterbi 1967, doi 10.1109/TIT.1967.1054010.
+
+    Example: `viterbi(ops.array([[[0.0, 1.0], [2.0, 0.0]]]), ops.zeros((2, 2)))` gives `[[1, 0]]` and `[3]`
+    """
+    chain = _chain(emissions, transitions, mask, start, end)
+
+    def best_previous(scores: Tensor) -> Tensor:
+        return ops.max(ops.expand_dims(scores, -1) + chain.transitions, axis=1)
+
+    (last, offset), scores = _scan(chain, chain.emissions, chain.start, best_previous, keep=True)
+    final = last + chain.end
+    tag = ops.cast(ops.argmax(final, -1), "int32")
+    into = ops.transpose(chain.transitions)
+    # The way back needs no pointers: which tag came before is asked again, for the tag that was chosen alone.
+    linked = ops.logical_and(chain.mask, ops.logical_not(chain.first))
+    before = ops.concatenate([scores[:1], scores[:-1]], 0)
+
+    def step_back(tag: Tensor, now: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        scores, linked = now
+        previous = ops.cast(ops.argmax(scores + ops.take(into, tag, axis=0), -1), "int32")
+        return ops.where(linked, previous, tag), tag
+
+    elements = (ops.flip(before, 0), ops.flip(linked, 0))
+    _, path = backend.scan(step_back, tag, elements, ops.shape(linked)[0])
+    path = ops.where(chain.mask, ops.flip(path, 0), -1)
+    score = ops.where(ops.any(chain.mask, 0), ops.max(final, -1) + offset, 0.0)
+    return ops.transpose(path), score
+
+
+def _chain(
+    emissions: Tensor, transitions: Tensor, mask: Tensor | None, start: Tensor | None, end: Tensor | None
+) -> Chain:
+    emissions = ops.transpose(finite(emissions), (1, 0, 2))
+    mask = ops.ones(ops.shape(emissions)[:2], "bool") if mask is None else ops.transpose(ops.cast(mask, "bool"))
+    before = ops.concatenate([ops.zeros_like(mask[:1]), mask[:-1]], 0)
+    nothing = ops.zeros((emissions.shape[-1],))
+    return Chain(
+        emissions,
+        mask,
+        ops.logical_and(mask, ops.logical_not(before)),
+        finite(transitions),
+        nothing if start is None else finite(start),
+        nothing if end is None else finite(end),
+    )
+
+
+def _reversed(chain: Chain) -> Chain:
+    mask = ops.flip(chain.mask, 0)
+    before = ops.concatenate([ops.zeros_like(mask[:1]), mask[:-1]], 0)
+    return Chain(
+        ops.flip(chain.emissions, 0),
+        mask,
+        ops.logical_and(mask, ops.logical_not(before)),
+        ops.transpose(chain.transitions),
+        chain.end,
+        chain.start,
+    )
+
+
+def _step_scores(chain: Chain, tags: Tensor) -> Tensor:
+    """What each step adds to the score of the path `tags` (T, B), the end apart: (T, B), with anything where masked."""
+    count = chain.transitions.shape[0]
+    before = ops.concatenate([tags[:1], tags[:-1]], 0)
+    moves = ops.take(ops.reshape(chain.transitions, (-1,)), before * count + tags)
+    moves = ops.where(chain.first, ops.take(chain.start, tags), moves)
+    return take_class(chain.emissions, tags) + moves
+
+
+def _last_tag(chain: Chain, tags: Tensor) -> Tensor:
+    """The tag of the last step that counts in each row: (B,)."""
+    steps = ops.expand_dims(ops.arange(ops.shape(tags)[0], dtype="int32"), -1)
+    last = ops.max(ops.where(chain.mask, steps, 0), 0, keepdims=True)
+    return ops.take_along_axis(tags, last, 0)[0]
+
+
+def _run_forward(chain: Chain, step: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Sums over all paths relative to a given one: scores (B, L) with 0 as the largest, and what was taken off (B,)."""
+    emissions = chain.emissions if step is None else chain.emissions - ops.expand_dims(step, -1)
+
+    def quickly() -> tuple[Tensor, Tensor]:
+        return _scan(chain, emissions, chain.start, _sums_over_previous_by_product(chain.transitions))[0]
+
+    def exactly() -> tuple[Tensor, Tensor]:
+        # Recomputed in the backward pass: T arrays of (B, L, L) would be kept otherwise, needed or not.
+        def run(emissions: Tensor, transitions: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+            return _scan(chain, emissions, start, _sums_over_previous(transitions))[0]
+
+        return backend.checkpointed(run, emissions, chain.transitions, chain.start)
+
+    span = ops.max(chain.transitions) - ops.min(chain.transitions)
+    return ops.cond(span <= SAFE_SPAN, quickly, exactly)
+
+
+def _scan(
+    chain: Chain, emissions: Tensor, start: Tensor, previous: Callable[[Tensor], Tensor], keep: bool = False
+) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """Run `scores = previous(scores) + emissions` over the steps that count, keeping 0 as the largest score.
+
+    Returns the last scores (B, L) and what was taken off them (B,), and with `keep` the scores of all steps (T, B, L).
+    """
+    batch, tags = ops.shape(emissions)[1], emissions.shape[-1]
+
+    def advance(carry: tuple[Tensor, Tensor], now: tuple[Tensor, Tensor, Tensor]) -> tuple[Any, Any]:
+        scores, offset = carry
+        emission, counts, first = now
+        later = ops.where(ops.expand_dims(first, -1), start, previous(scores)) + emission
+        top = ops.stop_gradient(ops.max(later, -1, keepdims=True))
+        scores = ops.where(ops.expand_dims(counts, -1), later - top, scores)
+        offset = ops.where(counts, offset + top[:, 0], offset)
+        return (scores, offset), (scores if keep else offset)
+
+    carry = ops.zeros((batch, tags)), ops.zeros((batch,))
+    return backend.scan(advance, carry, (emissions, chain.mask, chain.first), ops.shape(emissions)[0])
+
+
+def _sums_over_previous(transitions: Tensor) -> Callable[[Tensor], Tensor]:
+    """log sum_i e^(scores[i] + g[i, j]) for any g: (B, L) to (B, L)."""
+
+    def previous(scores: Tensor) -> Tensor:
+        return log_sum_exp(ops.expand_dims(scores, -1) + transitions, axis=1)
+
+    return previous
+
+
+def _sums_over_previous_by_product(transitions: Tensor) -> Callable[[Tensor], Tensor]:
+    """The same as a matrix product, e^scores times e^g, for scores whose largest is 0.
+
+    Where g spans at most 40, the sum is at least e^-40 of the largest e^g, and a score that underflows (below -87)
+    would have added less than e^-47 of it: nothing is lost in float32.
+    """
+    top = ops.stop_gradient(ops.max(transitions))
+    weights = ops.exp(transitions - top)
+
+    def previous(scores: Tensor) -> Tensor:
+        return ops.log(ops.matmul(ops.exp(scores), weights)) + top
+
+    return previous
