@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types bench clean
+.PHONY: demo test slow lint types bench clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -14,13 +14,16 @@ demo: $(VENV)/installed  ## train a small classifier on the bundled sample, scor
 	$(BIN)/python scripts/demo.py
 
 # Tests compile thousands of small programs and run each once: compiled plainly and kept, they take half the time.
-# The second ring in .ci/run compiles as users do.
+# The peers in .ci/run are compared as users compile.
 PLAIN := JAX_DISABLE_MOST_OPTIMIZATIONS=1 XLA_FLAGS=--xla_cpu_use_fusion_emitters=false \
 	JAX_COMPILATION_CACHE_DIR=$(CURDIR)/.pytest_cache/compiled \
 	JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
 
 test: $(VENV)/installed  ## the first ring: no torch, no TensorFlow
 	KERAS_BACKEND=jax $(PLAIN) $(BIN)/python -m pytest -n 2 -m "not peers and not slow"
+
+slow: $(VENV)/installed  ## the rest that needs no peer: dear cases whose like the first ring has
+	KERAS_BACKEND=jax $(PLAIN) $(BIN)/python -m pytest -n 2 -m "slow and not peers"
 
 lint: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt ruff
