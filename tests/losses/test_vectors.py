@@ -44,6 +44,8 @@ def test_cosent_by_loops_in_its_layouts():
         CoSENT(5.0), rows, VECTORS, lambda x: reference.cosent(GRADES, x.reshape(3, 2, 4), weights, 5.0),
         np.repeat(weights, 2),
     )  # fmt: skip
+    rows[1::2] = 9  # the label of a pair is that of its first row
+    assert values(CoSENT(5.0), rows, VECTORS, np.repeat(weights, 2)) == pytest.approx(wanted, rel=1e-5)
     pairs = CoSENT(5.0, "pairs")
     assert values(pairs, GRADES, PAIRS, weights) == pytest.approx(wanted, rel=1e-5)
     both = arrays((GRADES, PAIRS[:, 0], PAIRS[:, 1], weights))
