@@ -119,6 +119,10 @@ def test_anchors_without_partner_or_opponent_cost_nothing():
         value, gradient = value_and_gradient(TripletLoss(), labels, VECTORS)
         assert value == 0
         assert not gradient.any()
+    weighted = values(TripletLoss(), [0, 0, 1, 1, 2, 2], VECTORS, [1, 1, 1, 1, 0, 0])
+    unlabelled, gradient = value_and_gradient(TripletLoss(), [0, 0, 1, 1, -1, -1], VECTORS)
+    assert unlabelled == pytest.approx(weighted, rel=1e-6)
+    assert not gradient[4:].any()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
