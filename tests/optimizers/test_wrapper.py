@@ -162,6 +162,13 @@ def test_low_precision_weights():
     np.testing.assert_allclose(results[1], results[0], rtol=0, atol=2**-5)
 
 
+def test_a_batch_without_an_update_takes_no_outer_change_back():
+    inner = Lookahead(AccumulateGradients(keras.optimizers.SGD(0.5), 2), steps=1, step_size=0.5)
+    for trace in run(WeightDecay(inner, 0.5), variables(), gradients(3)):
+        assert np.any(trace[1] != trace[0])
+        np.testing.assert_array_equal(trace[2], trace[1])
+
+
 # --- around and inside of loss scaling --------------------------------------------------------------------------------
 
 
