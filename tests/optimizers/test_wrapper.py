@@ -353,6 +353,17 @@ def test_a_lazy_row_rests_and_its_statistics_too_if_asked():
     assert np.any(numbers(still[0].inner_optimizer.m[0])[2] != numbers(expected.m[0])[2])
 
 
+def test_statistics_belong_to_the_variable_with_the_longest_name_that_fits():
+    start, step = np.ones((2, 3)), [np.ones((2, 3), "float32")] * 2
+    places = make_variables({"table": start, "table_more": start})
+    optimizer = LazyUpdates(PlainAdam(), ["table_more"], hold_state=True)
+    resting = [step[0], np.array([[1.0] * 3, [0.0] * 3], "float32")]
+    run(optimizer, places, [step, resting])
+    first, second = (numbers(m) for m in optimizer.inner_optimizer.m)
+    assert second[1] == pytest.approx(0.1, rel=1e-5)
+    assert first[1] == pytest.approx(0.19, rel=1e-5)
+
+
 # --- layer_decay ------------------------------------------------------------------------------------------------------
 
 
