@@ -85,6 +85,16 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
     assert finite > 200
 
 
+def test_the_interval_of_three_groups_has_two_degrees_of_freedom():
+    gradients = draw(np.random.default_rng(4), 30, 2) + 4 * MEAN
+    scale = moments_of(gradients, groups=3).noise_scale()
+    rest = [moments_of(gradients[np.arange(30) % 3 != out]).noise_scale() for out in range(3)]
+    covariance = jackknife_covariance(np.array([[each.covariance_trace, each.gradient_square] for each in rest]))
+    wanted = ratio_interval(scale.covariance_trace, scale.gradient_square, covariance, 2, 0.95)
+    assert scale.interval == pytest.approx(wanted)
+    assert math.isfinite(wanted[1])
+
+
 def test_noise_without_a_mean_has_no_upper_end():
     generator = np.random.default_rng(3)
     scales = [moments_of(draw(generator, 30, 2) - MEAN).noise_scale() for _ in range(40)]
