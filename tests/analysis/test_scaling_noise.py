@@ -294,6 +294,28 @@ def test_hessian_product_equals_differences_of_gradients(rows):
         np.testing.assert_allclose(product, (right - left) / 0.02, atol=2e-4)
 
 
+def test_curved_noise_is_made_of_independent_batches():
+    """Five batches of two rows of a linear regression, whose Hessians differ, by loops."""
+    x, y = np.random.default_rng(5).normal(size=(2, 10, 3)).astype("float32")
+    inputs = keras.Input((3,))
+    model = TrainableModel(inputs, keras.layers.Dense(1, use_bias=False)(inputs))
+    model.compile("sgd", "mse")
+    weights = model.get_weights()[0].astype("float64")[:, 0]
+    parts = x.astype("float64").reshape(5, 2, 3)
+    slopes = [part.T @ (part @ weights - target) for part, target in zip(parts, y[:, 0].reshape(5, 2))]
+    squares, along, alone = [], [], []
+    for k in range(5):
+        after = (k + 1) % 5
+        product = parts[after].T @ parts[after] @ slopes[k]
+        squares.append(np.mean([slopes[j] @ slopes[k] for j in range(5) if j != k]))
+        along.append(np.mean([slopes[j] @ product for j in range(5) if j not in (k, after)]))
+        alone.append(slopes[k] @ product)
+    scale = measure_curvature(model, (x, y[:, :1]), rows=2)
+    assert scale.gradient_square == pytest.approx(np.mean(squares), rel=1e-4)
+    assert scale.curvature == pytest.approx(np.mean(along), rel=1e-4)
+    assert scale.noise_curvature == pytest.approx(2 * (np.mean(alone) - np.mean(along)), rel=1e-4)
+
+
 def test_curved_noise_of_a_known_quadratic():
     data = quadratic_data(1200, seed=3)
     scale = measure_curvature(quadratic_model(), data, rows=12)
