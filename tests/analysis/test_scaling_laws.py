@@ -110,6 +110,7 @@ def test_a_diagonal_hessian_gives_the_square_root_and_then_a_constant():
 def test_the_other_laws():
     assert sgd_rate(64, 64, 0.2) == pytest.approx(0.1)
     assert power_rate(64, 192, 0.5) == pytest.approx(0.5)
+    assert power_rate(64, 192, 0.5, rate_max=4.0) == pytest.approx(2.0)
     np.testing.assert_allclose(sgd_rate(np.array([1, 2]), 1e9) * 1e9, [1, 2], rtol=1e-8)
 
 

@@ -85,6 +85,16 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
     assert finite > 200
 
 
+def test_the_interval_of_three_groups_has_two_degrees_of_freedom():
+    gradients = draw(np.random.default_rng(4), 30, 2) + 4 * MEAN
+    scale = moments_of(gradients, groups=3).noise_scale()
+    rest = [moments_of(gradients[np.arange(30) % 3 != out]).noise_scale() for out in range(3)]
+    covariance = jackknife_covariance(np.array([[each.covariance_trace, each.gradient_square] for each in rest]))
+    wanted = ratio_interval(scale.covariance_trace, scale.gradient_square, covariance, 2, 0.95)
+    assert scale.interval == pytest.approx(wanted)
+    assert math.isfinite(wanted[1])
+
+
 def test_noise_without_a_mean_has_no_upper_end():
     generator = np.random.default_rng(3)
     scales = [moments_of(draw(generator, 30, 2) - MEAN).noise_scale() for _ in range(40)]
@@ -282,6 +292,28 @@ def test_hessian_product_equals_differences_of_gradients(rows):
         model.set_weights(old)
     for product, right, left in zip(found, *sides):
         np.testing.assert_allclose(product, (right - left) / 0.02, atol=2e-4)
+
+
+def test_curved_noise_is_made_of_independent_batches():
+    """Five batches of two rows of a linear regression, whose Hessians differ, by loops."""
+    x, y = np.random.default_rng(5).normal(size=(2, 10, 3)).astype("float32")
+    inputs = keras.Input((3,))
+    model = TrainableModel(inputs, keras.layers.Dense(1, use_bias=False)(inputs))
+    model.compile("sgd", "mse")
+    weights = model.get_weights()[0].astype("float64")[:, 0]
+    parts = x.astype("float64").reshape(5, 2, 3)
+    slopes = [part.T @ (part @ weights - target) for part, target in zip(parts, y[:, 0].reshape(5, 2))]
+    squares, along, alone = [], [], []
+    for k in range(5):
+        after = (k + 1) % 5
+        product = parts[after].T @ parts[after] @ slopes[k]
+        squares.append(np.mean([slopes[j] @ slopes[k] for j in range(5) if j != k]))
+        along.append(np.mean([slopes[j] @ product for j in range(5) if j not in (k, after)]))
+        alone.append(slopes[k] @ product)
+    scale = measure_curvature(model, (x, y[:, :1]), rows=2)
+    assert scale.gradient_square == pytest.approx(np.mean(squares), rel=1e-4)
+    assert scale.curvature == pytest.approx(np.mean(along), rel=1e-4)
+    assert scale.noise_curvature == pytest.approx(2 * (np.mean(alone) - np.mean(along)), rel=1e-4)
 
 
 def test_curved_noise_of_a_known_quadratic():

@@ -86,6 +86,11 @@ def test_psi_is_below_the_cosine_and_falls(name):
         assert (np.diff(found) < 1e-6).all()
 
 
+def test_a_true_class_far_ahead_leaves_the_smallest_difference_that_is_kept():
+    loss = AMSoftmax(64, from_all_classes=True)
+    assert values(loss, [0], [[1.0, -1.0, -1.0]]) == pytest.approx(64 + math.log(1e-7) - 64 * (1 - 0.35), rel=1e-4)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("loss", [*(loss for loss, _ in MARGINS.values()), AMSoftmax(64, from_all_classes=True)])
 def test_cosines_of_one_give_numbers(loss, dtype):

@@ -88,6 +88,14 @@ def test_spans_on_two_axes():
         assert values(kind(class_axes=2), given, scores, np.array([2.0, 0.5])) == pytest.approx(weighted, rel=1e-5)
 
 
+def test_places_in_a_table_that_is_not_square():
+    scores, labels = GENERATOR.normal(size=(1, 2, 3)), np.zeros((1, 2, 3))
+    labels[0, 1, 0] = labels[0, 0, 2] = 1
+    loss = SparseMultilabelCategoricalCrossentropy(class_axes=2)
+    wanted = values(MultilabelCategoricalCrossentropy(class_axes=2), labels, scores)
+    assert values(loss, np.array([[[1, 0], [0, 2]]]), scores) == pytest.approx(wanted, rel=1e-6)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("sparse", [False, True])
 def test_extreme_and_hidden_scores_give_numbers(sparse, dtype):

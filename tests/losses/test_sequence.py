@@ -50,6 +50,12 @@ def test_reductions():
         np.testing.assert_allclose(found, wanted, rtol=1e-5)
 
 
+def test_smoothing_leaves_hidden_tokens_out():
+    masked = np.where(np.arange(5) < 3, LOGITS, -np.inf)
+    wanted = reference.sequence(TOKENS % 3, LOGITS[..., :3], SEGMENTS, 1, 0.3)
+    assert values(SequenceCrossentropy(1, 0.3), TOKENS % 3, masked, SEGMENTS) == pytest.approx(wanted, rel=1e-5)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("epsilon", [0.0, 0.2])
 def test_extreme_and_hidden_logits_give_numbers(epsilon, dtype):

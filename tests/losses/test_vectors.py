@@ -44,6 +44,8 @@ def test_cosent_by_loops_in_its_layouts():
         CoSENT(5.0), rows, VECTORS, lambda x: reference.cosent(GRADES, x.reshape(3, 2, 4), weights, 5.0),
         np.repeat(weights, 2),
     )  # fmt: skip
+    rows[1::2] = 9  # the label of a pair is that of its first row
+    assert values(CoSENT(5.0), rows, VECTORS, np.repeat(weights, 2)) == pytest.approx(wanted, rel=1e-5)
     pairs = CoSENT(5.0, "pairs")
     assert values(pairs, GRADES, PAIRS, weights) == pytest.approx(wanted, rel=1e-5)
     both = arrays((GRADES, PAIRS[:, 0], PAIRS[:, 1], weights))
@@ -117,6 +119,10 @@ def test_anchors_without_partner_or_opponent_cost_nothing():
         value, gradient = value_and_gradient(TripletLoss(), labels, VECTORS)
         assert value == 0
         assert not gradient.any()
+    weighted = values(TripletLoss(), [0, 0, 1, 1, 2, 2], VECTORS, [1, 1, 1, 1, 0, 0])
+    unlabelled, gradient = value_and_gradient(TripletLoss(), [0, 0, 1, 1, -1, -1], VECTORS)
+    assert unlabelled == pytest.approx(weighted, rel=1e-6)
+    assert not gradient[4:].any()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -155,6 +155,8 @@ def test_targets_and_what_else_is_trained():
         "block_1/attention/key",
         "block_1/feed_forward/intermediate",
     ]
+    one, other = (numpy(v) for v in again.trainable_variables if v.name == "lora_kernel_a")
+    assert np.abs(one - other).min() > 0  # each layer starts with its own numbers
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,10 @@ def test_the_gradient_is_that_of_the_moved_point_and_goes_with_fgm(rows):
         assert again[0] == pytest.approx(loss, rel=1e-6)
         for a, b in zip(gradients, again[1]):
             np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+    size = 0.5 * float(np.sqrt((values(model.trainable_variables)[0][x] ** 2).mean()))
+    _, constant, _ = evaluate(model, [EmbeddingNoise(size, "all", relative=False, token_input="token_ids")], x, y)
+    for a, b in zip(gradients, constant):  # what the noise is measured in does not pass on a gradient
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
     plain, _, _ = evaluate(model, [], x, y)
     assert abs(plain - loss) > 1e-5
     inner, _, _ = evaluate(model, [noise, FGM(0.1)], x, y)

@@ -40,9 +40,9 @@ def data():
     return x, y
 
 
-def prepared(data, count=2, losses=None, regularizer=None, **settings):
+def prepared(data, count=2, losses=None, regularizer=None, dropout=0.0, **settings):
     x, y = data
-    model = tasks(count, regularizer)
+    model = tasks(count, regularizer, dropout)
     losses = losses or [scaled_error() for _ in range(count)]
     model.compile("sgd", {f"task_{i}": loss for i, loss in enumerate(losses)}, **settings)
     labels = {name: y[name] for name in model.output}
@@ -53,7 +53,7 @@ def prepared(data, count=2, losses=None, regularizer=None, **settings):
 
 def run(model, batch, transforms, through="gradient", **changes):
     objective = apply_transforms(ModelObjective(model), transforms)
-    call = objective.value_and_grad if through == "gradient" else backend.value_and_grad(objective, has_aux=True)
+    call = objective.value_and_grad if through != "value" else backend.value_and_grad(objective, has_aux=True)
     state = state_of(model)._replace(**changes)
     (loss, aux), gradients = call([v.value for v in model.trainable_variables], state, batch)
     return float(loss), values(gradients), aux
@@ -155,6 +155,19 @@ def test_scaling_of_the_loss_scales_the_sum(data):
     _, scaled, aux = run(model, batch, [GradientNormalization()], scale=scale)
     np.testing.assert_allclose(flat(scaled), 512 * flat(plain), rtol=1e-4, atol=1e-3)
     assert float(aux.loss) == pytest.approx(run(model, batch, [])[0], rel=1e-5)
+
+
+@pytest.mark.skipif(backend.name() != "torch", reason="elsewhere every seed is a variable of the model")
+def test_dropout_without_a_seed_draws_the_same_for_every_task(data):
+    model, batch = prepared(data, dropout=0.5)
+    drawn, found = backend.random_state(), []
+    for through in ("plain", "gradient", "value"):
+        backend.set_random_state(drawn)
+        found.append(run(model, batch, [GradientNormalization()] if through != "plain" else [], through))
+    (loss, _, _), (_, slope, aux), (_, same, again) = found
+    assert float(aux.loss) == pytest.approx(loss, rel=1e-5)
+    assert float(again.loss) == pytest.approx(loss, rel=1e-5)
+    np.testing.assert_allclose(flat(slope), flat(same), rtol=1e-4, atol=1e-6)
 
 
 def test_with_fgm_in_both_orders(data):

@@ -87,6 +87,17 @@ def test_the_penalty_is_zero_at_epsilon_zero_and_does_not_depend_on_the_loss_sca
     assert float(again.loss) == pytest.approx(float(aux.loss), rel=1e-5)
 
 
+def test_an_overflowed_gradient_is_not_in_the_log():
+    """The step is dropped; the mean over the epoch would be lost with it."""
+    model = network(1)
+    model.set_weights([np.zeros((4, 1)), np.full(1, 0.5)])  # tanh(x kernel + bias), whose slope by the kernel is x
+    objective = GradientPenalty(2.0, on="parameters")(ModelObjective(model))
+    trainable, state, batch = point_of(model, {"x": np.full((2, 4), 1e3, "float32")}, np.zeros((2, 1), "float32"))
+    loss, aux = objective(trainable, state._replace(scale=keras.ops.convert_to_tensor(np.float32(3e38))), batch)
+    assert not np.isfinite(float(loss))
+    assert float(aux.loss) == pytest.approx(np.tanh(0.5), rel=1e-6)
+
+
 def network(depth):
     keras.utils.set_random_seed(0)
     x = inputs = keras.Input((4,), name="x")

@@ -6,9 +6,10 @@ import pytest
 
 from qingformer import backend
 from qingformer.errors import ConfigError
-from qingformer.objectives import FGM, ModelObjective, TrainableModel
+from qingformer.objectives import FGM, PGD, VAT, ModelObjective, TrainableModel, fgm, vat
 from qingformer.objectives.layer_outputs import shifted_outputs
 from qingformer.objectives.perturbation import Inputs, Outputs, Point, directions, embedding_place, lengths, project
+from tests.conftest import SLOW_ON_JAX
 from tests.objectives.conftest import CLASSES, VOCABULARY, WIDTH, build, cross_entropy
 from tests.objectives.evaluation import evaluate, point_of, values
 from tests.references import adversarial as reference
@@ -102,6 +103,50 @@ def test_perturbations_of_one_place_add_up(rows):
     assert float(twice) == pytest.approx(float(once), rel=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("transform", "module", "name"),
+    [
+        (FGM(0.3), fgm, "ascent"),
+        pytest.param(VAT(9.0, 0.5, 3.0, norm="sample"), vat, "directions", marks=SLOW_ON_JAX),
+    ],
+)
+def test_a_direction_is_constant_also_for_what_differentiates_from_outside(rows, monkeypatch, transform, module, name):
+    """A penalty of what the embedding puts out does not look through the attack that it stands around."""
+    model = build()
+    model.compile("sgd", cross_entropy())
+    trainable, state, batch = at(model, *rows)
+
+    def slope():
+        place = embedding_place(transform(ModelObjective(model)), "token_embedding", True, "X")
+
+        def gradient(trainable, batch):
+            point = Point(trainable, state, batch)
+            return place.slope(point, place.zeros(point))[1]
+
+        return values(backend.compile(gradient)(trainable, batch))[0]
+
+    found, free = slope(), getattr(module, name)
+    monkeypatch.setattr(module, name, lambda *given: [keras.ops.stop_gradient(each) for each in free(*given)])
+    np.testing.assert_allclose(found, slope(), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.skipif(backend.name() != "torch", reason="elsewhere every seed is a variable of the model")
+@pytest.mark.parametrize("transform", [FGM(0.0), PGD(0.0, steps=2), VAT(9.0, epsilon=0.0, iterations=2)])
+def test_dropout_without_a_seed_draws_the_same_in_all_passes(rows, transform):
+    x, y = rows
+    keras.utils.set_random_seed(1)
+    ids = keras.Input((None,), dtype="int32", name="token_ids")
+    embedded = keras.layers.Embedding(VOCABULARY, WIDTH, name="token_embedding")(ids)
+    pooled = keras.layers.Dropout(0.5)(keras.layers.GlobalAveragePooling1D()(embedded))
+    model = TrainableModel(ids, keras.layers.Dense(CLASSES)(pooled))
+    model.compile("sgd", cross_entropy())
+    drawn, losses = backend.random_state(), []
+    for objective in (ModelObjective(model), transform(ModelObjective(model))):
+        backend.set_random_state(drawn)
+        losses.append(float(objective(*at(model, x, y))[0]))
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
 class Idle(keras.layers.Layer):
     """Has a layer that it does not call."""
 
@@ -151,6 +196,12 @@ def test_lengths_projections_and_directions(norm):
         np.testing.assert_allclose(unit, want, rtol=1e-5, atol=1e-7)
     for nothing in (np.zeros((4, 3, 2)), np.where(value > 0, np.inf, value)):
         np.testing.assert_array_equal(values(directions(tensors(nothing), norm))[0], 0)
+
+
+def test_several_weights_have_one_length_together_and_rows_their_own():
+    weights = tensors([[3.0, 0.0]], [[0.0], [4.0]])
+    assert [float(length) for length in lengths(weights, "matrix")] == [5.0, 5.0]
+    assert [length.tolist() for length in values(lengths(weights, "row"))] == [[[3.0]], [[0.0], [4.0]]]
 
 
 def test_shapes_are_found_without_computing_on_jax():

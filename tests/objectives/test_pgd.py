@@ -4,12 +4,13 @@ import keras
 import numpy as np
 import pytest
 
+from qingformer import backend
 from qingformer.errors import ConfigError
-from qingformer.objectives import FGM, PGD, ModelObjective
-from qingformer.objectives.perturbation import lengths
+from qingformer.objectives import FGM, PGD, ModelObjective, pgd
+from qingformer.objectives.perturbation import Point, ascent, lengths
 from tests.conftest import SLOW_ON_JAX, slow_on_jax
 from tests.objectives.conftest import VOCABULARY, build, cross_entropy
-from tests.objectives.evaluation import evaluate, state_of, values
+from tests.objectives.evaluation import evaluate, point_of, state_of, values
 from tests.references import adversarial as reference
 
 
@@ -53,17 +54,29 @@ def test_a_random_start_is_in_the_ball_and_a_function_of_the_step(rows, attack, 
     model = build()
     model.compile("sgd", cross_entropy())
     objective = PGD(0.3, 0.1, norm=norm, attack=attack, random_start=True)(ModelObjective(model))
-    zeros, state = [keras.ops.zeros((5, 4, 3)), keras.ops.zeros((5, 2, 3))], state_of(model)
+    zeros, state = [keras.ops.zeros((5, 4, 3)), keras.ops.zeros((5, 4, 3))], state_of(model)
     starts = [values(objective._start(zeros, state._replace(step=step))) for step in (0, 0, 1)]
     np.testing.assert_array_equal(starts[0][0], starts[1][0])
     assert np.abs(starts[0][0] - starts[2][0]).max() > 1e-4
-    assert np.abs(starts[0][0][:, :2] - starts[0][1]).max() > 1e-4  # another draw for each array
+    assert np.abs(starts[0][0] - starts[0][1]).max() > 1e-4  # another draw for each array
     if attack == "linf":
         assert 0.25 < np.abs(starts[0][0]).max() <= 0.3
     else:
         found = values(lengths([keras.ops.convert_to_tensor(v) for v in starts[0]], norm))
         assert 0 < found[0].max() <= 0.3 + 1e-6
+        other = values(lengths([keras.ops.convert_to_tensor(v) for v in starts[2]], norm))
+        assert abs(found[0].max() - other[0].max()) > 1e-3  # anywhere in the ball, not on its surface
     assert evaluate(model, [PGD(0.3, 0.1, random_start=True)], *rows)[0] != evaluate(model, [PGD(0.3, 0.1)], *rows)[0]
+
+
+def test_steps_reach_half_as_far_again_as_the_ball_by_default(rows, monkeypatch):
+    model = build()
+    model.compile("sgd", cross_entropy())
+    sizes = []
+    monkeypatch.setattr(pgd, "ascent", lambda g, size, *more: sizes.append(size) or ascent(g, size, *more))
+    objective, point = PGD(0.3, steps=3)(ModelObjective(model)), Point(*point_of(model, *rows))
+    backend.traced(lambda: objective.moved(point).trainable)
+    assert sizes == pytest.approx([0.15] * 3)
 
 
 def test_fit_with_dropout(rows):

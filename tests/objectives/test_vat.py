@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 
+from qingformer import backend
 from qingformer.errors import ConfigError
-from qingformer.objectives import VAT, TrainableModel
+from qingformer.objectives import VAT, ModelObjective, TrainableModel
 from qingformer.objectives.perturbation import noise
 from qingformer.objectives.vat import _SALT
 from qingformer.ops.divergence import kullback_leibler
@@ -175,6 +176,23 @@ def test_masks_of_dropout_are_the_same_in_all_passes_and_noise_is_a_function_of_
     found = [float(loss(trainable, state._replace(step=step), batch)) for step in steps]
     assert found[0] == found[1]
     assert found[0] != found[2]
+
+
+def test_the_loss_scale_multiplies_the_term_but_not_its_log(rows):
+    model = build()
+    model.compile("sgd", cross_entropy())
+    trainable, state, batch = point_of(model, *rows)
+    objective = VAT(5.0, iterations=0)(ModelObjective(model))
+
+    @backend.compile
+    def both(scale):
+        loss, aux = objective(trainable, state._replace(scale=scale), batch)
+        return loss, aux.loss
+
+    (loss, logged), (scaled, again) = (both(keras.ops.convert_to_tensor(np.float32(scale))) for scale in (1, 2**12))
+    assert float(loss) == pytest.approx(float(logged), rel=1e-6)
+    assert float(scaled) == pytest.approx(2**12 * float(loss), rel=1e-5)
+    assert float(again) == pytest.approx(float(logged), rel=1e-6)
 
 
 @slow_on_jax

@@ -11,7 +11,7 @@ from qingformer import backend
 from qingformer.errors import ConfigError
 from qingformer.layers import Dense
 from qingformer.objectives import TrainableModel
-from qingformer.optimizers import LowRankUpdates
+from qingformer.optimizers import LowRankUpdates, Wrapper
 from tests.conftest import SLOW_ON_JAX
 
 ROWS, COLUMNS = 6, 4
@@ -107,6 +107,28 @@ def test_random_projection_draws_anew_each_step_and_has_the_form_of_the_article(
         for salt, shape in ((0, (ROWS, 1)), (1, (1, COLUMNS)))
     )
     np.testing.assert_allclose(changes[0], g @ v.T @ v + u @ u.T @ g, atol=1e-4)
+
+
+def test_random_projections_follow_the_innermost_count_of_steps():
+    w, changes = variable(matrix()), []
+    optimizer = optimizer_for(w, Wrapper(keras.optimizers.SGD(RATE)), mode="random_projection", rank=1)
+    for _ in range(2):
+        before = numpy(w)
+        step(optimizer, w, matrix(1))
+        changes.append(before - numpy(w))
+    assert np.abs(changes[0] - changes[1]).max() > 0.01
+
+
+def test_random_projections_differ_between_matrices_and_seeds():
+    found = []
+    for seed in (0, 1):
+        pair = [variable(matrix(), "first_kernel"), variable(matrix(), "second_kernel")]
+        optimizer = LowRankUpdates(keras.optimizers.SGD(RATE), 1, mode="random_projection", seed=seed)
+        optimizer.build(pair)
+        optimizer.apply([ops.convert_to_tensor(matrix(1))] * 2, pair)
+        found += [numpy(w) for w in pair]
+    for place, one in enumerate(found):
+        assert all(np.abs(one - other).max() > 0.01 for other in found[:place])
 
 
 def test_any_optimizer_runs_inside_and_state_is_small():

@@ -162,6 +162,13 @@ def test_low_precision_weights():
     np.testing.assert_allclose(results[1], results[0], rtol=0, atol=2**-5)
 
 
+def test_a_batch_without_an_update_takes_no_outer_change_back():
+    inner = Lookahead(AccumulateGradients(keras.optimizers.SGD(0.5), 2), steps=1, step_size=0.5)
+    for trace in run(WeightDecay(inner, 0.5), variables(), gradients(3)):
+        assert np.any(trace[1] != trace[0])
+        np.testing.assert_array_equal(trace[2], trace[1])
+
+
 # --- around and inside of loss scaling --------------------------------------------------------------------------------
 
 
@@ -344,6 +351,17 @@ def test_a_lazy_row_rests_and_its_statistics_too_if_asked():
     run(expected, variables(), once)
     np.testing.assert_allclose(numbers(still[1].inner_optimizer.m[0])[2], numbers(expected.m[0])[2], rtol=1e-6)
     assert np.any(numbers(still[0].inner_optimizer.m[0])[2] != numbers(expected.m[0])[2])
+
+
+def test_statistics_belong_to_the_variable_with_the_longest_name_that_fits():
+    start, step = np.ones((2, 3)), [np.ones((2, 3), "float32")] * 2
+    places = make_variables({"table": start, "table_more": start})
+    optimizer = LazyUpdates(PlainAdam(), ["table_more"], hold_state=True)
+    resting = [step[0], np.array([[1.0] * 3, [0.0] * 3], "float32")]
+    run(optimizer, places, [step, resting])
+    first, second = (numbers(m) for m in optimizer.inner_optimizer.m)
+    assert second[1] == pytest.approx(0.1, rel=1e-5)
+    assert first[1] == pytest.approx(0.19, rel=1e-5)
 
 
 # --- layer_decay ------------------------------------------------------------------------------------------------------
