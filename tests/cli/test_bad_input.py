@@ -204,6 +204,7 @@ def losses(folder):
     return [(row["epoch"], row["loss"], row["val_loss"]) for row in rows_ if row["kind"] == "epoch"]
 
 
+@pytest.mark.timeout(900)  # four trainings in processes of their own
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT to another process")
 def test_ctrl_c_stops_cleanly_and_resume_gives_the_same_losses(work, tmp_path):
     command = [sys.executable, "-m", "qingformer", *train_arguments(work, tmp_path / "cut"), "--save-every", "2"]
