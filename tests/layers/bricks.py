@@ -124,8 +124,9 @@ def check_half_precision(make, *inputs, **named):
     wanted, found = run(layer, *inputs, **named), run(half, *inputs, **named)
     assert half.compute_output_spec(*inputs, **named).dtype == "bfloat16"
     assert np.isfinite(found).all()
-    # Products of up to six factors, each rounded to 8 bits.
-    assert np.sqrt(np.mean((found - wanted) ** 2) / np.mean(wanted**2)) < 0.06
+    # Products of up to six factors, each rounded to 8 bits; TensorFlow fuses nothing and rounds after every operation.
+    bound = 0.1 if backend.name() == "tensorflow" else 0.06
+    assert np.sqrt(np.mean((found - wanted) ** 2) / np.mean(wanted**2)) < bound
 
 
 def check_trains(layer, length=None, size=8):
