@@ -11,9 +11,7 @@ sqrt(p) times the usual one belongs to the comparison: what it gives too is not 
 
 import numpy as np
 
-import qingformer as qf  # first: it chooses the backend of Keras
-
-# isort: split
+import qingformer as qf
 from examples.common import arguments, compare, read
 from qingformer.objectives import ChildTuningD, ChildTuningF
 

@@ -7,11 +7,9 @@ predicts in two ways: by its logits (for balanced accuracy and macro F1) and wit
 back (for accuracy). All settings are the usual ones of their papers and not tuned.
 """
 
-import qingformer as qf  # first: it chooses the backend of Keras
-
-# isort: split
 import numpy as np
 
+import qingformer as qf
 from examples.common import arguments, compare, read
 from qingformer.evaluation import evaluate_classification
 from qingformer.losses import DiceLoss, FocalLoss, LogitAdjustedCrossentropy

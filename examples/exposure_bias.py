@@ -8,14 +8,12 @@ on the right words so far (teacher forcing), the other numbers on what the model
 ROUGE-1 (characters in common) and ROUGE-L (longest common subsequence), as F1.
 """
 
-import qingformer as qf  # first: it chooses the backend of Keras
-
-# isort: split
 from collections import Counter
 
 import keras
 import numpy as np
 
+import qingformer as qf
 from examples.common import arguments, compare, read
 from qingformer.data import read_rows
 from qingformer.objectives import EmbeddingNoise, RandomReplacement

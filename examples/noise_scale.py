@@ -7,12 +7,10 @@ All runs see the same number of examples, with the same share of warm-up. The ra
 after the first epoch. The loss is compared beside the accuracy: it is the finer measure.
 """
 
-import qingformer as qf  # first: it chooses the backend of Keras
-
-# isort: split
 import keras
 import numpy as np
 
+import qingformer as qf
 from examples.common import arguments, compare, read
 from qingformer import backend
 from qingformer.analysis import suggest_learning_rate

@@ -7,9 +7,7 @@ All methods have the same vocabulary, counted from all texts, and make the same 
 labelled rows in each.
 """
 
-import qingformer as qf  # first: it chooses the backend of Keras
-
-# isort: split
+import qingformer as qf
 from examples.common import arguments, compare, read
 from qingformer.objectives import VirtualAdversarialTraining
 from qingformer.tasks.examples import read_examples

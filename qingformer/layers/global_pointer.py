@@ -7,10 +7,11 @@ from keras import ops
 
 from qingformer.errors import ConfigError
 from qingformer.layers.dense import Dense
+from qingformer.ops.classes import HIDDEN
 from qingformer.ops.rotary import apply_rotary, rotary_table
 
 Tensor = Any
-HIDDEN = -1e12
+IMPOSSIBLE = 10 * HIDDEN  # below what `ops.classes.visible` lets into a loss
 
 
 class SpanScores(keras.layers.Layer):
@@ -65,7 +66,7 @@ class SpanScores(keras.layers.Layer):
             places = ops.arange(ops.shape(scores)[-1], dtype="int32")
             ahead = ops.expand_dims(places, -1) <= places
             keep = ahead if keep is None else ops.logical_and(keep, ahead)
-        return scores if keep is None else ops.where(keep, scores, HIDDEN)
+        return scores if keep is None else ops.where(keep, scores, IMPOSSIBLE)
 
     def compute_output_spec(self, x: Any, padding_mask: Any = None) -> keras.KerasTensor:
         return keras.KerasTensor((x.shape[0], self.heads, x.shape[1], x.shape[1]), dtype="float32")

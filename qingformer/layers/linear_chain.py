@@ -11,11 +11,9 @@ from qingformer import backend
 from qingformer.errors import ConfigError
 from qingformer.losses.base import MEAN, WEIGHTED_MEAN, Loss, as_array
 from qingformer.ops import linear_chain
-from qingformer.ops.classes import class_ids, finite, log_sum_exp, take_class
+from qingformer.ops.classes import LARGEST, class_ids, finite, log_sum_exp, take_class
 
 Tensor = Any
-# Scores that nothing reaches and that may still be added up along a text.
-FORBIDDEN = -1e30
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -67,18 +65,45 @@ class LinearChain(keras.layers.Layer):
     """What layers have in common whose score of a path is sum_k f_k[y_k] + sum_{k>1} g[y_{k-1}, y_k].
 
     A layer hands the emissions f (B, T, L) on in float32 and owns g, shape (L, L) with the row for the tag before. It
-    is trained with `loss=layer.loss` and asked for tags with `layer.decode`.
+    is trained with `loss=layer.loss` and asked for tags with `layer.decode`. Weights are stored divided by
+    `lr_multiplier` and act multiplied by it.
     """
 
     loss_by_token = False
 
-    def __init__(self, lr_multiplier: float = 1.0, **kwargs: Any) -> None:
+    def __init__(self, lr_multiplier: float = 1.0, initializer: Any = "glorot_uniform", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not 0 < lr_multiplier < float("inf"):
             raise ConfigError(f"{self.name}: lr_multiplier is {lr_multiplier}; expected a number above 0")
         self.lr_multiplier = float(lr_multiplier)
+        self.initializer = keras.initializers.get(initializer)
         self._programs: dict[Any, Callable[..., Any]] = {}
         self._loss = ChainLoss(self, WEIGHTED_MEAN if self.loss_by_token else MEAN)
+
+    def build(self, emissions_shape: tuple[Any, ...]) -> None:
+        self.num_tags = emissions_shape[-1]
+        if len(emissions_shape) != 3 or self.num_tags is None:
+            raise ConfigError(f"{self.name}: emissions of shape {emissions_shape}; expected (texts, tokens, tags)")
+        self.add_scores()
+
+    def add_scores(self) -> None:
+        """Make the weights; here g (L, L) alone."""
+        self.transitions = self.add_stored("transitions", self.num_tags)
+
+    def add_stored(self, name: str, *more: int, initializer: Any = None) -> keras.Variable:
+        """A float32 weight (L, *more) that acts `lr_multiplier` times as strongly as it is stored."""
+        start = self.initializer.clone() if initializer is None else initializer
+        return self.add_weight(
+            name=name,
+            shape=(self.num_tags, *more),
+            initializer=lambda shape, dtype=None: start(shape, dtype=dtype) / self.lr_multiplier,
+            autocast=False,
+            dtype="float32",
+        )
+
+    def acting(self, weight: keras.Variable) -> Tensor:
+        """A weight of `add_stored` as it acts: float32, of its shape."""
+        return ops.convert_to_tensor(weight) * self.lr_multiplier
 
     def call(self, emissions: Tensor) -> Tensor:
         """Emissions (B, T, L) in float32, unchanged."""
@@ -88,7 +113,8 @@ class LinearChain(keras.layers.Layer):
         return keras.KerasTensor(emissions.shape, dtype="float32")
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "lr_multiplier": self.lr_multiplier}
+        initializer = keras.initializers.serialize(self.initializer)
+        return {**super().get_config(), "lr_multiplier": self.lr_multiplier, "initializer": initializer}
 
     @property
     def loss(self) -> ChainLoss:
@@ -97,11 +123,11 @@ class LinearChain(keras.layers.Layer):
 
     def loss_values(self, tags: Tensor, mask: Tensor, emissions: Tensor) -> Tensor:
         """Loss of each text (B,) or token (B, T): `tags` int32 (B, T) in [0, L), `mask` bool (B, T), `emissions`."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} does not define its loss")
 
     def transition_scores(self) -> Tensor:
-        """g (L, L) float32 as it acts: what is stored, times `lr_multiplier`."""
-        raise NotImplementedError
+        """g (L, L) float32 as it acts."""
+        return self.acting(self.transitions)
 
     def boundary_scores(self) -> tuple[Tensor | None, Tensor | None]:
         """Scores (L,) of the first and of the last tag, where the layer has them."""
@@ -132,7 +158,9 @@ class LinearChain(keras.layers.Layer):
     def _program(self, function: Callable[..., Any]) -> Callable[..., Any]:
         if function not in self._programs:
             self._programs[function] = backend.compile(
-                lambda emissions, mask, transitions, start, end: function(emissions, transitions, mask, start, end)
+                lambda emissions, mask, *scores: function(
+                    linear_chain.make_chain(emissions, scores[0], mask, *scores[1:])
+                )
             )
         return self._programs[function]
 
@@ -162,6 +190,10 @@ class LinearChain(keras.layers.Layer):
 
     def _within(self, allowed: tuple[Any, Any, Any], *scores: Tensor | None) -> list[Tensor]:
         shapes = ((self.num_tags, self.num_tags), (self.num_tags,), (self.num_tags,))
+        if len(allowed) != 3:
+            raise ConfigError(
+                f"{self.name}: allowed has {len(allowed)} arrays; expected transitions, first and last tags"
+            )
         found = []
         for given, score, shape, what in zip(allowed, scores, shapes, ("transitions", "first tags", "last tags")):
             may = np.asarray(given)
@@ -169,17 +201,8 @@ class LinearChain(keras.layers.Layer):
                 raise ConfigError(
                     f"{self.name}: allowed {what} are {may.dtype} of shape {may.shape}; expected bool of shape {shape}"
                 )
-            found.append(ops.where(may, 0.0 if score is None else score, FORBIDDEN))
+            found.append(ops.where(may, 0.0 if score is None else score, -LARGEST))
         return found
-
-    def _scaled(self, initializer: Any) -> Callable[..., Tensor]:
-        """The start of weights that act `lr_multiplier` times as strongly as they are stored."""
-        return lambda shape, dtype=None: initializer(shape, dtype=dtype) / self.lr_multiplier
-
-    def build(self, emissions_shape: tuple[Any, ...]) -> None:
-        self.num_tags = emissions_shape[-1]
-        if len(emissions_shape) != 3 or self.num_tags is None:
-            raise ConfigError(f"{self.name}: emissions of shape {emissions_shape}; expected (texts, tokens, tags)")
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -215,35 +238,26 @@ class ConditionalRandomField(LinearChain):
         initializer: Any = "glorot_uniform",
         **kwargs: Any,
     ) -> None:
-        super().__init__(lr_multiplier, **kwargs)
+        super().__init__(lr_multiplier, initializer, **kwargs)
         self.use_boundary_scores = bool(use_boundary_scores)
-        self.initializer = keras.initializers.get(initializer)
 
-    def build(self, emissions_shape: tuple[Any, ...]) -> None:
-        super().build(emissions_shape)
-        options = {"initializer": self._scaled(self.initializer), "autocast": False, "dtype": "float32"}
-        self.transitions = self.add_weight(name="transitions", shape=(self.num_tags, self.num_tags), **options)
+    def add_scores(self) -> None:
+        """g, and with `use_boundary_scores` start and end (L,), which begin at 0."""
+        super().add_scores()
         if self.use_boundary_scores:
-            options["initializer"] = "zeros"
-            self.start = self.add_weight(name="start", shape=(self.num_tags,), **options)
-            self.end = self.add_weight(name="end", shape=(self.num_tags,), **options)
-
-    def transition_scores(self) -> Tensor:
-        """g (L, L) float32 as it acts."""
-        return ops.convert_to_tensor(self.transitions) * self.lr_multiplier
+            self.start = self.add_stored("start", initializer=keras.initializers.Zeros())
+            self.end = self.add_stored("end", initializer=keras.initializers.Zeros())
 
     def boundary_scores(self) -> tuple[Tensor | None, Tensor | None]:
         """start and end (L,) as they act, or None."""
         if not self.use_boundary_scores:
             return None, None
-        return ops.convert_to_tensor(self.start) * self.lr_multiplier, ops.convert_to_tensor(
-            self.end
-        ) * self.lr_multiplier
+        return self.acting(self.start), self.acting(self.end)
 
     def loss_values(self, tags: Tensor, mask: Tensor, emissions: Tensor) -> Tensor:
         """-log p(tags | emissions) of each text: (B,) float32."""
-        start, end = self.boundary_scores()
-        return linear_chain.negative_log_likelihood(emissions, tags, self.transition_scores(), mask, start, end)
+        chain = linear_chain.make_chain(emissions, self.transition_scores(), mask, *self.boundary_scores())
+        return linear_chain.negative_log_likelihood(chain, tags)
 
     def marginals(self, emissions: Any, mask: Any = None) -> np.ndarray:
         """Probability of each tag at each token over all paths: (B, T, L) to (B, T, L) float32, 0 where masked.
@@ -255,11 +269,7 @@ class ConditionalRandomField(LinearChain):
         return ops.convert_to_numpy(found)
 
     def get_config(self) -> dict[str, Any]:
-        settings = {
-            "use_boundary_scores": self.use_boundary_scores,
-            "initializer": keras.initializers.serialize(self.initializer),
-        }
-        return {**super().get_config(), **settings}
+        return {**super().get_config(), "use_boundary_scores": self.use_boundary_scores}
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -300,35 +310,24 @@ class MaximumEntropyMarkovModel(LinearChain):
         initializer: Any = "glorot_uniform",
         **kwargs: Any,
     ) -> None:
-        super().__init__(lr_multiplier, **kwargs)
+        super().__init__(lr_multiplier, initializer, **kwargs)
         if rank is not None and rank < 1:
             raise ConfigError(f"{self.name}: rank is {rank}; expected at least 1, or None for full transitions")
         self.bidirectional = bool(bidirectional)
         self.rank = rank
-        self.initializer = keras.initializers.get(initializer)
 
-    def build(self, emissions_shape: tuple[Any, ...]) -> None:
-        super().build(emissions_shape)
-        options = {"initializer": self._scaled(self.initializer), "autocast": False, "dtype": "float32"}
+    def add_scores(self) -> None:
+        """g (L, L), or its factors (L, rank)."""
         if self.rank is None:
-            self.transitions = self.add_weight(name="transitions", shape=(self.num_tags, self.num_tags), **options)
+            super().add_scores()
         else:
-            shape = (self.num_tags, self.rank)
-            self.left = self.add_weight(name="left", shape=shape, **options)
-            options["initializer"] = self._scaled(self.initializer.clone())
-            self.right = self.add_weight(name="right", shape=shape, **options)
-
-    def factors(self) -> tuple[Tensor, Tensor]:
-        """The two matrices (L, rank) as they act: g = left right^T."""
-        left, right = ops.convert_to_tensor(self.left), ops.convert_to_tensor(self.right)
-        return left * self.lr_multiplier, right * self.lr_multiplier
+            self.left, self.right = self.add_stored("left", self.rank), self.add_stored("right", self.rank)
 
     def transition_scores(self) -> Tensor:
         """g (L, L) float32 as it acts."""
         if self.rank is None:
-            return ops.convert_to_tensor(self.transitions) * self.lr_multiplier
-        left, right = self.factors()
-        return ops.matmul(left, ops.transpose(right))
+            return super().transition_scores()
+        return ops.matmul(self.acting(self.left), ops.transpose(self.acting(self.right)))
 
     def loss_values(self, tags: Tensor, mask: Tensor, emissions: Tensor) -> Tensor:
         """Cross-entropy of each token: (B, T) float32, 0 where masked."""
@@ -346,7 +345,7 @@ class MaximumEntropyMarkovModel(LinearChain):
             scores = self.transition_scores()
             turned = ops.transpose(scores)
             return lambda tag: ops.take(scores, tag, axis=0), lambda tag: ops.take(turned, tag, axis=0)
-        left, right = self.factors()
+        left, right = self.acting(self.left), self.acting(self.right)
         return (
             lambda tag: ops.matmul(ops.take(left, tag, axis=0), ops.transpose(right)),
             lambda tag: ops.matmul(ops.take(right, tag, axis=0), ops.transpose(left)),
@@ -357,12 +356,7 @@ class MaximumEntropyMarkovModel(LinearChain):
         return ops.where(mask, log_sum_exp(scores) - take_class(scores, tags), 0.0)
 
     def get_config(self) -> dict[str, Any]:
-        settings = {
-            "bidirectional": self.bidirectional,
-            "rank": self.rank,
-            "initializer": keras.initializers.serialize(self.initializer),
-        }
-        return {**super().get_config(), **settings}
+        return {**super().get_config(), "bidirectional": self.bidirectional, "rank": self.rank}
 
 
 def _shifted(x: Tensor, by: int) -> Tensor:

@@ -140,9 +140,7 @@ class Inputs(Place):
 
 
 class MovedObjective(TransformedObjective):
-    """The objective inside at a point that a subclass chooses by `moved`, with what that point adds held constant."""
-
-    place: Place
+    """The objective inside, at a point that a subclass chooses; afterwards the state has its own shifts again."""
 
     def moved(self, point: Point) -> Point:
         """Where the objective inside is evaluated."""

@@ -136,7 +136,7 @@ class _Smoothed(TransformedObjective):
 
         def divergence(at: Point, deltas: list[Array]) -> Array:
             _, moved = self.objective(*self.place.add(at, deltas))
-            return self._mean(clean, self._chosen(moved.predictions), batch.x)
+            return self._mean_divergence(clean, self._chosen(moved.predictions), batch.x)
 
         units = noise(self.place.zeros(point), state, _SALT)
         for _ in range(self.settings.iterations):
@@ -161,7 +161,7 @@ class _Smoothed(TransformedObjective):
             )
         return [named[name] for name in wanted]
 
-    def _mean(self, clean: list[Array], moved: list[Array], x: Any) -> Array:
+    def _mean_divergence(self, clean: list[Array], moved: list[Array], x: Any) -> Array:
         tokens = self._tokens(x)
         total = ops.zeros((), "float32")
         for p, q in zip(clean, moved):

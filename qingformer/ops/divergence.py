@@ -65,6 +65,7 @@ def kullback_leibler(p: Tensor, q: Tensor, distribution: str, from_logits: bool)
         bernoulli:   sum_k p_k log(p_k / q_k) + (1 - p_k) log((1 - p_k) / (1 - q_k))
 
     `p` and `q` are logits (softmax or sigmoid is taken here) or probabilities, of at least 1e-7.
+    Source: Kullback, Leibler 1951, doi 10.1214/aoms/1177729694.
 
     Example: `kullback_leibler(logits, other_logits, "categorical", from_logits=True)`
     """

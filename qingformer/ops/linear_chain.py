@@ -1,10 +1,8 @@
 """Linear chains: sums over all paths of tags, the best path, and what each step alone says.
 
-A path y_1 ... y_n has the score sum_k f_k[y_k] + sum_{k>1} g[y_{k-1}, y_k] (+ start[y_1] + end[y_n]). Everywhere below
-`emissions` f is (B, T, L), `transitions` g is (L, L) with the row for the tag before, `start` and `end` are (L,) or
-None, and `mask` is (B, T), true for the steps that count: one run in each row, with padding left or right of it.
-All is computed in float32 and relative to the best score so far, so that long texts and scores of 1e4 keep their
-precision; infinities count as +-1e30.
+A path y_1 ... y_n has the score sum_k f_k[y_k] + sum_{k>1} g[y_{k-1}, y_k] (+ start[y_1] + end[y_n]). `make_chain`
+takes these scores, the functions below say something of what it made. All is computed in float32 and relative to the
+best score so far, so that long texts and scores of 1e4 keep their precision.
 """
 
 from collections.abc import Callable
@@ -21,7 +19,7 @@ SAFE_SPAN = 40.0
 
 
 class Chain(NamedTuple):
-    """What the functions of this file work on: time first, float32, no None."""
+    """The scores of all paths of B texts, as `make_chain` prepares them: time first, float32, no None."""
 
     emissions: Tensor  # (T, B, L)
     mask: Tensor  # (T, B) bool
@@ -31,14 +29,29 @@ class Chain(NamedTuple):
     end: Tensor  # (L,)
 
 
-def negative_log_likelihood(
+def make_chain(
     emissions: Tensor,
-    tags: Tensor,
     transitions: Tensor,
     mask: Tensor | None = None,
     start: Tensor | None = None,
     end: Tensor | None = None,
-) -> Tensor:
+) -> Chain:
+    """The chain of `emissions` f (B, T, L) and `transitions` g (L, L), whose row is the tag before.
+
+    `mask` (B, T) is true for the steps that count: one run in each row, with padding left or right of it. `start` and
+    `end` (L,) are the scores of the first and the last tag. None stands for all steps, and for zeros. Infinities count
+    as +-1e30.
+
+    Example: `make_chain(ops.zeros((1, 3, 2)), ops.zeros((2, 2)))`
+    """
+    emissions = ops.transpose(finite(emissions), (1, 0, 2))
+    mask = ops.ones(ops.shape(emissions)[:2], "bool") if mask is None else ops.transpose(ops.cast(mask, "bool"))
+    nothing = ops.zeros((emissions.shape[-1],))
+    start, end = (nothing if scores is None else finite(scores) for scores in (start, end))
+    return Chain(emissions, mask, _first(mask), finite(transitions), start, end)
+
+
+def negative_log_likelihood(chain: Chain, tags: Tensor) -> Tensor:
     """log(sum over all paths of e^score) - score of `tags` (B, T) int32, for each row: (B,) float32, at least 0.
 
     Both are run through together, so that the difference is as exact when the model is sure as it is at the start. Tags
@@ -46,86 +59,56 @@ def negative_log_likelihood(
 
     Source: Lafferty, McCallum, Pereira 2001, Conditional Random Fields.
 
-    Example: `negative_log_likelihood(ops.zeros((1, 3, 2)), ops.zeros((1, 3)), ops.zeros((2, 2)))` gives `[3 log 2]`
+    Example: `negative_log_likelihood(make_chain(ops.zeros((1, 3, 2)), ops.zeros((2, 2))), [[0, 1, 0]])` is `[3 log 2]`
     """
-    chain = _chain(emissions, transitions, mask, start, end)
     tags = ops.transpose(ops.cast(tags, "int32"))
-    step = _step_scores(chain, tags)
-    last, offset = _run_forward(chain, step)
-    gold_end = take_class(ops.broadcast_to(chain.end, ops.shape(last)), _last_tag(chain, tags))
-    value = log_sum_exp(last + chain.end) + offset - gold_end
+    last, offset = _run_forward(chain, _step_scores(chain, tags))
+    value = log_sum_exp(last + chain.end) + offset - _end_score(chain, tags)
     return ops.where(ops.any(chain.mask, 0), value, 0.0)
 
 
-def log_partition(
-    emissions: Tensor,
-    transitions: Tensor,
-    mask: Tensor | None = None,
-    start: Tensor | None = None,
-    end: Tensor | None = None,
-) -> Tensor:
+def log_partition(chain: Chain) -> Tensor:
     """log Z = log(sum over all paths of e^score): (B,) float32; 0 for a row without a step that counts.
 
     a_1 = start + f_1, a_k[j] = log sum_i e^(a_{k-1}[i] + g[i, j]) + f_k[j], log Z = log sum_j e^(a_n[j] + end[j]).
 
-    Example: `log_partition(ops.zeros((1, 3, 2)), ops.zeros((2, 2)))` gives `[3 log 2]`
+    Example: `log_partition(make_chain(ops.zeros((1, 3, 2)), ops.zeros((2, 2))))` gives `[3 log 2]`
     """
-    chain = _chain(emissions, transitions, mask, start, end)
     last, offset = _run_forward(chain, None)
     return ops.where(ops.any(chain.mask, 0), log_sum_exp(last + chain.end) + offset, 0.0)
 
 
-def path_score(
-    emissions: Tensor,
-    tags: Tensor,
-    transitions: Tensor,
-    mask: Tensor | None = None,
-    start: Tensor | None = None,
-    end: Tensor | None = None,
-) -> Tensor:
+def path_score(chain: Chain, tags: Tensor) -> Tensor:
     """Score of one path in each row: `tags` (B, T) int32, to (B,) float32.
 
-    Example: `path_score(ops.ones((1, 3, 2)), ops.zeros((1, 3), "int32"), ops.ones((2, 2)))` gives `[5]`
+    Example: `path_score(make_chain(ops.ones((1, 3, 2)), ops.ones((2, 2))), [[0, 1, 0]])` gives `[5]`
     """
-    chain = _chain(emissions, transitions, mask, start, end)
     tags = ops.transpose(ops.cast(tags, "int32"))
     total = ops.sum(ops.where(chain.mask, _step_scores(chain, tags), 0.0), 0)
-    gold_end = ops.take(chain.end, _last_tag(chain, tags))
-    return total + ops.where(ops.any(chain.mask, 0), gold_end, 0.0)
+    return total + ops.where(ops.any(chain.mask, 0), _end_score(chain, tags), 0.0)
 
 
-def marginals(
-    emissions: Tensor,
-    transitions: Tensor,
-    mask: Tensor | None = None,
-    start: Tensor | None = None,
-    end: Tensor | None = None,
-) -> Tensor:
+def marginals(chain: Chain) -> Tensor:
     """Probability of each tag at each step over all paths: (B, T, L) float32, 0 at masked steps.
 
     P(y_k = j) = e^(a_k[j] + b_k[j]) / Z with the sums from the left (`log_partition`) and from the right; it is the
     gradient of log Z with respect to f.
 
-    Example: `marginals(ops.zeros((1, 3, 2)), ops.zeros((2, 2)))` is 0.5 everywhere
+    Source: Rabiner 1989 (the forward-backward algorithm), doi 10.1109/5.18626.
+
+    Example: `marginals(make_chain(ops.zeros((1, 3, 2)), ops.zeros((2, 2))))` is 0.5 everywhere
     """
-    chain = _chain(emissions, transitions, mask, start, end)
-    (_, _), left = _scan(chain, chain.emissions, chain.start, _sums_over_previous(chain.transitions), keep=True)
+    _, left = _scan(chain, chain.emissions, chain.start, _sums_over_previous(chain.transitions), keep=True)
     # From the right, a step is one to its successor: the same recursion, backwards and with g transposed. Its value at
     # k holds f_k, which the one from the left holds too.
     back = _reversed(chain)
-    (_, _), right = _scan(back, back.emissions, back.start, _sums_over_previous(back.transitions), keep=True)
+    _, right = _scan(back, back.emissions, back.start, _sums_over_previous(back.transitions), keep=True)
     scores = left + ops.flip(right, 0) - chain.emissions
     found = ops.exp(scores - ops.expand_dims(log_sum_exp(scores), -1))
     return ops.transpose(ops.where(ops.expand_dims(chain.mask, -1), found, 0.0), (1, 0, 2))
 
 
-def viterbi(
-    emissions: Tensor,
-    transitions: Tensor,
-    mask: Tensor | None = None,
-    start: Tensor | None = None,
-    end: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
+def viterbi(chain: Chain) -> tuple[Tensor, Tensor]:
     """The path of the highest score in each row: tags (B, T) int32, -1 at masked steps, and its score (B,) float32.
 
     Of paths with equal scores, the one whose last tags have lower numbers. -inf in `transitions`, `start` or `end`
@@ -133,9 +116,8 @@ def viterbi(
 
     Source: Viterbi 1967, doi 10.1109/TIT.1967.1054010.
 
-    Example: `viterbi(ops.array([[[0.0, 1.0], [2.0, 0.0]]]), ops.zeros((2, 2)))` gives `[[1, 0]]` and `[3]`
+    Example: `viterbi(make_chain(ops.array([[[0.0, 1.0], [2.0, 0.0]]]), ops.zeros((2, 2))))` gives `[[1, 0]]`, `[3]`
     """
-    chain = _chain(emissions, transitions, mask, start, end)
 
     def best_previous(scores: Tensor) -> Tensor:
         return ops.max(ops.expand_dims(scores, -1) + chain.transitions, axis=1)
@@ -160,34 +142,17 @@ def viterbi(
     return ops.transpose(path), score
 
 
-def _chain(
-    emissions: Tensor, transitions: Tensor, mask: Tensor | None, start: Tensor | None, end: Tensor | None
-) -> Chain:
-    emissions = ops.transpose(finite(emissions), (1, 0, 2))
-    mask = ops.ones(ops.shape(emissions)[:2], "bool") if mask is None else ops.transpose(ops.cast(mask, "bool"))
+def _first(mask: Tensor) -> Tensor:
+    """The first step that counts in each row: `mask` and result (T, B) bool."""
     before = ops.concatenate([ops.zeros_like(mask[:1]), mask[:-1]], 0)
-    nothing = ops.zeros((emissions.shape[-1],))
-    return Chain(
-        emissions,
-        mask,
-        ops.logical_and(mask, ops.logical_not(before)),
-        finite(transitions),
-        nothing if start is None else finite(start),
-        nothing if end is None else finite(end),
-    )
+    return ops.logical_and(mask, ops.logical_not(before))
 
 
 def _reversed(chain: Chain) -> Chain:
+    """The chain from right to left, which gives the reversed path the same score."""
     mask = ops.flip(chain.mask, 0)
-    before = ops.concatenate([ops.zeros_like(mask[:1]), mask[:-1]], 0)
-    return Chain(
-        ops.flip(chain.emissions, 0),
-        mask,
-        ops.logical_and(mask, ops.logical_not(before)),
-        ops.transpose(chain.transitions),
-        chain.end,
-        chain.start,
-    )
+    emissions, transitions = ops.flip(chain.emissions, 0), ops.transpose(chain.transitions)
+    return Chain(emissions, mask, _first(mask), transitions, chain.end, chain.start)
 
 
 def _step_scores(chain: Chain, tags: Tensor) -> Tensor:
@@ -199,11 +164,11 @@ def _step_scores(chain: Chain, tags: Tensor) -> Tensor:
     return take_class(chain.emissions, tags) + moves
 
 
-def _last_tag(chain: Chain, tags: Tensor) -> Tensor:
-    """The tag of the last step that counts in each row: (B,)."""
+def _end_score(chain: Chain, tags: Tensor) -> Tensor:
+    """What the last tag that counts in each row of the path `tags` (T, B) adds as the last one: (B,)."""
     steps = ops.expand_dims(ops.arange(ops.shape(tags)[0], dtype="int32"), -1)
     last = ops.max(ops.where(chain.mask, steps, 0), 0, keepdims=True)
-    return ops.take_along_axis(tags, last, 0)[0]
+    return ops.take(chain.end, ops.take_along_axis(tags, last, 0)[0])
 
 
 def _run_forward(chain: Chain, step: Tensor | None) -> tuple[Tensor, Tensor]:

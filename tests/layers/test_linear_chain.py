@@ -141,17 +141,23 @@ def random_case(layer, rows=3, length=3, seed=0):
     return random.normal(size=(rows, length, TAGS)).astype("float32"), random.integers(0, TAGS, (rows, length))
 
 
-@pytest.mark.parametrize("bidirectional", [False, True])
-def test_probabilities_of_all_paths_sum_to_one(bidirectional):
+@pytest.mark.parametrize("kind", ["field", "left to right", "right to left"])
+def test_probabilities_of_all_paths_sum_to_one(kind):
+    """What runs from right to left is left when the other half of both directions is taken off."""
     paths = np.array(list(itertools.product(range(TAGS), repeat=3)))
-    field, markov = ConditionalRandomField(use_boundary_scores=True), MaximumEntropyMarkovModel(bidirectional=False)
-    for layer in (field, markov):
-        emissions, _ = random_case(layer, rows=1)
-        if bidirectional and layer is markov:
-            continue
-        values = numpy(layer.loss_values(paths, np.ones(paths.shape, bool), np.repeat(emissions, len(paths), 0)))
-        values = values if values.ndim == 1 else values.sum(1)
-        assert np.exp(-values).sum() == pytest.approx(1, abs=1e-5)
+    both = MaximumEntropyMarkovModel()
+    layer = {"field": ConditionalRandomField(use_boundary_scores=True), "right to left": both}.get(
+        kind, MaximumEntropyMarkovModel(bidirectional=False)
+    )
+    emissions, _ = random_case(layer, rows=1)
+    given = paths, np.ones(paths.shape, bool), np.repeat(emissions, len(paths), 0)
+    values = numpy(layer.loss_values(*given))
+    if layer is both:
+        onward = MaximumEntropyMarkovModel(bidirectional=False)
+        random_case(onward, rows=1)
+        values = 2 * values - numpy(onward.loss_values(*given))
+    values = values if values.ndim == 1 else values.sum(1)
+    assert np.exp(-values).sum() == pytest.approx(1, abs=1e-5)
 
 
 def test_without_transitions_the_markov_model_is_softmax():
@@ -166,6 +172,12 @@ def test_without_transitions_the_markov_model_is_softmax():
     by_row = np.repeat(weights[:, None], 3, 1) * (labels >= 0)
     weighted = (numpy(plain(np.maximum(labels, 0), emissions)) * by_row).sum() / by_row.sum()
     assert float(layer.loss(labels, emissions, weights)) == pytest.approx(weighted, rel=1e-5)
+
+
+def test_the_factors_of_the_transitions_start_with_numbers_of_their_own():
+    layer = MaximumEntropyMarkovModel(rank=2)
+    layer.build((None, None, TAGS))
+    assert np.abs(numpy(layer.left) - numpy(layer.right)).min() > 0
 
 
 def test_weights_of_rows_weigh_texts_in_the_random_field():
@@ -260,6 +272,8 @@ def test_what_does_not_fit_is_said():
         ConfigError, match=r"allowed first tags are bool of shape \(3,\); expected bool of shape \(4,\)"
     ):
         layer.decode(np.zeros((1, 3, TAGS)), allowed=(every[0], every[1][:3], every[2]))
+    with pytest.raises(ConfigError, match="allowed has 1 arrays; expected transitions, first and last tags"):
+        layer.decode(np.zeros((1, 3, TAGS)), allowed=every[:1])
     with pytest.raises(ConfigError, match=r"labels of shape .* and emissions of shape"):
         layer.loss(np.zeros((2, 3, 4, 5)), np.zeros((2, 3, TAGS)))
     with pytest.raises(ConfigError, match="lr_multiplier is 0"):

@@ -8,6 +8,14 @@ from keras import ops
 
 from qingformer import backend
 from qingformer.ops import linear_chain
+from qingformer.ops.linear_chain import (
+    log_partition,
+    make_chain,
+    marginals,
+    negative_log_likelihood,
+    path_score,
+    viterbi,
+)
 from tests.conftest import slow_on_jax
 
 TAGS = 3
@@ -66,16 +74,18 @@ def test_all_of_it_is_what_all_paths_give(left, boundaries, scale):
     lengths = [4, 1, 3, 2]
     mask = padded(lengths, 4, left)
     tags = np.random.default_rng(1).integers(0, TAGS, (4, 4)).astype("int32")
-    given = {"transitions": transitions, "mask": mask, "start": start, "end": end}
-    nll, score, partition, (best, best_score), each = backend.compile(
-        lambda f: (
-            linear_chain.negative_log_likelihood(f, tags, **given),
-            linear_chain.path_score(f, tags, **given),
-            linear_chain.log_partition(f, **given),
-            linear_chain.viterbi(f, **given),
-            linear_chain.marginals(f, **given),
+
+    def everything(f):
+        made = make_chain(f, transitions, mask, start, end)
+        return (
+            negative_log_likelihood(made, tags),
+            path_score(made, tags),
+            log_partition(made),
+            viterbi(made),
+            marginals(made),
         )
-    )(ops.convert_to_tensor(emissions))
+
+    nll, score, partition, (best, best_score), each = backend.compile(everything)(ops.convert_to_tensor(emissions))
     for row in range(4):
         inside = mask[row]
         paths, scores = all_paths(emissions[row, inside], transitions, start, end)
@@ -109,10 +119,10 @@ def test_marginals_are_the_gradient_of_the_log_partition(scale):
     mask = padded([6, 2, 5], 6)
 
     def partition(f, g):
-        return linear_chain.log_partition(f, g, mask, start, end)
+        return log_partition(make_chain(f, g, mask, start, end))
 
     by_emission, by_transition = gradients(partition, *tensors(emissions, transitions))
-    each = numpy(linear_chain.marginals(*tensors(emissions, transitions, mask, start, end)))
+    each = numpy(marginals(make_chain(*tensors(emissions, transitions, mask, start, end))))
     np.testing.assert_allclose(each, by_emission, atol=2e-5)
     np.testing.assert_allclose(each.sum(-1), mask, atol=1e-5)
     assert by_transition.sum() == pytest.approx((mask.sum(1) - 1).sum(), abs=1e-4)  # a transition for each two steps
@@ -140,14 +150,12 @@ def test_length_512_keeps_its_precision_and_its_gradients(span):
     transitions = random.uniform(-span, span, (9, 9)).astype("float32")
     emissions = random.uniform(-span, span, (1, 512, 9)).astype("float32")
     emissions[0, np.arange(512), tags[0]] += 4 * span + 4
-    nll = linear_chain.negative_log_likelihood(*tensors(emissions, tags, transitions))
+    nll = negative_log_likelihood(make_chain(*tensors(emissions, transitions)), tags)
     expected = reference_log_partition(emissions[0], transitions) - reference_path_score(
         emissions[0], tags[0], transitions
     )
     assert float(numpy(nll)[0]) == pytest.approx(max(expected, 0), rel=1e-3, abs=1e-6)
-    found = gradients(
-        lambda f, g: linear_chain.negative_log_likelihood(f, tags.astype("int32"), g), *tensors(emissions, transitions)
-    )
+    found = gradients(lambda f, g: negative_log_likelihood(make_chain(f, g), tags), *tensors(emissions, transitions))
     assert all(np.isfinite(g).all() for g in found)
     np.testing.assert_allclose(found[0].sum(-1), 0, atol=1e-4)
 
@@ -169,7 +177,7 @@ def test_both_ways_of_summing_agree_at_the_limit():
 def test_what_is_forbidden_is_not_on_the_path_and_gradients_stay_finite():
     emissions, transitions, start, end = chain(length=7, batch=4, seed=2)
     transitions[0, 1] = transitions[2, 2] = start[2] = end[0] = -np.inf
-    best, score = (numpy(x) for x in linear_chain.viterbi(*tensors(emissions, transitions, None, start, end)))
+    best, score = (numpy(x) for x in viterbi(make_chain(*tensors(emissions, transitions, None, start, end))))
     moves = set(zip(best[:, :-1].ravel(), best[:, 1:].ravel()))
     assert not moves & {(0, 1), (2, 2)}
     assert 2 not in best[:, 0]
@@ -180,7 +188,7 @@ def test_what_is_forbidden_is_not_on_the_path_and_gradients_stay_finite():
         assert score[row] == pytest.approx(scores.max(), rel=1e-5)
     tags = best.astype("int32")
     found = gradients(
-        lambda f, g: linear_chain.negative_log_likelihood(f, tags, g, None, *tensors(start, end)),
+        lambda f, g: negative_log_likelihood(make_chain(f, g, None, *tensors(start, end)), tags),
         *tensors(emissions, transitions),
     )
     assert all(np.isfinite(g).all() for g in found)
@@ -195,16 +203,16 @@ def test_padding_changes_nothing_and_an_empty_row_counts_for_nothing():
     results = []
     for given in (emissions, changed):
         value, path = (
-            linear_chain.negative_log_likelihood(*tensors(given, tags, transitions, mask)),
-            linear_chain.viterbi(*tensors(given, transitions, mask))[0],
+            negative_log_likelihood(make_chain(*tensors(given, transitions, mask)), tags),
+            viterbi(make_chain(*tensors(given, transitions, mask)))[0],
         )
         grads = gradients(
-            lambda f, g: linear_chain.negative_log_likelihood(f, tags, g, mask), *tensors(given, transitions)
+            lambda f, g: negative_log_likelihood(make_chain(f, g, mask), tags), *tensors(given, transitions)
         )
         results.append([numpy(value), numpy(path), *grads])
     for one, other in zip(*results):
         np.testing.assert_allclose(one, other, atol=1e-5)
     assert results[0][0][1] == 0
     assert (results[0][2][1] == 0).all()
-    short = linear_chain.negative_log_likelihood(*tensors(emissions[:1, :3], tags[:1, :3], transitions))
+    short = negative_log_likelihood(make_chain(*tensors(emissions[:1, :3], transitions)), tags[:1, :3])
     assert numpy(short)[0] == pytest.approx(results[0][0][0], rel=1e-5)

@@ -5,7 +5,7 @@ import pytest
 from keras import ops
 
 from qingformer import backend
-from qingformer.ops import linear_chain
+from qingformer.ops.linear_chain import make_chain, negative_log_likelihood, viterbi
 
 pytestmark = pytest.mark.peers
 
@@ -35,7 +35,7 @@ def test_equals_pytorch_crf(length, tags, scale):
 
     def ours(arrays):
         f, g, start, end = arrays
-        each = linear_chain.negative_log_likelihood(f, labels.astype("int32"), g, mask, start, end)
+        each = negative_log_likelihood(make_chain(f, g, mask, start, end), labels)
         return ops.sum(each), each
 
     tensors = [ops.convert_to_tensor(array) for array in given]
@@ -43,6 +43,6 @@ def test_equals_pytorch_crf(length, tags, scale):
     np.testing.assert_allclose(ops.convert_to_numpy(each), value.detach().numpy(), rtol=1e-5, atol=1e-5)
     for gradient, wanted in zip(gradients, expected):
         np.testing.assert_allclose(ops.convert_to_numpy(gradient), wanted, rtol=1e-4, atol=1e-4)
-    paths = ops.convert_to_numpy(linear_chain.viterbi(tensors[0], tensors[1], mask, *tensors[2:])[0])
+    paths = ops.convert_to_numpy(viterbi(make_chain(tensors[0], tensors[1], mask, *tensors[2:]))[0])
     for row, path in enumerate(peer.decode(emissions, torch.tensor(mask))):
         assert paths[row, mask[row]].tolist() == path
