@@ -174,6 +174,29 @@ def test_without_transitions_the_markov_model_is_softmax():
     assert float(layer.loss(labels, emissions, weights)) == pytest.approx(weighted, rel=1e-5)
 
 
+def test_the_multiplier_divides_what_is_stored_at_the_start():
+    stored = []
+    for multiplier in (1.0, 100.0):
+        layer = ConditionalRandomField(lr_multiplier=multiplier, initializer=keras.initializers.GlorotUniform(seed=3))
+        layer.build((None, None, TAGS))
+        stored.append(numpy(layer.transitions))
+    np.testing.assert_allclose(stored[0], 100 * stored[1], rtol=1e-6)
+
+
+def test_first_and_last_tags_have_scores_of_their_own():
+    """One text of two tokens whose only scores are those of its ends."""
+    layer = ConditionalRandomField(use_boundary_scores=True, lr_multiplier=2.0, initializer="zeros")
+    layer.build((None, None, TAGS))
+    layer.start.assign([0, 1, 0, 0])
+    layer.end.assign([0, 0, 0, 2])
+    emissions = np.zeros((1, 2, TAGS), "float32")
+    paths, scores = layer.decode(emissions)
+    np.testing.assert_array_equal(paths, [[1, 3]])
+    assert scores[0] == pytest.approx(2 + 4)
+    expected = np.log(3 + np.exp(2)) + np.log(3 + np.exp(4)) - 6
+    assert float(layer.loss(np.array([[1, 3]]), emissions)) == pytest.approx(expected, rel=1e-5)
+
+
 def test_the_factors_of_the_transitions_start_with_numbers_of_their_own():
     layer = MaximumEntropyMarkovModel(rank=2)
     layer.build((None, None, TAGS))
