@@ -1,12 +1,13 @@
 """Length-bucketed batches of full, static shape, in an order that can be resumed anywhere."""
 
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
+from qingformer.data.labels import RowLabels
 from qingformer.data.packed import PackedFeatures
 from qingformer.data.plan import Plan, bucket_of, make_plan
 from qingformer.errors import DataError
@@ -25,10 +26,12 @@ class PaddedBatches(keras.utils.PyDataset):
 
     Args:
         features: objects with `token_ids` and `segment_ids`, or pairs of the two (see `PackedFeatures`).
-        labels: (n, ...) array, or None for prediction.
+        labels: (n, ...) array; or an object with a length and `gather(rows, length)`, the labels of a batch, blank for
+            rows of -1 (see `qingformer.data.labels`); or None for prediction.
         sample_weights: (n,) array, or None for 1.0 each.
         start: `(epoch, batch)` to begin with. The first epoch then has `batch` items less.
         inputs: which of the three inputs the model has; Keras would take a superfluous one for another.
+        more_inputs: further inputs by name, (n, ...) arrays or objects with `gather`.
 
     With Keras pass `shuffle=False` to `fit`: otherwise it draws an order of its own, which nobody can resume (a warning
     says so). Exact resume: `fit` reads the number of batches once, and may look at a batch before the first epoch. So
@@ -56,6 +59,7 @@ class PaddedBatches(keras.utils.PyDataset):
         pad_token_id: int = 0,
         start: tuple[int, int] = (0, 0),
         inputs: Collection[str] = ("token_ids", "segment_ids", "padding_mask"),
+        more_inputs: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(workers=1)  # with more, Keras gives batches of one epoch in the next
         self.buckets = tuple(sorted({int(length) for length in buckets}))
@@ -68,7 +72,8 @@ class PaddedBatches(keras.utils.PyDataset):
         self.inputs = frozenset(inputs)
         self._features = PackedFeatures(features, max_length=self.buckets[-1])
         self.truncated = self._features.truncated
-        self._labels = None if labels is None else _column("labels", _as_labels(labels), self.num_examples)
+        self._labels = None if labels is None else self._gathering("labels", labels)
+        self._more = {name: self._gathering(name, values) for name, values in (more_inputs or {}).items()}
         weights = np.ones(self.num_examples) if sample_weights is None else np.asarray(sample_weights)
         self._weights = _column("sample_weights", weights.astype(np.float32), self.num_examples)
         self._bucket = bucket_of(self._features.lengths, self.buckets)
@@ -156,12 +161,19 @@ class PaddedBatches(keras.utils.PyDataset):
         self._read.add(index)
         found = self._features.gather(rows, length, self.pad_token_id)
         inputs: Inputs = {name: array for name, array in found.items() if name in self.inputs}
+        inputs |= {name: values.gather(rows, length) for name, values in self._more.items()}
         if self._labels is None:
             return (inputs,)
-        filled = rows >= 0
-        labels = self._labels[rows]
-        labels[~filled] = 0
-        return inputs, labels, np.where(filled, self._weights[rows], 0).astype(np.float32)
+        weights = np.where(rows >= 0, self._weights[rows], 0).astype(np.float32)
+        return inputs, self._labels.gather(rows, length), weights
+
+    def _gathering(self, name: str, values: Any) -> Any:
+        """`values` as an object that gives the rows of a batch."""
+        if hasattr(values, "gather"):
+            if len(values) != self.num_examples:
+                raise DataError(f"{name}: {len(values)} for {self.num_examples} examples; there must be one for each")
+            return values
+        return RowLabels(_column(name, _as_labels(values), self.num_examples))
 
     def _plan_of(self, epoch: int) -> Plan:
         epoch = epoch if self.shuffle else 0

@@ -1,41 +1,51 @@
-"""The adapters of a classifier on disk: what its training changed, without the encoder that it started from."""
+"""The adapters of a task on disk: what its training changed, without the encoder that it started from."""
 
 import os
 from pathlib import Path
 from typing import Any
 
 from qingformer.errors import CheckpointError, ConfigError
-from qingformer.files import atomic_directory, write_json
+from qingformer.files import atomic_directory, read_json, write_json
 from qingformer.models import adapter_files
 from qingformer.models.adapter_state import gather
 from qingformer.tasks.registry import TASK_FILE
 from qingformer.tasks.storage import read_settings, settings_of
 
 
-def save(classifier: Any, directory: str | os.PathLike[str]) -> Path:
-    """See `TextClassifier.save_adapters`."""
-    if classifier.model is None:
+def save(task: Any, directory: str | os.PathLike[str]) -> Path:
+    """See `Task.save_adapters`."""
+    if task.model is None:
         raise ConfigError("there is nothing to save yet: call fit, or give labels")
-    adapters = gather(classifier.model, classifier.backbone)
+    adapters = gather(task.model, task.backbone)
     with atomic_directory(directory) as folder:
         adapter_files.write(folder, adapters)
-        write_json(folder / TASK_FILE, settings_of(classifier))
+        write_json(folder / TASK_FILE, settings_of(task))
     return Path(directory)
 
 
-def load(classifier: Any, directory: str | os.PathLike[str], strict: bool) -> list[str]:
-    """See `TextClassifier.load_adapters`."""
+def load(task: Any, directory: str | os.PathLike[str], strict: bool) -> list[str]:
+    """See `Task.load_adapters`."""
     folder = Path(directory)
-    settings = read_settings(folder / TASK_FILE)
-    if classifier.backbone is None:
-        raise ConfigError("load_adapters: this classifier has no encoder yet; make it with from_pretrained")
-    ours = classifier.labels or settings["labels"]
-    if ours != settings["labels"] or classifier.multi_label != settings["multi_label"]:
+    kind = read_json(folder / TASK_FILE, ConfigError).get("task")
+    if kind != task.task_name:
+        raise CheckpointError(f"{folder}: the adapters are those of a {kind}, not of a {task.task_name}")
+    settings = read_settings(folder / TASK_FILE, task.settings_types)
+    if task.backbone is None:
+        raise ConfigError("load_adapters: this task has no encoder yet; make it with from_pretrained")
+    theirs = {key: settings[key] for key in task.identity}
+    ours = {key: getattr(task, key) for key in task.identity}
+    differing = [key for key in task.identity if ours[key] is not None and ours[key] != theirs[key]]
+    if differing:
+        shown = "; ".join(f"{key} {_plain(theirs[key])}, but this task has {_plain(ours[key])}" for key in differing)
         raise CheckpointError(
-            f"{folder}: the adapters were trained for the labels {', '.join(settings['labels'])} "
-            f"(multi_label={settings['multi_label']}), but this classifier has {', '.join(ours)} "
-            f"(multi_label={classifier.multi_label}); leave labels out to take those of the file"
+            f"{folder}: the adapters were trained for the {shown}; leave it out to take what the file has"
         )
-    classifier.labels = settings["labels"]
-    classifier._make_model()
-    return adapter_files.load(classifier.model, classifier.backbone, folder, strict)
+    for key, value in theirs.items():
+        setattr(task, key, value)
+    task._make_model()
+    found: list[str] = adapter_files.load(task.model, task.backbone, folder, strict)
+    return found
+
+
+def _plain(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

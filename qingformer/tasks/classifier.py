@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import keras
 
@@ -17,19 +17,19 @@ from qingformer.evaluation import (
 )
 from qingformer.models import Backbone
 from qingformer.objectives import TrainableModel
-from qingformer.tasks import adapters, fitting, storage
-from qingformer.tasks.encoding import Encoded, buckets_up_to, encode
+from qingformer.tasks import fitting
+from qingformer.tasks.encoding import Encoded, encode
 from qingformer.tasks.examples import Columns, Examples, read_examples
-from qingformer.tasks.head import classifier_model, new_backbone
+from qingformer.tasks.head import classifier_model
 from qingformer.tasks.labels import check_labels, discover_labels, label_targets, row_weights
-from qingformer.tasks.prediction import Prediction, Predictor, choose
+from qingformer.tasks.prediction import Prediction, choose
 from qingformer.tasks.registry import register_task
-from qingformer.tasks.scratch import count_vocabulary, size_named
+from qingformer.tasks.task import Task, rows_for
 from qingformer.tokenization import Tokenizer
 
 
 @register_task("text-classifier")
-class TextClassifier:
+class TextClassifier(Task):
     """A pretrained or new encoder with a linear layer on its sentence vector, trained to name the label of a text.
 
         logits = W dropout(pooled) + b;   loss = cross-entropy, or a binary one per label with `multi_label`
@@ -56,6 +56,11 @@ class TextClassifier:
         True
     """
 
+    settings_types: ClassVar[dict[str, type]] = {
+        "labels": list, "multi_label": bool, "max_length": int, "dropout": float
+    }  # fmt: skip
+    identity = ("labels", "multi_label")
+
     def __init__(
         self,
         backbone: Backbone | None,
@@ -69,18 +74,9 @@ class TextClassifier:
         size: str | None = None,
         dtype: Any = None,
     ) -> None:
-        if (backbone is None or tokenizer is None) and size is None:
-            raise ConfigError("a classifier needs a backbone and a tokenizer; see from_pretrained and from_scratch")
-        self.backbone, self.tokenizer = backbone, tokenizer
-        self.multi_label, self.max_length, self.dropout, self.seed = multi_label, max_length, dropout, seed
+        self.multi_label = multi_label
         self.labels: list[str] | None = None if labels is None else check_labels(labels)
-        self.model: TrainableModel | None = None
-        self.cut: dict[str, str] = {}
-        self._size, self._dtype = size, dtype
-        self._predictor: Predictor | None = None
-        if backbone is not None and tokenizer is not None:
-            storage.check_fit(backbone, tokenizer, max_length)
-        self._make_model()
+        super().__init__(backbone, tokenizer, max_length=max_length, dropout=dropout, seed=seed, size=size, dtype=dtype)
 
     @classmethod
     def from_pretrained(
@@ -89,25 +85,17 @@ class TextClassifier:
         labels: Iterable[str] | None = None,
         *,
         vocabulary: str | os.PathLike[str] | None = None,
-        multi_label: bool = False,
-        max_length: int = 128,
-        dropout: float = 0.1,
-        seed: int = 0,
         **options: Any,
-    ) -> "TextClassifier":
-        """Start from pretrained weights: a directory, a `.ckpt`, or "hf://org/name"; `options` are the backbone's.
+    ) -> Self:
+        """Start from pretrained weights: a directory, a `.ckpt`, or "hf://org/name".
 
-        The vocabulary is the source's own unless `vocabulary` names a file.
+        The vocabulary is the source's own unless `vocabulary` names a file. `options` are those of the class; what it
+        does not know goes to the backbone.
 
         Raises:
             CheckpointError, TokenizerError, ConfigError: what is missing or does not fit.
         """
-        tokenizer = Tokenizer.from_pretrained(source if vocabulary is None else vocabulary)
-        backbone = Backbone.from_pretrained(source, **options)
-        storage.check_fit(backbone, tokenizer, max_length, f"{vocabulary or source}")
-        return cls(
-            backbone, tokenizer, labels, multi_label=multi_label, max_length=max_length, dropout=dropout, seed=seed
-        )
+        return super().from_pretrained(source, vocabulary=vocabulary, labels=labels, **options)
 
     @classmethod
     def from_scratch(
@@ -115,14 +103,9 @@ class TextClassifier:
         size: str = "tiny",
         vocabulary: str | os.PathLike[str] | Sequence[str] | Tokenizer | None = None,
         labels: Iterable[str] | None = None,
-        *,
-        multi_label: bool = False,
-        max_length: int = 128,
-        dropout: float = 0.1,
-        seed: int = 0,
-        dtype: Any = None,
-    ) -> "TextClassifier":
-        """Start from random weights of a size of `SIZES`: "tiny", "small" or "base".
+        **options: Any,
+    ) -> Self:
+        """Start from random weights of a size of `SIZES`: "tiny", "small" or "base"; `options` are those of the class.
 
         Without `vocabulary` (a file, a list of tokens or a tokenizer) one is counted from the training text in `fit`.
 
@@ -130,17 +113,9 @@ class TextClassifier:
             ConfigError: an unknown size.
             TokenizerError: a vocabulary that cannot be read.
         """
-        size_named(size)
-        tokenizer = vocabulary if isinstance(vocabulary, Tokenizer | None) else _read_vocabulary(vocabulary)
-        backbone = None
-        if tokenizer is not None:
-            backbone = new_backbone(size, tokenizer, max_length, seed=seed, dtype=dtype)
-        return cls(
-            backbone, tokenizer, labels, multi_label=multi_label, max_length=max_length, dropout=dropout, seed=seed,
-            size=size, dtype=dtype,
-        )  # fmt: skip
+        return super().from_scratch(size, vocabulary, labels=labels, **options)
 
-    def fit(
+    def fit(  # type: ignore[override]
         self,
         train: Any,
         validation_data: Any = None,
@@ -198,22 +173,26 @@ class TextClassifier:
             DataError, ConfigError: what is wrong with the data, naming file and line, or with an argument.
             TrainingInterrupted: a `KeyboardInterrupt`; with a directory the current step was finished and kept.
         """
-        examples = self._read(train, columns, "training data")
-        held_out = None if validation_data is None else self._read(validation_data, columns, "validation data")
-        others = None if unlabelled is None else self._read(unlabelled, columns, "unlabelled data", labelled=False)
-        self._prepare(examples, others)
+        self.cut = {}
+        examples = self._read(train, "training data", columns=columns)
+        held_out = None if validation_data is None else self._read(validation_data, "validation data", columns=columns)
+        others = None
+        if unlabelled is not None:
+            others = self._read(unlabelled, "unlabelled data", labelled=False, columns=columns)
+        self._prepare(examples, *([others] if others is not None else []))
         assert self.labels is not None
         encoded = self._encode(examples)
         targets = label_targets(examples, self.labels, multi_label=self.multi_label)
         weights = row_weights(targets, self.labels, class_weights)
         options: dict[str, Any] = {"batch_size": batch_size}
         if others is not None:
-            options = fitting.mixed_rows(batch_size, unlabelled_share) | {"unlabelled": self._encode(others).features}
-        batches = self._batches(encoded, targets, weights, shuffle=True, seed=seed, **options)
+            options = {**fitting.mixed_rows(batch_size, unlabelled_share)}
+            options |= {"unlabelled": self._encode(others).features, "kind": MixedBatches}
+        batches = self._padded(encoded.features, targets, weights, shuffle=True, seed=seed, **options)
         held_out_batches = None if held_out is None else self._labelled_batches(held_out, batch_size)
         chosen = fitting.choose_loss(loss, targets, len(self.labels), multi_label=self.multi_label)
         rate = learning_rate or self._learning_rate()
-        plan = fitting.Plan(epochs, seed, rate, tuple(transforms), self.multi_label, chosen)
+        plan = fitting.classifier_plan(epochs, seed, rate, transforms, chosen, multi_label=self.multi_label)
         run = fitting.Run(None if directory is None else Path(directory), save_every, resume)
         return fitting.fit(
             self, batches, held_out_batches, plan, run, optimizer=optimizer, callbacks=callbacks, progress=progress,
@@ -234,7 +213,7 @@ class TextClassifier:
         Raises:
             DataError: an unlabelled row, or a label that this model does not know, with its file and line.
         """
-        examples = self._read(test, columns, "test data")
+        examples = self._read(test, "test data", columns=columns)
         labels = self._trained_labels()
         targets = label_targets(examples, labels, multi_label=self.multi_label)
         probabilities = self._probabilities(examples, batch_size, done)
@@ -281,76 +260,43 @@ class TextClassifier:
         Raises:
             DataError: names the label, its file and line, and the labels there are.
         """
-        examples = self._read(train, columns, "training data")
-        self.labels = self.labels or discover_labels(examples)
-        for each in (examples, *(self._read(other, columns, "held-out data") for other in others)):
-            label_targets(each, self.labels, multi_label=self.multi_label)
-
-    def save(self, directory: str | os.PathLike[str]) -> Path:
-        """Write weights, configuration, vocabulary and labels; the directory is whole or as it was before.
-
-        `config.json` and `model.safetensors` are the encoder's, so `Backbone.from_pretrained` reads them too;
-        `head.safetensors` is the linear layer, `task.json` the labels and settings.
-        """
-        return storage.save(self, directory)
-
-    @classmethod
-    def load(cls, directory: str | os.PathLike[str], **options: Any) -> "TextClassifier":
-        """Read what `save` wrote; every weight must be there and fit. `qf.load` finds the class by itself."""
-        return storage.load(cls, Path(directory), **options)
-
-    def save_adapters(self, directory: str | os.PathLike[str]) -> Path:
-        """Write what training with `backbone.enable_lora` changed: adapters, linear layer, labels, but no encoder.
-
-        Errors: `ConfigError` where there are no adapters.
-
-        Example: `classifier.backbone.enable_lora(8)`, `classifier.fit(...)`, `classifier.save_adapters("sentiment")`
-        """
-        return adapters.save(self, directory)
-
-    def load_adapters(self, directory: str | os.PathLike[str], strict: bool = True) -> list[str]:
-        """Read what `save_adapters` wrote into a classifier over the same encoder; returns the paths of the adapters.
-
-        Its labels are those of the file, unless it has some, which must be the same. See `Backbone.load_adapters`.
-        Errors: `CheckpointError` names what does not fit.
-
-        Example: `TextClassifier.from_pretrained("chinese_L-12_H-768_A-12").load_adapters("sentiment")`
-        """
-        return adapters.load(self, directory, strict)
+        self.check_data(train, *others, columns=columns)
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
-    def _prepare(self, examples: Examples, unlabelled: Examples | None = None) -> None:
-        """Settle what was left open until the data is there: vocabulary, encoder, labels, head."""
+    def _read(  # type: ignore[override]
+        self, source: Any, name: str, labelled: bool = True, *, columns: Columns | None = None
+    ) -> Examples:
+        if isinstance(source, Examples):
+            return source
+        return read_examples(source, columns, name=name, multi_label=self.multi_label, labelled=labelled)
+
+    def _texts(self, examples: Any) -> Iterable[str]:
+        return (part for example in examples for part in (example.text, example.pair) if part)
+
+    def _settle(self, examples: Any) -> None:
         if self.labels is None:
             self.labels = discover_labels(examples)
-        if self.tokenizer is None:
-            every = (*examples, *(unlabelled or ()))
-            texts = (part for example in every for part in (example.text, example.pair) if part)
-            self.tokenizer = Tokenizer.from_vocabulary(count_vocabulary(texts), lowercase=True)
-        if self.backbone is None:
-            assert self._size is not None
-            self.backbone = new_backbone(self._size, self.tokenizer, self.max_length, seed=self.seed, dtype=self._dtype)
-        self._make_model()
 
-    def _make_model(self) -> None:
-        if self.model is None and self.labels is not None and self.backbone is not None:
-            self.model = classifier_model(self.backbone, len(self.labels), self.dropout, self.seed)
-            activation = keras.ops.sigmoid if self.multi_label else keras.ops.softmax
-            self._predictor = Predictor(self.model, activation)
+    def _check(self, examples: Any) -> None:
+        assert self.labels is not None
+        label_targets(examples, self.labels, multi_label=self.multi_label)
 
-    def _learning_rate(self) -> float:
-        return 5e-5 if self._size is None else size_named(self._size).learning_rate
+    def _settled(self) -> bool:
+        return self.labels is not None
+
+    def _network(self) -> TrainableModel:
+        assert self.backbone is not None
+        assert self.labels is not None
+        return classifier_model(self.backbone, len(self.labels), self.dropout, self.seed)
+
+    def _activation(self) -> Callable[[Any], Any]:
+        return keras.ops.sigmoid if self.multi_label else keras.ops.softmax
 
     def _trained_labels(self) -> list[str]:
         if self.labels is None or self._predictor is None:
             raise ConfigError("this classifier has neither labels nor weights for them yet; call fit, or give labels")
         return self.labels
-
-    def _read(self, source: Any, columns: Columns | None, name: str, labelled: bool = True) -> Examples:
-        if isinstance(source, Examples):
-            return source
-        return read_examples(source, columns, name=name, multi_label=self.multi_label, labelled=labelled)
 
     def _encode(self, examples: Examples) -> Encoded:
         assert self.tokenizer is not None
@@ -359,27 +305,12 @@ class TextClassifier:
             self.cut[examples.name] = encoded.cut
         return encoded
 
-    def _batches(self, encoded: Encoded, targets: Any = None, weights: Any = None, **options: Any) -> PaddedBatches:
-        assert self.tokenizer is not None
-        assert self.backbone is not None
-        kind = MixedBatches if "unlabelled" in options else PaddedBatches
-        return kind(
-            encoded.features, targets, weights, buckets=buckets_up_to(self.max_length),
-            pad_token_id=self.tokenizer.pad_token_id, inputs=self.backbone.input, **options,
-        )  # fmt: skip
-
     def _labelled_batches(self, examples: Examples, batch_size: int) -> PaddedBatches:
         assert self.labels is not None
         targets = label_targets(examples, self.labels, multi_label=self.multi_label)
-        return self._batches(self._encode(examples), targets, batch_size=batch_size, shuffle=False)
+        return self._padded(self._encode(examples).features, targets, batch_size=batch_size, shuffle=False)
 
     def _probabilities(self, examples: Examples, batch_size: int, done: Callable[[int], None] | None) -> Any:
         assert self._predictor is not None
-        size = min(batch_size, 1 << (len(examples) - 1).bit_length())
-        return self._predictor(self._batches(self._encode(examples), batch_size=size, shuffle=False), done)
-
-
-def _read_vocabulary(vocabulary: str | os.PathLike[str] | Sequence[str]) -> Tokenizer:
-    if isinstance(vocabulary, str | os.PathLike):
-        return Tokenizer.from_pretrained(vocabulary)
-    return Tokenizer.from_vocabulary(list(vocabulary), lowercase=True)
+        size = rows_for(len(examples), batch_size)
+        return self._predictor(self._padded(self._encode(examples).features, batch_size=size, shuffle=False), done)

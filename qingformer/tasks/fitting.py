@@ -1,6 +1,6 @@
 """How a task is trained: optimizer, loss, metrics, callbacks, and the best weights put back at the end."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,14 +23,50 @@ Listener = Callable[[ProgressEvent], None]
 
 @dataclass(frozen=True)
 class Plan:
-    """What decides the numbers of a run, apart from the data."""
+    """What decides the numbers of a run, apart from the data; `monitor` is the score that picks the best epoch."""
 
     epochs: int
     seed: int
     learning_rate: float
     transforms: tuple[Any, ...]
-    multi_label: bool
     loss: keras.losses.Loss
+    metrics: tuple[keras.metrics.Metric, ...] = ()
+    monitor: str = "val_accuracy"
+
+
+def classifier_plan(
+    epochs: int,
+    seed: int,
+    learning_rate: float,
+    transforms: Sequence[Any],
+    loss: keras.losses.Loss,
+    *,
+    multi_label: bool,
+) -> Plan:
+    """The plan of a loss on logits, with the accuracy weighted so that rows of padding do not count."""
+    metric: keras.metrics.Metric = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+    if multi_label:
+        metric = keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0)
+    monitor = "val_loss" if multi_label else "val_accuracy"
+    return Plan(epochs, seed, learning_rate, tuple(transforms), loss, (metric,), monitor)
+
+
+class HeldOutScores(keras.callbacks.Callback):
+    """After every epoch, add to its logs what `score()` says of held-out data, as `val_...`.
+
+    It must stand before the callbacks that read these values.
+    """
+
+    def __init__(self, score: Callable[[], Mapping[str, float]]) -> None:
+        super().__init__()
+        self._score = score
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        # Asking for `self.model` brings the trained values back into the variables on JAX.
+        with training.weights_to_keep(self.model):
+            found = self._score()
+        if logs is not None:
+            logs.update({f"val_{name}": float(value) for name, value in found.items()})
 
 
 @dataclass(frozen=True)
@@ -43,9 +79,9 @@ class Run:
 
 
 def fit(
-    classifier: Any,
+    task: Any,
     batches: PaddedBatches,
-    held_out: PaddedBatches | None,
+    held_out: PaddedBatches | HeldOutScores | None,
     plan: Plan,
     run: Run,
     *,
@@ -54,25 +90,24 @@ def fit(
     progress: Listener | None,
     verbose: Any,
 ) -> dict[str, list[float]]:
-    """See `TextClassifier.fit`."""
+    """See `Task.fit`; `held_out` are batches with labels, or what scores an epoch in their place."""
     if plan.epochs < 1:
         raise ConfigError(f"epochs is {plan.epochs}; expected 1 or more")
     if run.directory is None and (run.resume or run.save_every):
         raise ConfigError("resume and save_every need a directory to keep resume points in")
-    model = classifier.model
+    model = task.model
     total_steps = plan.epochs * batches.batches_per_epoch
     compile_model(model, optimizer or adamw(warmup_linear(plan.learning_rate, total_steps)), plan)
     reseed(model, plan.seed)
-    monitor = None
-    if held_out is not None:
-        monitor = "val_loss" if plan.multi_label else "val_accuracy"
-    everyone = list(callbacks)
+    monitor = None if held_out is None else plan.monitor
+    scored = isinstance(held_out, HeldOutScores)
+    everyone = [held_out, *callbacks] if scored else list(callbacks)
     if progress is not None:
         everyone.append(Progress(progress, plan.epochs, batches.batches_per_epoch))
-    options = {"epochs": plan.epochs, "validation_data": held_out}
+    options = {"epochs": plan.epochs, "validation_data": None if scored else held_out}
     if run.directory is None:
         return _fit_in_memory(model, batches, monitor, everyone, verbose, options)
-    return _fit_on_disk(classifier, batches, monitor, everyone, verbose, options, run, run.directory)
+    return _fit_on_disk(task, batches, monitor, everyone, verbose, options, run, run.directory)
 
 
 def _fit_in_memory(
@@ -90,7 +125,7 @@ def _fit_in_memory(
 
 
 def _fit_on_disk(
-    classifier: Any,
+    task: Any,
     batches: PaddedBatches,
     monitor: str | None,
     callbacks: list[Any],
@@ -100,13 +135,13 @@ def _fit_on_disk(
     directory: Path,
 ) -> dict[str, list[float]]:
     result = training.run(
-        classifier.model,
+        task.model,
         batches,
         directory=directory,
         resume=run.resume,
         callbacks=callbacks,
         monitor=monitor,
-        save_best=lambda folder: storage.write(classifier, folder),
+        save_best=lambda folder: storage.write(task, folder),
         save_every_steps=run.save_every or 0,
         verbose=0 if verbose == "auto" else verbose,
         **options,
@@ -116,10 +151,10 @@ def _fit_on_disk(
             f"stopped by Ctrl-C; go on with fit(..., directory={str(directory)!r}, resume=True)"
         )
     if result.best_epoch is not None:
-        storage.read_weights(classifier, directory / BEST)
+        storage.read_weights(task, directory / BEST)
     else:
-        training.keep_averages(classifier.model)
-        storage.save(classifier, directory / BEST)
+        training.keep_averages(task.model)
+        storage.save(task, directory / BEST)
     return {key: [logs[key] for logs in result.history] for key in result.history[0]}
 
 
@@ -142,12 +177,8 @@ def mixed_rows(batch_size: int, share: float) -> dict[str, int]:
 
 
 def compile_model(model: Any, optimizer: keras.optimizers.Optimizer, plan: Plan) -> None:
-    """The loss on logits, and accuracy, both weighted so that rows of padding do not count."""
-    if plan.multi_label:
-        metric: keras.metrics.Metric = keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0)
-    else:
-        metric = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
-    model.compile(optimizer, plan.loss, weighted_metrics=[metric], transforms=plan.transforms)
+    """Loss, metrics and transforms of `plan` with an optimizer."""
+    model.compile(optimizer, plan.loss, weighted_metrics=list(plan.metrics) or None, transforms=plan.transforms)
 
 
 def choose_loss(

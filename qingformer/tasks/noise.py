@@ -49,7 +49,7 @@ def classifier_gradients(
     """
     if texts < 1 or rows < 1:
         raise ConfigError(f"texts is {texts} and rows {rows}; both must be 1 or more")
-    examples = classifier._read(data, columns, "data")
+    examples = classifier._read(data, "data", columns=columns)
     order = np.random.default_rng(seed).permutation(len(examples))[:texts]
     drawn = Examples(examples.name, [examples[int(index)] for index in order], examples.is_file)
     if len(drawn) < 3 * rows:
@@ -69,7 +69,7 @@ def classifier_gradients(
     )  # fmt: skip
     if not classifier.model.compiled:
         loss = fitting.choose_loss(None, targets, len(classifier.labels), multi_label=classifier.multi_label)
-        plan = fitting.Plan(1, seed, 0.0, (), classifier.multi_label, loss)
+        plan = fitting.classifier_plan(1, seed, 0.0, (), loss, multi_label=classifier.multi_label)
         fitting.compile_model(classifier.model, keras.optimizers.SGD(), plan)
     reseed(classifier.model, seed)
     return measure_gradients(classifier.model, batches, training=training, done=done)

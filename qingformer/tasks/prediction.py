@@ -1,6 +1,6 @@
 """Fast prediction: one compiled call per batch and length, and the object that a prediction is."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,22 +41,28 @@ class Predictor:
 
         def forward(trainable: list[Any], non_trainable: list[Any], inputs: dict[str, Any]) -> Any:
             outputs, _ = model.stateless_call(trainable, non_trainable, inputs, training=False)
-            return activation(keras.ops.cast(outputs, "float32"))
+            return activation(keras.tree.map_structure(lambda output: keras.ops.cast(output, "float32"), outputs))
 
         self._forward = backend.compile(forward)
 
     def __call__(self, batches: PaddedBatches, done: Callable[[int], None] | None = None) -> np.ndarray:
         """Outputs `(n, C)` float32 in input order; `done` hears the number of texts after each batch."""
+        return batches.restore_order(np.concatenate([found for _, found in self.run(batches, done)]))
+
+    def run(
+        self, batches: PaddedBatches, done: Callable[[int], None] | None = None
+    ) -> Iterator[tuple[np.ndarray, Any]]:
+        """For each batch the numbers of its examples, -1 for padding, and the outputs, arrays in the model's form."""
         trainable = [variable.value for variable in self.model.trainable_variables]
         non_trainable = [variable.value for variable in self.model.non_trainable_variables]
-        outputs: list[np.ndarray] = []
-        filled = (batches.order() >= 0).sum(axis=1).tolist()
-        with backend.without_gradients():
-            for inputs, *_ in batches:
-                outputs.append(keras.ops.convert_to_numpy(self._forward(trainable, non_trainable, inputs)))
-                if done is not None:
-                    done(filled[len(outputs) - 1])  # rows of padding are no texts
-        return batches.restore_order(np.concatenate(outputs))
+        rows = batches.order()
+        for number, (inputs, *_) in enumerate(batches):
+            with backend.without_gradients():
+                outputs = self._forward(trainable, non_trainable, inputs)
+                found = keras.tree.map_structure(keras.ops.convert_to_numpy, outputs)
+            yield rows[number], found
+            if done is not None:
+                done(int((rows[number] >= 0).sum()))  # rows of padding are no texts
 
 
 def choose(

@@ -1,6 +1,7 @@
-"""A classifier on disk: encoder, head, vocabulary, labels, all of them or none."""
+"""A task on disk: encoder, layers on top, vocabulary, settings, all of them or none."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ from qingformer.version import __version__
 
 HEAD_FILE = "head.safetensors"
 ADAPTERS = "adapters"
-_SETTINGS = {"labels": list, "multi_label": bool, "max_length": int, "dropout": float}
 
 
 def check_fit(backbone: Backbone, tokenizer: Tokenizer, max_length: int, source: str = "the tokenizer") -> None:
@@ -43,54 +43,59 @@ def check_fit(backbone: Backbone, tokenizer: Tokenizer, max_length: int, source:
         )
 
 
-def save(classifier: Any, directory: str | os.PathLike[str]) -> Path:
-    """See `TextClassifier.save`."""
-    if classifier.model is None:
+def save(task: Any, directory: str | os.PathLike[str]) -> Path:
+    """See `Task.save`."""
+    if task.model is None:
         raise ConfigError("there is nothing to save yet: call fit, or give labels")
     with atomic_directory(directory) as temporary:
-        write(classifier, temporary)
+        write(task, temporary)
     return Path(directory)
 
 
-def write(classifier: Any, folder: Path) -> None:
-    """Fill `folder` with all files of the classifier."""
-    classifier.backbone.save_pretrained(folder, tokenizer=classifier.tokenizer)
-    head = head_variables(classifier)
+def write(task: Any, folder: Path) -> None:
+    """Fill `folder` with all files of the task."""
+    task.backbone.save_pretrained(folder, tokenizer=task.tokenizer)
+    head = head_variables(task)
     arrays = {path: keras.ops.convert_to_numpy(variable.value) for path, variable in head.items()}
     write_safetensors(folder / HEAD_FILE, arrays, metadata={"format": "qingformer"})
-    write_json(folder / TASK_FILE, settings_of(classifier))
-    if adapted_layers(classifier.model):  # the weights above have them merged in; training goes on from these
-        adapter_files.save(classifier.model, classifier.backbone, folder / ADAPTERS, "qingformer")
+    write_json(folder / TASK_FILE, settings_of(task))
+    if adapted_layers(task.model):  # the weights above have them merged in; training goes on from these
+        adapter_files.save(task.model, task.backbone, folder / ADAPTERS, "qingformer")
 
 
-def settings_of(classifier: Any) -> dict[str, Any]:
+def settings_of(task: Any) -> dict[str, Any]:
     """What `task.json` holds."""
-    settings = {key: getattr(classifier, key) for key in _SETTINGS}
-    return {"task": classifier.task_name, "qingformer_version": __version__, **settings}
+    settings = {key: getattr(task, key) for key in task.settings_types}
+    return {"task": task.task_name, "qingformer_version": __version__, **settings}
 
 
 def load(cls: Any, directory: Path, **options: Any) -> Any:
-    """See `TextClassifier.load`; `options` are the backbone's, such as `dtype`."""
-    settings = read_settings(directory / TASK_FILE)
+    """See `Task.load`; `options` are the backbone's, such as `dtype`."""
+    settings = read_settings(directory / TASK_FILE, cls.settings_types)
     backbone, tokenizer = Backbone.from_pretrained(directory, **options), Tokenizer.from_pretrained(directory)
     check_fit(backbone, tokenizer, settings["max_length"], str(directory))
-    classifier = cls(backbone, tokenizer, settings.pop("labels"), **settings)
-    _read(directory / HEAD_FILE, head_variables(classifier))
-    return classifier
+    task = cls(backbone, tokenizer, **settings)
+    _read(directory / HEAD_FILE, head_variables(task))
+    return task
 
 
-def read_weights(classifier: Any, directory: Path) -> None:
-    """Read the weights that `save` wrote into a classifier that is there already."""
-    if adapted_layers(classifier.model):
-        adapter_files.load(classifier.model, classifier.backbone, directory / ADAPTERS)
+def read_weights(task: Any, directory: Path) -> None:
+    """Read the weights that `save` wrote into a task that is there already."""
+    if adapted_layers(task.model):
+        adapter_files.load(task.model, task.backbone, directory / ADAPTERS)
         return
-    _read(directory / "model.safetensors", classifier.backbone.named_variables())
-    _read(directory / HEAD_FILE, head_variables(classifier))
+    _read(directory / "model.safetensors", task.backbone.named_variables())
+    _read(directory / HEAD_FILE, head_variables(task))
 
 
-def head_variables(classifier: Any) -> dict[str, keras.Variable]:
-    """The linear layer's variables by path."""
-    return {variable.path: variable for variable in classifier.model.get_layer("classifier").variables}
+def head_variables(task: Any) -> dict[str, keras.Variable]:
+    """The variables of the layers on top of the encoder by path, without the states of random generators."""
+    encoder = {id(variable) for variable in task.backbone.variables}
+    return {
+        variable.path: variable
+        for variable in task.model.variables
+        if id(variable) not in encoder and not variable.path.endswith("seed_generator_state")
+    }
 
 
 def _read(path: Path, variables: dict[str, keras.Variable]) -> None:
@@ -110,18 +115,18 @@ def _read(path: Path, variables: dict[str, keras.Variable]) -> None:
             variable.assign(np.array(checkpoint.read(name)))  # a copy: the file may change
 
 
-def read_settings(path: Path) -> dict[str, Any]:
+def read_settings(path: Path, types: Mapping[str, type]) -> dict[str, Any]:
     """The settings in a `task.json`, checked by name and type.
 
     Raises:
         ConfigError: a key is missing, unknown or of the wrong type.
     """
     values = read_json(path, ConfigError)
-    known = {"task", "qingformer_version", *_SETTINGS}
+    known = {"task", "qingformer_version", *types}
     unknown = [key for key in values if key not in known]
     if unknown:
         raise ConfigError(f"{path}: unknown key {unknown[0]!r}; known keys: {', '.join(sorted(known))}")
-    for key, kind in _SETTINGS.items():
+    for key, kind in types.items():
         if type(values.get(key)) is not kind:
             raise ConfigError(f"{path}: {key} is {values.get(key)!r}, expected {kind.__name__}")
-    return {key: values[key] for key in _SETTINGS}
+    return {key: values[key] for key in types}

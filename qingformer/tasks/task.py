@@ -1,0 +1,319 @@
+"""What all tasks share: an encoder, a tokenizer, a network on top, and the ways in and out of files."""
+
+import inspect
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import keras
+
+from qingformer.data import PaddedBatches
+from qingformer.errors import ConfigError
+from qingformer.models import Backbone
+from qingformer.objectives import TrainableModel
+from qingformer.tasks import adapters, fitting, storage
+from qingformer.tasks.encoding import buckets_up_to
+from qingformer.tasks.head import new_backbone
+from qingformer.tasks.prediction import Predictor
+from qingformer.tasks.scratch import count_vocabulary, size_named
+from qingformer.tokenization import Tokenizer
+
+
+class Task:
+    """An encoder, a tokenizer and a network on top that are trained, scored, saved and loaded together.
+
+    A task says what its data is (`_read`, `_texts`), what it must know before there is a network (`_settle`,
+    `_settled`), the network (`_network`), the batches (`_training_batches`), the loss (`_loss`) and its scores on
+    held-out data (`_held_out_scores`); everything else is here.
+
+    Args:
+        backbone: the encoder; its variables are shared, not copied.
+        tokenizer: its vocabulary must have as many tokens as the encoder's table has rows.
+        max_length: longest input in tokens, special tokens included.
+        dropout: rate before the layers on top.
+        seed: of their start.
+        size, dtype: of an encoder that is made when the data is there (see `from_scratch`).
+
+    Raises:
+        ConfigError: sizes that do not fit each other.
+    """
+
+    task_name: ClassVar[str]
+    settings_types: ClassVar[dict[str, type]]  # what `task.json` holds besides the version: attribute and type
+    identity: ClassVar[tuple[str, ...]]  # the settings that decide what the outputs mean
+    monitor: ClassVar[str] = "val_f1"
+
+    def __init__(
+        self,
+        backbone: Backbone | None,
+        tokenizer: Tokenizer | None,
+        *,
+        max_length: int,
+        dropout: float,
+        seed: int,
+        size: str | None,
+        dtype: Any,
+    ) -> None:
+        if (backbone is None or tokenizer is None) and size is None:
+            raise ConfigError("a task needs a backbone and a tokenizer; see from_pretrained and from_scratch")
+        self.backbone, self.tokenizer = backbone, tokenizer
+        self.max_length, self.dropout, self.seed = max_length, dropout, seed
+        self.model: TrainableModel | None = None
+        self.cut: dict[str, str] = {}
+        self._size, self._dtype = size, dtype
+        self._predictor: Predictor | None = None
+        if backbone is not None and tokenizer is not None:
+            storage.check_fit(backbone, tokenizer, max_length)
+        self._make_model()
+
+    @classmethod
+    def from_pretrained(
+        cls, source: str | os.PathLike[str], *, vocabulary: str | os.PathLike[str] | None = None, **options: Any
+    ) -> Self:
+        """Start from pretrained weights: a directory, a `.ckpt`, or "hf://org/name".
+
+        The vocabulary is the source's own unless `vocabulary` names a file. `options` are those of the class; what it
+        does not know goes to the backbone.
+
+        Raises:
+            CheckpointError, TokenizerError, ConfigError: what is missing or does not fit.
+        """
+        ours = inspect.signature(cls.__init__).parameters
+        settings = {name: options.pop(name) for name in list(options) if name in ours and name not in ("size", "dtype")}
+        tokenizer = Tokenizer.from_pretrained(source if vocabulary is None else vocabulary)
+        backbone = Backbone.from_pretrained(source, **options)
+        longest = settings.get("max_length", ours["max_length"].default)
+        storage.check_fit(backbone, tokenizer, longest, f"{vocabulary or source}")
+        return cls(backbone, tokenizer, **settings)
+
+    @classmethod
+    def from_scratch(
+        cls,
+        size: str = "tiny",
+        vocabulary: str | os.PathLike[str] | Sequence[str] | Tokenizer | None = None,
+        **options: Any,
+    ) -> Self:
+        """Start from random weights of a size of `SIZES`: "tiny", "small" or "base"; `options` are those of the class.
+
+        Without `vocabulary` (a file, a list of tokens or a tokenizer) one is counted from the training text in `fit`.
+
+        Raises:
+            ConfigError: an unknown size.
+            TokenizerError: a vocabulary that cannot be read.
+        """
+        size_named(size)
+        tokenizer = vocabulary if isinstance(vocabulary, Tokenizer | None) else _read_vocabulary(vocabulary)
+        backbone = None
+        if tokenizer is not None:
+            ours = inspect.signature(cls.__init__).parameters
+            longest, seed = (options.get(name, ours[name].default) for name in ("max_length", "seed"))
+            backbone = new_backbone(size, tokenizer, longest, seed=seed, dtype=options.get("dtype"))
+        return cls(backbone, tokenizer, size=size, **options)
+
+    def fit(
+        self,
+        train: Any,
+        validation_data: Any = None,
+        *,
+        epochs: int = 3,
+        batch_size: int = 32,
+        optimizer: keras.optimizers.Optimizer | None = None,
+        learning_rate: float | None = None,
+        transforms: Sequence[Any] = (),
+        seed: int = 0,
+        directory: str | os.PathLike[str] | None = None,
+        save_every: int | None = None,
+        resume: bool = False,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        progress: fitting.Listener | None = None,
+        verbose: Any = "auto",
+        **reading: Any,
+    ) -> dict[str, list[float]]:
+        """Train, and return the curve: `loss` per epoch, and the scores on `validation_data`, such as `val_f1`.
+
+        With validation data the weights of the best epoch are put back at the end. The same seed and data give the
+        same run.
+
+        Args:
+            train, validation_data: a path, or a sequence of what the task reads.
+            epochs, batch_size: passes over the data, examples per step.
+            optimizer: AdamW with linear warm-up (`qf.optimizers.adamw`) if None; then `learning_rate` is its peak, by
+                default 5e-5 for pretrained weights and that of the size for new ones.
+            transforms: of the objective, such as `[FGM(0.5)]`.
+            seed: order of the data, dropout.
+            directory: for the learning curve (`curve.jsonl`), the model of the best epoch, or of the last one without
+                validation data (`best/`), and resume points (`state/`).
+            save_every: steps between resume points; None for one after each epoch. Needs `directory`.
+            resume: go on from the last resume point in `directory`, exactly as if never stopped.
+            callbacks, verbose: as in Keras.
+            progress: told where training stands (see `qingformer.training.ProgressEvent`).
+            reading: options of the task's reader, for both data sets.
+
+        Raises:
+            DataError, ConfigError: what is wrong with the data, naming file and line, or with an argument.
+            TrainingInterrupted: a `KeyboardInterrupt`; with a directory the current step was finished and kept.
+        """
+        self.cut = {}
+        examples = self._read(train, "training data", **reading)
+        held_out = None if validation_data is None else self._read(validation_data, "validation data", **reading)
+        self._prepare(examples)
+        if held_out is not None:
+            self._check(held_out)
+        batches = self._training_batches(examples, batch_size, seed)
+        rate = learning_rate or self._learning_rate()
+        plan = fitting.Plan(epochs, seed, rate, tuple(transforms), self._loss(), monitor=self.monitor)
+        run = fitting.Run(None if directory is None else Path(directory), save_every, resume)
+        scores = None if held_out is None else fitting.HeldOutScores(lambda: self._held_out_scores(held_out))
+        return fitting.fit(
+            self, batches, scores, plan, run, optimizer=optimizer, callbacks=callbacks, progress=progress,
+            verbose=verbose,
+        )  # fmt: skip
+
+    def check_data(self, train: Any, *others: Any, **reading: Any) -> None:
+        """Settle what is found in the data, labels for instance, and refuse what does not go with it.
+
+        `fit` does the same for its own data; this reports what is wrong with a test file before hours of training.
+
+        Raises:
+            DataError: names what is wrong, its file and line.
+        """
+        examples = self._read(train, "training data", **reading)
+        self._settle(examples)
+        for each in (examples, *(self._read(other, "held-out data", **reading) for other in others)):
+            self._check(each)
+
+    def save(self, directory: str | os.PathLike[str]) -> Path:
+        """Write weights, configuration, vocabulary and settings; the directory is whole or as it was before.
+
+        `config.json` and `model.safetensors` are the encoder's, so `Backbone.from_pretrained` reads them too;
+        `head.safetensors` holds the layers on top, `task.json` the labels and settings.
+
+        Raises:
+            ConfigError: there is nothing to save yet.
+        """
+        return storage.save(self, directory)
+
+    @classmethod
+    def load(cls, directory: str | os.PathLike[str], **options: Any) -> Self:
+        """Read what `save` wrote; every weight must be there and fit. `qf.load` finds the class by itself."""
+        found: Self = storage.load(cls, Path(directory), **options)
+        return found
+
+    def save_adapters(self, directory: str | os.PathLike[str]) -> Path:
+        """Write what training with `backbone.enable_lora` changed: adapters, layers on top, labels, but no encoder.
+
+        Errors: `ConfigError` where there are no adapters.
+
+        Example: `classifier.backbone.enable_lora(8)`, `classifier.fit(...)`, `classifier.save_adapters("sentiment")`
+        """
+        return adapters.save(self, directory)
+
+    def load_adapters(self, directory: str | os.PathLike[str], strict: bool = True) -> list[str]:
+        """Read what `save_adapters` wrote into a task over the same encoder; returns the paths of the adapters.
+
+        Its labels are those of the file, unless it has some, which must be the same. See `Backbone.load_adapters`.
+        Errors: `CheckpointError` names what does not fit.
+
+        Example: `TextClassifier.from_pretrained("chinese_L-12_H-768_A-12").load_adapters("sentiment")`
+        """
+        return adapters.load(self, directory, strict)
+
+    # --- what a task says ---------------------------------------------------------------------------------------------
+
+    def _read(self, source: Any, name: str, labelled: bool = True, **reading: Any) -> Any:
+        """The examples of a path or a sequence: a sequence with a `name`."""
+        raise NotImplementedError
+
+    def _texts(self, examples: Any) -> Iterable[str]:
+        """Every text of the examples, for a vocabulary."""
+        raise NotImplementedError
+
+    def _settle(self, examples: Any) -> None:
+        """Take from the training data what the network needs and nobody gave."""
+
+    def _check(self, examples: Any) -> None:
+        """Refuse examples that the settled task cannot learn from or be scored on."""
+
+    def _settled(self) -> bool:
+        """Whether the network can be made."""
+        return True
+
+    def _network(self) -> TrainableModel:
+        """The model from the encoder's inputs to the outputs."""
+        raise NotImplementedError
+
+    def _activation(self) -> Callable[[Any], Any]:
+        """From the outputs of the network to those of prediction."""
+        return _same
+
+    def _training_batches(self, examples: Any, batch_size: int, seed: int) -> PaddedBatches:
+        raise NotImplementedError
+
+    def _loss(self) -> Any:
+        raise NotImplementedError
+
+    def _held_out_scores(self, examples: Any) -> dict[str, float]:
+        """Scores by name, with that of `monitor` (less "val_") among them."""
+        raise NotImplementedError
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _prepare(self, examples: Any, *more: Any) -> None:
+        """Settle what was left open until the data is there: labels, vocabulary, encoder, network."""
+        self._settle(examples)
+        self._check(examples)
+        if self.tokenizer is None:
+            texts = (text for each in (examples, *more) for text in self._texts(each) if text)
+            self.tokenizer = Tokenizer.from_vocabulary(count_vocabulary(texts), lowercase=True)
+        if self.backbone is None:
+            assert self._size is not None
+            self.backbone = new_backbone(self._size, self.tokenizer, self.max_length, seed=self.seed, dtype=self._dtype)
+        self._make_model()
+
+    def _make_model(self) -> None:
+        if self.model is None and self.backbone is not None and self._settled():
+            self.model = self._network()
+            self._predictor = Predictor(self.model, self._activation())
+
+    def _ready(self) -> tuple[Tokenizer, Backbone, Predictor]:
+        """What prediction needs. Errors: `ConfigError` where there is none yet."""
+        if self.tokenizer is None or self.backbone is None or self._predictor is None:
+            raise ConfigError(
+                f"this {type(self).__name__} has neither labels nor weights for them yet; call fit, or give labels"
+            )
+        return self.tokenizer, self.backbone, self._predictor
+
+    def _learning_rate(self) -> float:
+        return 5e-5 if self._size is None else size_named(self._size).learning_rate
+
+    def _padded(self, features: Any, labels: Any = None, weights: Any = None, **options: Any) -> PaddedBatches:
+        """Batches over what the tokenizer made, with the inputs that the encoder has."""
+        assert self.tokenizer is not None
+        assert self.backbone is not None
+        kind = options.pop("kind", PaddedBatches)
+        made: PaddedBatches = kind(
+            features, labels, weights,
+            **{"buckets": buckets_up_to(self.max_length), "pad_token_id": self.tokenizer.pad_token_id,
+               "inputs": self.backbone.input} | options,
+        )  # fmt: skip
+        return made
+
+
+def rows_for(count: int, batch_size: int) -> int:
+    """Rows of a batch for `count` examples: no more than a power of two that holds them all.
+
+    >>> rows_for(3, 32), rows_for(100, 32)
+    (4, 32)
+    """
+    return min(batch_size, 1 << max(count - 1, 0).bit_length())
+
+
+def _same(outputs: Any) -> Any:
+    return outputs
+
+
+def _read_vocabulary(vocabulary: str | os.PathLike[str] | Sequence[str]) -> Tokenizer:
+    if isinstance(vocabulary, str | os.PathLike):
+        return Tokenizer.from_pretrained(vocabulary)
+    return Tokenizer.from_vocabulary(list(vocabulary), lowercase=True)
