@@ -95,12 +95,24 @@ def check_labels(labels: Iterable[str]) -> list[str]:
     Raises:
         ConfigError: a single string, fewer than two, or one that occurs twice.
     """
-    if isinstance(labels, str):
-        raise ConfigError(f"labels is {labels!r}; give a list of labels")
-    names = [str(label) for label in labels]
-    twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
-    if twice is not None:
-        raise ConfigError(f"label {twice!r} occurs twice among the labels; each may be there once")
+    names = check_names(labels, "labels")
     if len(names) < 2:
         raise ConfigError(f"labels has {len(names)} entries; a classifier needs at least two")
     return names
+
+
+def check_names(names: Iterable[str], what: str) -> list[str]:
+    """Names that a caller gave, as text, in the order given.
+
+    Raises:
+        ConfigError: a single string, none, an empty one, or one that occurs twice.
+    """
+    if isinstance(names, str):
+        raise ConfigError(f"{what} is {names!r}; give a list of {what}")
+    found = [str(name) for name in names]
+    twice = next((name for place, name in enumerate(found) if name in found[:place]), None)
+    if twice is not None:
+        raise ConfigError(f"{what.removesuffix('s')} {twice!r} occurs twice among the {what}; each may be there once")
+    if "" in found:
+        raise ConfigError(f"one of the {what} is empty; give each a name")
+    return found

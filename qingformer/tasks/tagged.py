@@ -1,0 +1,94 @@
+"""What taggers read and say: texts with spans, and entities with the characters they cover."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from qingformer.data.spans import Span
+from qingformer.data.tagging import from_rows, read_tagging
+from qingformer.data.tagging_texts import TaggedText, TaggedTexts
+from qingformer.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """A span of a text: characters [start, end), its label, and the text it covers."""
+
+    start: int
+    end: int
+    label: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tagging:
+    """What a tagger says about one text: its entities in order. `words` covers a segmented text without gaps."""
+
+    text: str
+    entities: tuple[Entity, ...]
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """The entities without their texts."""
+        return tuple(Span(entity.start, entity.end, entity.label) for entity in self.entities)
+
+    @property
+    def words(self) -> list[str]:
+        """The entities' texts, and what lies between them cut at white space: a segmentation of the text.
+
+        >>> Tagging("今天 好 吗", (Entity(0, 2, "word", "今天"),)).words
+        ['今天', '好', '吗']
+        """
+        found, position = [], 0
+        for entity in self.entities:
+            found += self.text[position : entity.start].split()
+            found.append(entity.text)
+            position = entity.end
+        return found + self.text[position:].split()
+
+
+class TaggedExamples(Sequence[TaggedText]):
+    """Texts with the name of their source, for messages, and what to tell the user about it."""
+
+    def __init__(self, texts: TaggedTexts, is_file: bool) -> None:
+        self.name, self.items, self.notes, self.scheme = texts.name, texts.items, texts.notes, texts.scheme
+        self.is_file = is_file
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.items[index]
+
+    def __iter__(self) -> Iterator[TaggedText]:
+        return iter(self.items)
+
+    def where(self, number: int) -> str:
+        """The place of example `number` in words."""
+        return f"{self.name}, line {self[number].line}" if self.is_file else f"{self.name}, item {number + 1}"
+
+
+def read_tagged(source: Any, name: str, labelled: bool, **options: Any) -> TaggedExamples:
+    """Texts from a path, or from a sequence of what `qingformer.data.tagging.from_rows` takes.
+
+    Raises:
+        DataError: what is wrong, with its file and line; no text at all.
+    """
+    if isinstance(source, TaggedExamples):
+        return source
+    if isinstance(source, str | os.PathLike):
+        return TaggedExamples(read_tagging(source, labelled=labelled, **options), True)
+    if not isinstance(source, Iterable):
+        raise DataError(f"{name}: expected a path or a sequence of texts, got {type(source).__name__}")
+    found = from_rows(source, name, labelled)
+    if not found.items:
+        raise DataError(f"{name}: no texts in it; expected at least one")
+    return TaggedExamples(found, False)
+
+
+def entities_of(text: str, spans: Iterable[Span]) -> tuple[Entity, ...]:
+    """The spans in order, each with the text it covers."""
+    return tuple(
+        Entity(span.start, span.end, span.label, text[span.start : span.end]) for span in sorted(set(spans))
+    )

@@ -1,0 +1,307 @@
+"""Sequence tagging: named entities, slots, words - by a chain of tags or by pointers to spans."""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar
+
+from qingformer.data import PaddedBatches
+from qingformer.data.labels import PairLabels, TokenLabels
+from qingformer.data.schemes import SCHEMES, TagScheme
+from qingformer.data.spans import Span, longest_disjoint
+from qingformer.errors import ConfigError, DataError
+from qingformer.evaluation.spans import SpanReport, evaluate_spans
+from qingformer.losses import SparseMultilabelCategoricalCrossentropy
+from qingformer.models import Backbone
+from qingformer.objectives import TrainableModel
+from qingformer.tasks.labels import check_names
+from qingformer.tasks.networks import CHAINS, POINTERS, chain_layer, chain_model, pointer_model
+from qingformer.tasks.registry import register_task
+from qingformer.tasks.tagged import TaggedExamples, Tagging, entities_of, read_tagged
+from qingformer.tasks.tagger_decoding import chain_spans, pointer_spans
+from qingformer.tasks.task import Task, rows_for
+from qingformer.tasks.windows import Frame, Pieces, Window, pieces_of, windows_of
+from qingformer.tokenization import Tokenizer
+
+HEADS = (*CHAINS, *POINTERS)
+
+
+@register_task("sequence-tagger")
+class SequenceTagger(Task):
+    """An encoder that finds labelled spans of a text: entities, slots, or the words of an unsegmented text.
+
+    Heads over the vectors of the tokens:
+
+    - "crf", "memm", "softmax": each token gets a tag of a scheme ("bio", "bioes", "bmes"), read as a path by
+      Viterbi's algorithm, by default through possible sequences of tags only. Spans cannot overlap.
+    - "global_pointer", "efficient_global_pointer": every span gets a score for each label and is an entity where it is
+      above 0. Spans may overlap and nest.
+
+    Offsets count characters of the text as it was given, whatever the tokenizer does to it. Texts longer than
+    `max_length` are read in windows; a tag comes from the window in which its token has most around it, and the path
+    runs through the whole text.
+
+    Args:
+        backbone, tokenizer: as in `Task`.
+        labels: of the spans; None to find them in the data when `fit` is called.
+        head, scheme: see above; with scheme "bmes" and the only label "word" the tagger segments.
+        constrained: whether decoding allows only sequences of tags that the scheme can have.
+        lr_multiplier: how many times faster than the encoder the transitions of "crf" and "memm" move.
+        max_length: longest window in tokens, special tokens included.
+        stride: how many tokens neighbouring windows share at least.
+        dropout: rate before the head. seed: of its start.
+
+    Raises:
+        ConfigError: an unknown head or scheme, sizes that do not fit each other.
+
+    Sources: Lafferty et al. 2001 (random fields), McCallum et al. 2000 (Markov models), Su et al. 2022 (arXiv
+    2208.03054, global pointers); 科学空间 archives/7196 (the rate of the transitions).
+
+    Example:
+        >>> tagger = SequenceTagger.from_scratch("tiny", max_length=32, stride=8)
+        >>> _ = tagger.fit([("在北京", [(1, 3, "LOC")]), ("你好", [])] * 8, epochs=1, batch_size=8, verbose=0)
+        >>> tagger.predict(["去北京"])[0].text
+        '去北京'
+    """
+
+    settings_types: ClassVar[dict[str, type]] = {
+        "labels": list, "head": str, "scheme": str, "constrained": bool, "lr_multiplier": float, "max_length": int,
+        "stride": int, "dropout": float,
+    }  # fmt: skip
+    identity = ("labels", "head", "scheme")
+
+    def __init__(
+        self,
+        backbone: Backbone | None,
+        tokenizer: Tokenizer | None,
+        labels: Iterable[str] | None = None,
+        *,
+        head: str = "crf",
+        scheme: str = "bio",
+        constrained: bool = True,
+        lr_multiplier: float = 100.0,
+        max_length: int = 128,
+        stride: int = 16,
+        dropout: float = 0.1,
+        seed: int = 0,
+        size: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        if head not in HEADS:
+            raise ConfigError(f"head is {head!r}; choose one of {', '.join(HEADS)}")
+        if scheme not in SCHEMES:
+            raise ConfigError(f"scheme is {scheme!r}; choose one of {', '.join(SCHEMES)}")
+        self.labels = None if labels is None else check_names(labels, "labels")
+        self.head, self.scheme, self.constrained = head, scheme, constrained
+        self.lr_multiplier, self.stride = float(lr_multiplier), stride
+        super().__init__(
+            backbone, tokenizer, max_length=max_length, dropout=dropout, seed=seed, size=size, dtype=dtype
+        )
+
+    def evaluate(
+        self, test: Any, *, batch_size: int = 32, done: Callable[[int], None] | None = None, **reading: Any
+    ) -> SpanReport:
+        """Compare the spans found with those of `test`: precision, recall and F1, by label and over all.
+
+        A span is right if its characters and its label are.
+
+        Raises:
+            DataError: an unlabelled text, or a label that this model does not know, with its file and line.
+        """
+        examples = self._read(test, "test data", **reading)
+        self._ready()
+        self._check(examples)
+        found = self._tag([example.text for example in examples], batch_size, done)
+        return evaluate_spans([example.spans or () for example in examples], found, self.labels)
+
+    def predict(
+        self, texts: Any, *, batch_size: int = 32, done: Callable[[int], None] | None = None, **reading: Any
+    ) -> list[Tagging]:
+        """Find the spans of texts, or of the texts of a file.
+
+        Each result has `.entities` (with `start`, `end`, `label`, `text`) and `.words`.
+
+        Raises:
+            DataError: no text, or something that is not text.
+        """
+        self._ready()
+        if isinstance(texts, Sequence) and not isinstance(texts, str) and len(texts) == 0:
+            return []
+        if isinstance(texts, str) and not os.path.exists(texts):
+            raise DataError(
+                f"predict takes a list of texts or the path of a file; to predict one text write [{texts!r}]"
+            )
+        examples = self._read(texts, "texts", labelled=False, **reading)
+        words = [example.text for example in examples]
+        return [Tagging(text, entities_of(text, spans)) for text, spans in zip(words, self._tag(words, batch_size, done))]
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _read(self, source: Any, name: str, labelled: bool = True, **reading: Any) -> TaggedExamples:
+        examples = read_tagged(source, name, labelled, **reading)
+        for number, note in enumerate(examples.notes):
+            self.cut[f"{examples.name}: {number}"] = note
+        return examples
+
+    def _texts(self, examples: Any) -> Iterable[str]:
+        return (example.text for example in examples)
+
+    def _settle(self, examples: Any) -> None:
+        if self.labels is None:
+            found = sorted({span.label for example in examples for span in example.spans or ()})
+            if not found:
+                raise DataError(f"{examples.name}: there is not a single span in it; check its format")
+            self.labels = found
+
+    def _check(self, examples: Any) -> None:
+        assert self.labels is not None
+        known = set(self.labels)
+        for number, example in enumerate(examples):
+            for span in example.spans or ():
+                if span.label not in known:
+                    raise DataError(
+                        f"{examples.where(number)}: label {span.label!r} is not known to this model; known labels: "
+                        f"{', '.join(self.labels)}; correct the row, or train with it"
+                    )
+
+    def _settled(self) -> bool:
+        return self.labels is not None
+
+    @property
+    def _tags(self) -> TagScheme:
+        return TagScheme(self.scheme, tuple(self.labels or ()))
+
+    def _network(self) -> TrainableModel:
+        assert self.backbone is not None
+        assert self.labels is not None
+        if self.head in POINTERS:
+            return pointer_model(self.backbone, self.head, len(self.labels), self.dropout, self.seed)
+        self._chain = chain_layer(self.head, self.lr_multiplier, self.seed)
+        return chain_model(self.backbone, self._chain, len(self._tags.tags), self.dropout, self.seed)
+
+    def _loss(self) -> Any:
+        if self.head in POINTERS:
+            return SparseMultilabelCategoricalCrossentropy(class_axes=2)
+        return self._chain.loss
+
+    def _held_out_scores(self, examples: Any) -> dict[str, float]:
+        report = self.evaluate(examples)
+        return {"precision": report.precision, "recall": report.recall, "f1": report.f1}
+
+    def _cut_up(self, texts: Sequence[str]) -> tuple[list[Pieces], list[Window], Frame]:
+        assert self.tokenizer is not None
+        pieces, frame = pieces_of(self.tokenizer, texts), Frame.of(self.tokenizer)
+        return pieces, windows_of(pieces, frame, self.max_length, self.stride), frame
+
+    def _training_batches(self, examples: Any, batch_size: int, seed: int) -> PaddedBatches:
+        assert self.labels is not None
+        pieces, windows, frame = self._cut_up([example.text for example in examples])
+        spans = self._token_spans(examples, pieces)
+        labels = self._pair_labels(examples, spans, windows, frame)
+        if self.head in CHAINS:
+            labels = self._tag_labels(examples, spans, pieces, windows, frame)
+        return self._padded(windows, labels, batch_size=batch_size, shuffle=True, seed=seed)
+
+    def _token_spans(self, examples: Any, pieces: Sequence[Pieces]) -> list[list[Span]]:
+        """The spans by tokens, end exclusive; those whose border lies within a token are left out and noted."""
+        found: list[list[Span]] = []
+        lost: list[tuple[int, Span]] = []
+        for number, (example, each) in enumerate(zip(examples, pieces)):
+            kept = []
+            for span in example.spans:
+                tokens = each.tokens_of(span.start, span.end)
+                if tokens is None:
+                    lost.append((number, span))
+                else:
+                    kept.append(Span(tokens[0], tokens[1] + 1, span.label))
+            found.append(kept)
+        self._note_lost(examples, lost, "begins or ends within a token")
+        return found
+
+    def _note_lost(self, examples: Any, lost: Sequence[tuple[int, Span]], why: str) -> None:
+        if lost:
+            number, span = lost[0]
+            total = sum(len(example.spans) for example in examples)
+            self.cut[f"{examples.name}: {why}"] = (
+                f"{examples.where(number)}: the {span.label} {examples[number].text[span.start : span.end]!r} {why} and "
+                f"is not learnt; {len(lost)} of {total} spans"
+            )
+
+    def _tag_labels(
+        self, examples: Any, spans: Sequence[list[Span]], pieces: Sequence[Pieces], windows: Sequence[Window],
+        frame: Frame,
+    ) -> TokenLabels:  # fmt: skip
+        scheme, tags, lost = self._tags, [], []
+        for number, (kept, each) in enumerate(zip(spans, pieces)):
+            disjoint, overlapping = longest_disjoint(kept)
+            if overlapping:
+                first = next(span for span in kept if span not in disjoint)
+                lost += [(number, Span(*each.characters_of(first.start, first.end - 1), first.label))] * overlapping
+            tags.append(scheme.encode(disjoint, len(each.ids)))
+        self._note_lost(examples, lost, "overlaps a longer one, which tags cannot say,")
+        before, after = [-1] * len(frame.before), [-1] * len(frame.after)
+        return TokenLabels(
+            [[*before, *tags[w.text][w.first : w.first + w.count].tolist(), *after] for w in windows]
+        )
+
+    def _pair_labels(
+        self, examples: Any, spans: Sequence[list[Span]], windows: Sequence[Window], frame: Frame
+    ) -> PairLabels:
+        assert self.labels is not None
+        numbers = {label: number for number, label in enumerate(self.labels)}
+        shift = len(frame.before)
+        fitted: set[tuple[int, Span]] = set()
+        rows = []
+        for window in windows:
+            row = []
+            for span in spans[window.text]:
+                start, end = span.start - window.first, span.end - window.first
+                if start >= 0 and end <= window.count:
+                    row.append((numbers[span.label], start + shift, end - 1 + shift))
+                    fitted.add((window.text, span))
+            rows.append(row)
+        if self.head in POINTERS:
+            long = [(n, span) for n, each in enumerate(spans) for span in each if (n, span) not in fitted]
+            self._note_long(examples, long)
+        return PairLabels(rows, len(self.labels))
+
+    def _note_long(self, examples: Any, long: Sequence[tuple[int, Span]]) -> None:
+        if long:
+            number, span = long[0]
+            self.cut[f"{examples.name}: long"] = (
+                f"{examples.where(number)}: a {span.label} of {span.end - span.start} tokens is longer than what two "
+                f"windows share and is in none of them whole; {len(long)} such spans are not learnt, raise max_length= "
+                "or stride="
+            )
+
+    def _tag(self, texts: Sequence[str], batch_size: int, done: Callable[[int], None] | None) -> list[list[Span]]:
+        """The spans of each text by characters."""
+        _, _, predictor = self._ready()
+        assert self.labels is not None
+        pieces, windows, frame = self._cut_up(texts)
+        found: list[list[Span]] = [[] for _ in texts]
+        tell = _first_windows(windows, len(texts), done)
+        if not windows:
+            return found
+        batches = self._padded(windows, batch_size=rows_for(len(windows), batch_size), shuffle=False)
+        outputs = predictor.run(batches)
+        if self.head in POINTERS:
+            spans = pointer_spans(outputs, windows, len(frame.before), self.labels, len(texts), tell)
+        else:
+            allowed = self._tags.allowed() if self.constrained else None
+            lengths = [len(each.ids) for each in pieces]
+            spans = chain_spans(outputs, windows, len(frame.before), self._chain, self._tags, allowed, lengths, tell)
+        for number, (each, kept) in enumerate(zip(pieces, spans)):
+            found[number] = [Span(*each.characters_of(span.start, span.end - 1), span.label) for span in kept]
+        return found
+
+
+def _first_windows(
+    windows: Sequence[Window], texts: int, done: Callable[[int], None] | None
+) -> Callable[[Iterable[int]], None]:
+    """A function that is told the numbers of finished windows and passes on how many texts they begin."""
+    if done is None:
+        return lambda numbers: None
+    begins = {number for number, window in enumerate(windows) if window.first == 0}
+    if len(begins) < texts:
+        done(texts - len(begins))  # texts without any token
+    return lambda numbers: done(sum(number in begins for number in numbers))

@@ -1,0 +1,67 @@
+"""From the scores of windows to the spans of texts, by tokens."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from qingformer.data.schemes import TagScheme
+from qingformer.data.spans import Span
+from qingformer.layers.linear_chain import LinearChain
+from qingformer.tasks.encoding import buckets_up_to
+from qingformer.tasks.windows import Window, merge_scores
+
+Outputs = Iterator[tuple[np.ndarray, Any]]
+Tell = Callable[[Iterable[int]], None]
+PATHS = 64  # texts of one call of Viterbi's algorithm
+
+
+def chain_spans(
+    outputs: Outputs,
+    windows: Sequence[Window],
+    shift: int,
+    chain: LinearChain,
+    scheme: TagScheme,
+    allowed: tuple[Any, Any, Any] | None,
+    lengths: Sequence[int],
+    tell: Tell,
+) -> list[list[Span]]:
+    """Best paths through whole texts: `outputs` are scores (B, T, L) of windows, `shift` the special tokens before."""
+    scores: list[Any] = [None] * len(windows)
+    for rows, found in outputs:
+        for row, each in zip(rows, found):
+            if row >= 0:
+                scores[row] = each[shift : shift + windows[row].count]
+        tell(rows[rows >= 0].tolist())
+    merged = merge_scores(windows, scores, lengths)
+    spans: list[list[Span]] = [[] for _ in lengths]
+    order = sorted((number for number, length in enumerate(lengths) if length), key=lambda number: lengths[number])
+    for start in range(0, len(order), PATHS):
+        part = order[start : start + PATHS]
+        width = next(width for width in buckets_up_to(max(16, 2 * lengths[part[-1]])) if width >= lengths[part[-1]])
+        emissions = np.zeros((PATHS, width, len(scheme.tags)), np.float32)
+        mask = np.zeros((PATHS, width), bool)
+        for place, number in enumerate(part):
+            emissions[place, : lengths[number]] = merged[number]
+            mask[place, : lengths[number]] = True
+        tags, _ = chain.decode(emissions, mask, allowed)
+        for place, number in enumerate(part):
+            spans[number] = scheme.decode(tags[place, : lengths[number]].tolist())
+    return spans
+
+
+def pointer_spans(
+    outputs: Outputs, windows: Sequence[Window], shift: int, labels: Sequence[str], texts: int, tell: Tell
+) -> list[list[Span]]:
+    """Spans whose score is above 0 in any window: `outputs` are scores (B, labels, T, T), `shift` as above."""
+    spans: list[set[Span]] = [set() for _ in range(texts)]
+    for rows, found in outputs:
+        counts = np.array([windows[row].count if row >= 0 else 0 for row in rows])
+        batch, kinds, firsts, lasts = np.nonzero(found > 0)
+        inside = (firsts >= shift) & (lasts >= firsts) & (lasts < shift + counts[batch])
+        for place, kind, first, last in zip(batch[inside], kinds[inside], firsts[inside], lasts[inside]):
+            window = windows[rows[place]]
+            start = int(first) - shift + window.first
+            spans[window.text].add(Span(start, start + int(last - first) + 1, labels[kind]))
+        tell(rows[rows >= 0].tolist())
+    return [sorted(each) for each in spans]

@@ -1,0 +1,135 @@
+"""Long texts as overlapping windows of tokens, each token knowing its characters; and what windows say put together."""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from qingformer.errors import ConfigError
+from qingformer.tokenization import Tokenizer
+
+Place = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """The tokens of a text, without special ones: their ids, and the characters of each, `text[start:end]`."""
+
+    ids: list[int]
+    places: list[Place]
+
+    def tokens_of(self, start: int, end: int) -> Place | None:
+        """First and last token of the characters [start, end); None where a border lies within a token."""
+        first = bisect_left(self.places, start, key=lambda place: place[0])
+        last = bisect_right(self.places, end, key=lambda place: place[1]) - 1
+        if first > last or self.places[first][0] != start or self.places[last][1] != end:
+            return None
+        return first, last
+
+    def characters_of(self, first: int, last: int) -> Place:
+        """The characters from token `first` to token `last`, both included."""
+        return self.places[first][0], self.places[last][1]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Tokens `first` to `first + count` of text number `text`, with special tokens around them."""
+
+    text: int
+    first: int
+    count: int
+    token_ids: list[int]
+    segment_ids: list[int]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The special tokens that a tokenizer puts around one text."""
+
+    before: list[int]
+    after: list[int]
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer) -> "Frame":
+        """Read off from what the tokenizer makes of one letter."""
+        encoding = tokenizer.encode("a")
+        inner = [place for place, special in enumerate(encoding.special_tokens_mask) if not special]
+        return cls(encoding.token_ids[: inner[0]], encoding.token_ids[inner[-1] + 1 :])
+
+    def __len__(self) -> int:
+        return len(self.before) + len(self.after)
+
+
+def pieces_of(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Pieces]:
+    """The tokens of each text. What no token covers and is no space (a stripped accent) goes with its neighbour.
+
+    >>> tokenizer = Tokenizer.from_vocabulary(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "ca", "##fe", "好"])
+    >>> pieces_of(tokenizer, ["cafe\\u0301 好"])[0].places
+    [(0, 2), (2, 5), (6, 7)]
+    """
+    encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
+    return [_pieces(text, encoding.token_ids, encoding.offsets) for text, encoding in zip(texts, encodings)]
+
+
+def _pieces(text: str, ids: list[int], offsets: list[Place]) -> Pieces:
+    kept = [(token, place) for token, place in zip(ids, offsets) if place[1] > place[0]]
+    places = [place for _, place in kept]
+    for number, (start, end) in enumerate(places):
+        before = places[number - 1][1] if number else 0
+        while start > before and not text[start - 1].isspace():
+            start -= 1
+        after = places[number + 1][0] if number + 1 < len(places) else len(text)
+        while end < after and not text[end].isspace():
+            end += 1
+        places[number] = start, end
+    return Pieces([token for token, _ in kept], places)
+
+
+def windows_of(pieces: Sequence[Pieces], frame: Frame, max_length: int, stride: int) -> list[Window]:
+    """Windows of at most `max_length` tokens over every text; neighbours share at least `stride` tokens.
+
+    A text without tokens has none.
+
+    Raises:
+        ConfigError: so large a `stride` that windows would not move on.
+    """
+    room = max_length - len(frame)
+    if not 0 <= stride < room:
+        raise ConfigError(f"stride is {stride}; windows of max_length {max_length} can share 0 to {room - 1} tokens")
+    found = []
+    for number, each in enumerate(pieces):
+        count = len(each.ids)
+        last = max(count - room, 0)
+        for first in [*range(0, last, room - stride), last] if count else []:
+            inner = each.ids[first : first + room]
+            ids = [*frame.before, *inner, *frame.after]
+            found.append(Window(number, first, len(inner), ids, [0] * len(ids)))
+    return found
+
+
+def merge_scores(windows: Sequence[Window], scores: Sequence[np.ndarray], lengths: Sequence[int]) -> list[np.ndarray]:
+    """Scores (count, L) of windows as scores (n, L) of whole texts: a token's come from where it has most around it.
+
+    >>> windows = [Window(0, 0, 3, [], []), Window(0, 1, 3, [], [])]
+    >>> merge_scores(windows, [np.zeros((3, 1)), np.ones((3, 1))], [4])[0][:, 0].tolist()
+    [0.0, 0.0, 1.0, 1.0]
+    """
+    width = scores[0].shape[1] if scores else 0
+    merged = [np.zeros((length, width), np.float32) for length in lengths]
+    best = [np.full(length, -1, np.int64) for length in lengths]
+    for window, each in zip(windows, scores):
+        context = _context(window, lengths[window.text])
+        part = slice(window.first, window.first + window.count)
+        better = context > best[window.text][part]
+        merged[window.text][part][better] = each[better]
+        best[window.text][part][better] = context[better]
+    return merged
+
+
+def _context(window: Window, length: int) -> np.ndarray:
+    """Tokens between each token and the nearer cut of the window; an end of the text is no cut."""
+    places = np.arange(window.count)
+    left = places if window.first else np.full(window.count, length)
+    right = places[::-1] if window.first + window.count < length else np.full(window.count, length)
+    return np.minimum(left, right)
