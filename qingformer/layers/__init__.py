@@ -18,6 +18,8 @@ from qingformer.layers.pooling import GlobalAveragePooling, GlobalMaxPooling
 from qingformer.layers.positions import PositionEmbedding, SinusoidalPositionEmbedding
 from qingformer.layers.relative import RelativePositionBias, RotaryPositions
 from qingformer.layers.scale_offset import ScaleOffset
+from qingformer.layers.softmax_tagging import IndependentTags
+from qingformer.layers.start_end_pointers import StartEndPointers
 
 __all__ = [
     "AttentionMask",
@@ -32,6 +34,7 @@ __all__ = [
     "GlobalAveragePooling",
     "GlobalMaxPooling",
     "GlobalPointer",
+    "IndependentTags",
     "LayerNormalization",
     "LinearAttention",
     "MaximumEntropyMarkovModel",
@@ -44,6 +47,7 @@ __all__ = [
     "RotaryPositions",
     "ScaleOffset",
     "SinusoidalPositionEmbedding",
+    "StartEndPointers",
     "TokenPooling",
     "TransformerBlock",
     "ZerosLike",

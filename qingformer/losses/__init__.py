@@ -9,8 +9,10 @@ from qingformer.losses.logit_adjustment import LogitAdjustedCrossentropy
 from qingformer.losses.margin_softmax import AMSoftmax, ArcFace, ASoftmax, MarginSoftmax
 from qingformer.losses.multilabel import MultilabelCategoricalCrossentropy, SparseMultilabelCategoricalCrossentropy
 from qingformer.losses.named import named_loss
+from qingformer.losses.power_binary import PowerBinaryCrossentropy
 from qingformer.losses.sequence import SequenceCrossentropy, sequence_targets
 from qingformer.losses.smooth_f1 import SmoothF1Crossentropy
+from qingformer.losses.span import SpanCrossentropy
 from qingformer.losses.triplet import TripletLoss
 
 __all__ = [
@@ -25,8 +27,10 @@ __all__ = [
     "LogitAdjustedCrossentropy",
     "MarginSoftmax",
     "MultilabelCategoricalCrossentropy",
+    "PowerBinaryCrossentropy",
     "SequenceCrossentropy",
     "SmoothF1Crossentropy",
+    "SpanCrossentropy",
     "SparseMultilabelCategoricalCrossentropy",
     "TripletLoss",
     "named_loss",
