@@ -89,6 +89,4 @@ def read_tagged(source: Any, name: str, labelled: bool, **options: Any) -> Tagge
 
 def entities_of(text: str, spans: Iterable[Span]) -> tuple[Entity, ...]:
     """The spans in order, each with the text it covers."""
-    return tuple(
-        Entity(span.start, span.end, span.label, text[span.start : span.end]) for span in sorted(set(spans))
-    )
+    return tuple(Entity(span.start, span.end, span.label, text[span.start : span.end]) for span in sorted(set(spans)))

@@ -93,9 +93,7 @@ class SequenceTagger(Task):
         self.labels = None if labels is None else check_names(labels, "labels")
         self.head, self.scheme, self.constrained = head, scheme, constrained
         self.lr_multiplier, self.stride = float(lr_multiplier), stride
-        super().__init__(
-            backbone, tokenizer, max_length=max_length, dropout=dropout, seed=seed, size=size, dtype=dtype
-        )
+        super().__init__(backbone, tokenizer, max_length=max_length, dropout=dropout, seed=seed, size=size, dtype=dtype)
 
     def evaluate(
         self, test: Any, *, batch_size: int = 32, done: Callable[[int], None] | None = None, **reading: Any
@@ -131,8 +129,9 @@ class SequenceTagger(Task):
                 f"predict takes a list of texts or the path of a file; to predict one text write [{texts!r}]"
             )
         examples = self._read(texts, "texts", labelled=False, **reading)
-        words = [example.text for example in examples]
-        return [Tagging(text, entities_of(text, spans)) for text, spans in zip(words, self._tag(words, batch_size, done))]
+        given = [example.text for example in examples]
+        found = self._tag(given, batch_size, done)
+        return [Tagging(text, entities_of(text, spans)) for text, spans in zip(given, found)]
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
@@ -196,9 +195,11 @@ class SequenceTagger(Task):
         assert self.labels is not None
         pieces, windows, frame = self._cut_up([example.text for example in examples])
         spans = self._token_spans(examples, pieces)
-        labels = self._pair_labels(examples, spans, windows, frame)
+        labels: PairLabels | TokenLabels
         if self.head in CHAINS:
             labels = self._tag_labels(examples, spans, pieces, windows, frame)
+        else:
+            labels = self._pair_labels(examples, spans, windows, frame)
         return self._padded(windows, labels, batch_size=batch_size, shuffle=True, seed=seed)
 
     def _token_spans(self, examples: Any, pieces: Sequence[Pieces]) -> list[list[Span]]:
@@ -222,8 +223,8 @@ class SequenceTagger(Task):
             number, span = lost[0]
             total = sum(len(example.spans) for example in examples)
             self.cut[f"{examples.name}: {why}"] = (
-                f"{examples.where(number)}: the {span.label} {examples[number].text[span.start : span.end]!r} {why} and "
-                f"is not learnt; {len(lost)} of {total} spans"
+                f"{examples.where(number)}: the {span.label} {examples[number].text[span.start : span.end]!r} {why} "
+                f"and is not learnt; {len(lost)} of {total} spans"
             )
 
     def _tag_labels(
@@ -239,9 +240,7 @@ class SequenceTagger(Task):
             tags.append(scheme.encode(disjoint, len(each.ids)))
         self._note_lost(examples, lost, "overlaps a longer one, which tags cannot say,")
         before, after = [-1] * len(frame.before), [-1] * len(frame.after)
-        return TokenLabels(
-            [[*before, *tags[w.text][w.first : w.first + w.count].tolist(), *after] for w in windows]
-        )
+        return TokenLabels([[*before, *tags[w.text][w.first : w.first + w.count].tolist(), *after] for w in windows])
 
     def _pair_labels(
         self, examples: Any, spans: Sequence[list[Span]], windows: Sequence[Window], frame: Frame
@@ -259,9 +258,7 @@ class SequenceTagger(Task):
                     row.append((numbers[span.label], start + shift, end - 1 + shift))
                     fitted.add((window.text, span))
             rows.append(row)
-        if self.head in POINTERS:
-            long = [(n, span) for n, each in enumerate(spans) for span in each if (n, span) not in fitted]
-            self._note_long(examples, long)
+        self._note_long(examples, [(n, s) for n, each in enumerate(spans) for s in each if (n, s) not in fitted])
         return PairLabels(rows, len(self.labels))
 
     def _note_long(self, examples: Any, long: Sequence[tuple[int, Span]]) -> None:
