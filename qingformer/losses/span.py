@@ -57,6 +57,6 @@ class SpanCrossentropy(Loss):
         tokens = ops.shape(scores)[-1]
         right = take_class(scores, ops.clip(ids, 0, tokens - 1))
         # Relative to the right score: exact when the model is sure, at any size of the scores.
-        costs = log_sum_exp(scores - ops.expand_dims(right, -1), visible(scores))
+        costs = log_sum_exp(scores - ops.expand_dims(right, -1))
         costs = ops.where(ops.logical_and(visible(right), ids < tokens), costs, LARGEST)
         return ops.mean(ops.where(ids < 0, 0.0, costs), -1)
