@@ -67,12 +67,12 @@ def read_documents(path: Path, encoding: str = "utf-8") -> list[Document]:
     """
     with open_lines(path, encoding) as lines:
         pieces = [line for _, line in lines]
-    filled = [(number, line) for number, line in enumerate(pieces, 1) if line.strip()]
+    filled = [(number, line.rstrip()) for number, line in enumerate(pieces, 1) if line.strip()]
     if not filled:
         raise DataError(f"{path}: is empty; give a file with at least one row")
     if len(filled) > 1 and _is_whole(filled[0][1]):
         return [Document(_decode(path, line, number)[0], number, line) for number, line in filled]
-    text = "".join(pieces)
+    text = "".join(pieces).rstrip()
     if text.lstrip().startswith("["):
         return list(_elements(path, text))
     return [Document(_decode(path, text, 1)[0], 1, text)]
@@ -94,7 +94,7 @@ def _decode(path: Path, text: str, line: int, start: int = 0, alone: bool = True
         if alone and text[end:].strip():
             raise json.JSONDecodeError("Extra data", text, _skip(text, end))
     except (ValueError, RecursionError) as problem:
-        wrong = min(getattr(problem, "pos", position), len(text.rstrip()))
+        wrong = getattr(problem, "pos", position)
         reason = getattr(problem, "msg", "nested too deep or a number of too many digits")
         number = line + text.count("\n", start, wrong)
         raise DataError(

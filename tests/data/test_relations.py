@@ -90,7 +90,10 @@ def test_what_is_not_in_the_text_is_counted_once_or_an_error(tmp_path):
         ({"text": TEXT, "triples": [["步步惊心", 1, "桐华"]]}, "the relation of a triple is int"),
         ({"text": TEXT, "spo_list": [{"subject": "步", "predicate": "作者", "object": {}}]}, "has no slots"),
         ({"text": TEXT, "spo_list": [{"subject": "步", "predicate": "p", "object": {"@value": ""}}]}, "'p' is empty"),
-        ({"text": TEXT, "triples": [["步步惊心", "作", "桐华"]]}, r"'作' is not among the 2 of the schema; did you .*'作者'"),
+        (
+            {"text": TEXT, "triples": [["步步惊心", "作", "桐华"]]},
+            r"'作' is not among the 2 of the schema; did you .*'作者'",
+        ),
         ({"text": TEXT, "triples": [["步步惊心", "xyz", "桐华"]]}, "'xyz' is not among .* there are 作者, 获奖"),
         (TEXT, "no triples"),
         (7, r"expected \(text, triples\) or a dictionary"),
