@@ -1,0 +1,235 @@
+"""Texts and the triples (subject, relation, object) they state, in the file forms of DuIE, CasRel and others."""
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from qingformer.data.documents import Sourced, text_at
+from qingformer.data.readers import Path, read_rows
+from qingformer.data.relation_schema import read_schema as read_schema
+from qingformer.errors import DataError
+
+TRIPLE_FIELDS = ("spo_list", "triple_list", "triples")
+_SHAPE = '["subject", "relation", "object"] or {"subject": ..., "predicate": ..., "object": ...}'
+
+
+class Triple(NamedTuple):
+    """What a text states: `subject` stands in `relation` to `object`."""
+
+    subject: str
+    relation: str
+    object: str
+
+
+class PlacedTriple(NamedTuple):
+    """A triple whose subject and object are character offsets (start, end) in a text, end exclusive."""
+
+    subject: tuple[int, int]
+    relation: str
+    object: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class RelationText:
+    """A text and its triples: None if unlabelled, empty if it states none."""
+
+    text: str
+    triples: tuple[Triple, ...] | None
+    line: int = 0
+
+
+@dataclass(frozen=True)
+class RelationTexts(Sourced[RelationText]):
+    """The texts of a source, as a sequence; see `Sourced`."""
+
+
+def read_relations(
+    path: Path,
+    *,
+    schema: Sequence[str] | None = None,
+    labelled: bool = True,
+    strict: bool = False,
+    format: str | None = None,
+    encoding: str = "utf-8",
+) -> RelationTexts:
+    """Read texts with their triples; each row has "text" and one of `TRIPLE_FIELDS`.
+
+    "spo_list" (DuIE) holds objects with subject, predicate and object, where object is a text or, in DuIE 2, slots:
+    "@value" is related by the predicate, another slot by "predicate_slot" (such as "获奖_onDate"). "triple_list"
+    (CasRel) holds lists [subject, relation, object], "triples" objects with subject, relation and object; each field
+    takes either shape. Names lose the space around them; a triple that repeats in a text is kept once.
+
+    Args:
+        path, format, encoding: as in `read_rows`.
+        schema: the relations there are, as from `read_schema`; another one is an error.
+        labelled: whether triples are read; if False they are None.
+        strict: whether a triple whose subject or object is not in the text is an error; by default it is left out, and
+            a note counts them.
+
+    Raises:
+        DataError: whatever `read_rows` raises; a text or name that is missing, empty or not text; triples of another
+            shape; a relation that is not in `schema`.
+
+    >>> import tempfile, pathlib
+    >>> file = pathlib.Path(tempfile.mkdtemp(), "train.json")
+    >>> _ = file.write_text('{"text": "桐华写了步步惊心", "triple_list": [["步步惊心", "作者", "桐华"]]}', "utf-8")
+    >>> read_relations(file)[0].triples
+    (Triple(subject='步步惊心', relation='作者', object='桐华'),)
+    """
+    rows = ((row.values, row.line) for row in read_rows(path, format, encoding=encoding))
+    return _collect(str(path), rows, True, schema, labelled, strict)
+
+
+def relations_from_rows(
+    rows: Iterable[Any],
+    name: str,
+    *,
+    schema: Sequence[str] | None = None,
+    labelled: bool = True,
+    strict: bool = False,
+) -> RelationTexts:
+    """As `read_relations`, from `RelationText`s, pairs (text, triples), dictionaries, or texts if not `labelled`.
+
+    >>> relations_from_rows([("桐华写了步步惊心", [("步步惊心", "作者", "桐华")])], "mine")[0].triples[0].object
+    '桐华'
+    """
+    return _collect(name, ((row, item) for item, row in enumerate(rows, 1)), False, schema, labelled, strict)
+
+
+def _collect(
+    name: str,
+    rows: Iterator[tuple[Any, int]],
+    is_file: bool,
+    schema: Sequence[str] | None,
+    labelled: bool,
+    strict: bool,
+) -> RelationTexts:
+    if isinstance(schema, str):
+        raise DataError(f"schema={schema!r}: pass the names of the relations, such as read_schema({schema!r})")
+    known = None if schema is None else dict.fromkeys(schema)
+    items, total, missing, first = [], 0, 0, ""
+    for row, line in rows:
+        where = f"{name}, {'line' if is_file else 'item'} {line}"
+        text, given = _parts(where, row, labelled)
+        if not labelled:
+            items.append(RelationText(text, None, line))
+            continue
+        kept = []
+        for triple in dict.fromkeys(_triples(where, given)):
+            if known is not None and triple.relation not in known:
+                raise DataError(f"{where}: {_unknown(triple.relation, list(known))}")
+            total += 1
+            absent = next((part for part in (triple.subject, triple.object) if part not in text), None)
+            if absent is None:
+                kept.append(triple)
+            elif strict:
+                raise DataError(f"{where}: {absent!r} of {tuple(triple)} is not in the text; correct one of them")
+            else:
+                missing, first = missing + 1, first or f"{where}: {absent!r}"
+        items.append(RelationText(text, tuple(kept), line))
+    if not items:
+        raise DataError(f"{name}: no texts; give at least one")
+    note = f"{missing:,} of {total:,} triples were left out: subject or object is not in the text (first: {first})"
+    return RelationTexts(name, items, [note] * bool(missing), is_file)
+
+
+def _parts(where: str, row: Any, labelled: bool) -> tuple[str, Any]:
+    """The text of a row and its triples as they were given."""
+    if isinstance(row, RelationText):
+        row = {"text": row.text, "triples": row.triples}
+    elif isinstance(row, str):
+        row = {"text": row}
+    elif isinstance(row, tuple | list) and 1 <= len(row) <= 2:
+        row = dict(zip(("text", "triples"), row))
+    if not isinstance(row, Mapping):
+        raise DataError(f"{where}: expected (text, triples) or a dictionary, got {row!r}"[:300])
+    text = text_at(where, row.get("text"), "text")
+    found = next((field for field in TRIPLE_FIELDS if row.get(field) is not None), None)
+    if labelled and found is None:
+        fields = ", ".join(map(str, row))
+        raise DataError(
+            f"{where}: no triples (there are the fields {fields}); write them in one of {', '.join(TRIPLE_FIELDS)}, "
+            "an empty list if the text states none, or pass labelled=False"
+        )
+    return text, row[found] if labelled else None
+
+
+def _triples(where: str, given: Any) -> Iterator[Triple]:
+    if not isinstance(given, list | tuple | set | frozenset):
+        raise DataError(f"{where}: expected a list of triples, found {type(given).__name__}; write [{_SHAPE}, ...]")
+    for one in given:
+        if isinstance(one, Mapping):
+            subject, relation, value = one.get("subject"), one.get("predicate", one.get("relation")), one.get("object")
+        elif isinstance(one, list | tuple) and len(one) == 3:
+            subject, relation, value = one
+        else:
+            raise DataError(f"{where}: {one!r} is not a triple; write {_SHAPE}")
+        relation = text_at(where, relation, "relation of a triple").strip()
+        subject = text_at(where, subject, f"subject of {relation!r}").strip()
+        slots = value if isinstance(value, Mapping) else {"@value": value}
+        if not slots:
+            raise DataError(f'{where}: the object of {relation!r} has no slots; write {{"@value": "..."}}')
+        for slot, part in slots.items():
+            if slot != "@value" and part == "":
+                continue
+            name = relation if slot == "@value" else f"{relation}_{slot}"
+            yield Triple(subject, name, text_at(where, part, f"object of {name!r}").strip())
+
+
+def _unknown(relation: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(relation, known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"there are {', '.join(known[:8])}, ..."
+    return f"the relation {relation!r} is not among the {len(known)} of the schema; {hint}"
+
+
+def find_all(text: str, part: str) -> list[int]:
+    """Where `part` begins in `text`, overlapping occurrences too.
+
+    >>> find_all("哈哈哈", "哈哈")
+    [0, 1]
+    """
+    starts, start = [], text.find(part) if part else -1
+    while start >= 0:
+        starts.append(start)
+        start = text.find(part, start + 1)
+    return starts
+
+
+def place(text: str, triple: Triple, *, words: bool = False) -> list[PlacedTriple]:
+    """Where a triple stands in its text: one placement, or none if subject or object is not there.
+
+    Of all occurrences those two are taken that do not overlap, if there are such, and have the fewest characters
+    between them; of several, the first. With `words`, occurrences between spaces come before those between other
+    signs, and these before those inside a word ("art" in "party").
+
+    >>> place("姚明和姚沁蕾,姚明的女儿", Triple("姚沁蕾", "父亲", "姚明"))
+    [PlacedTriple(subject=(3, 6), relation='父亲', object=(0, 2))]
+    """
+    subjects, objects = (
+        [(start, start + len(part)) for start in _starts(text, part, words)] for part in (triple.subject, triple.object)
+    )
+    if not subjects or not objects:
+        return []
+    subject, target = min(((s, o) for s in subjects for o in objects), key=lambda pair: _distance(*pair))
+    return [PlacedTriple(subject, triple.relation, target)]
+
+
+def _distance(subject: tuple[int, int], target: tuple[int, int]) -> tuple[bool, int, int, int]:
+    gap = max(subject[0], target[0]) - min(subject[1], target[1])
+    return gap < 0, gap if gap > 0 else 0, min(subject[0], target[0]), subject[0]
+
+
+def _starts(text: str, part: str, words: bool) -> list[int]:
+    starts = find_all(text, part)
+    if words:
+        padded, size = f" {text} ", len(part)
+        spaced = [start for start in starts if padded[start].isspace() and padded[start + size + 1].isspace()]
+        apart = [
+            start
+            for start in starts
+            if not (padded[start].isalnum() and part[0].isalnum())
+            and not (padded[start + size + 1].isalnum() and part[-1].isalnum())
+        ]
+        return spaced or apart or starts
+    return starts
