@@ -87,6 +87,8 @@ def from_rows(rows: Iterable[Any], name: str = "rows", labelled: bool = True) ->
     if isinstance(rows, str):
         raise DataError(f"{name}: expected a list of texts, found one text; write [text]")
     items = [_item(f"{name}, item {number}", row, labelled) for number, row in enumerate(rows, 1)]
+    if labelled and not items:
+        raise DataError(f"{name}: holds no texts; give at least one")
     return TaggedTexts(name, items, [], None)
 
 

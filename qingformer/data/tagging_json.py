@@ -1,6 +1,7 @@
 """Labelled spans in JSON objects."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from numbers import Integral
 from typing import Any
 
 from qingformer.data.spans import Span
@@ -84,11 +85,11 @@ def _checked(where: str, text: str, start: Any, end: Any, label: Any, surface: A
         inclusive = text[start : end + 1] == surface
         hint = "its end seems to be inclusive, add 1" if inclusive else "correct the places or the text"
         raise DataError(f"{where}: {entity} should be {surface!r}, but there stands {there!r}; {hint}")
-    return Span(start, end, label)
+    return Span(int(start), int(end), label)
 
 
 def _is_place(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _shown(entry: Any) -> str:
