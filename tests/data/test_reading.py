@@ -98,6 +98,7 @@ def test_wrong_offsets_are_repaired_to_the_nearest_and_counted():
         "5 of 8 answers did not stand where answer_start says and were found elsewhere (first: mine, item 1 (Q0))",
         "1 of 8 answers are not in their context; they are kept for comparison only (first: mine, item 1 (Q0))",
     ]
+    assert questions_from_rows([squad(ask(answer("。", -1)))], "mine")[0].answers == ((26, "。"),)
     questions = questions_from_rows([squad(ask(RIGHT), ask(answer("1920年", 5)))], "mine")
     assert len(questions) == 1
     assert questions.notes[1].startswith("1 of 2 questions were left out")
@@ -141,7 +142,7 @@ def test_bad_rows_name_their_place(row, message):
         ('{"context": "a"}\n{"context": \n', "line 2: not JSON"),
         ('[{"context": "a"}\n{"context": "b"}]', "line 2: not JSON: expected ',' or ']'"),
         ('[{"context": "a"}]\n\n[2]x', "line 3: not JSON"),
-        ('[\n{"context": "a", "question": "b"},\n{"context": "a",\n"question": "", "answers": []}]', "line 2: no field"),
+        ('[\n{"context": "a", "question": "b"},\n{"context": "a", "answers": []}]', "line 2: no field"),
         ('[\n{"context": "a", "question": "b", "answers": []},\n{"context": "a",\n"question": "", "answers": []}]',
          "line 4: the question is empty"),
     ],

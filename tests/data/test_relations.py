@@ -71,7 +71,7 @@ def test_what_is_not_in_the_text_is_counted_once_or_an_error(tmp_path):
     assert texts.notes == [
         f"2 of 3 triples were left out: subject or object is not in the text (first: {path}, line 2: '海宴')"
     ]
-    with pytest.raises(DataError, match="line 2: '海宴' of .* is not in the text"):
+    with pytest.raises(DataError, match=r"line 2: '海宴' of .* is not in the text"):
         read_relations(path, strict=True)
 
 

@@ -42,6 +42,9 @@ def test_normalize_answer(text, metric, expected):
         (["甲乙丙", "甲乙"], "甲乙", 1, 1),
         (["New York, USA"], "york", 0, 2 * 1 / (4 + 1)),  # new york , usa
         (["3.5%"], "3.5", 0, 2 * 1 / (2 + 1)),
+        (["Henry A. Walsh"], "Henry A. Wals", 0, 2 * 2 / (3 + 3)),
+        (["U.S."], "U.S", 0, 2 * 1 / (2 + 1)),  # a last full stop is cut off
+        (["23~28℃"], "23~28℃, 1,000米", 0, 2 * 1 / (1 + 4)),  # 2328℃ , 1,000 米
         (["甲"], "乙", 0, 0),
         (["甲"], "", 0, 0),
         (["甲"], "。", 0, 0),
