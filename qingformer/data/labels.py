@@ -1,6 +1,6 @@
 """Labels that depend on the width of a batch: of tokens, of spans, of starts and ends."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -110,6 +110,27 @@ class StartEndLabels:
                 found[place, starts[inside], kinds[inside], 0] = 1
                 found[place, ends[inside], kinds[inside], 1] = 1
         return found
+
+
+class JointLabels:
+    """Labels of several outputs by name: `gather` gives a dictionary of what each gives.
+
+    >>> JointLabels({"kind": RowLabels(np.array([5]))}).gather(np.array([0]), 8)["kind"].tolist()
+    [5]
+    """
+
+    def __init__(self, parts: Mapping[str, Any]) -> None:
+        counts = {name: len(part) for name, part in parts.items()}
+        if len(set(counts.values())) != 1:
+            raise DataError(f"labels of several outputs: {counts}; each needs as many examples")
+        self.parts = dict(parts)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.parts.values())))
+
+    def gather(self, rows: np.ndarray, length: int) -> dict[str, np.ndarray]:
+        """The labels of the examples `rows`, by output."""
+        return {name: part.gather(rows, length) for name, part in self.parts.items()}
 
 
 def _by_type(places: Sequence[Place], types: int) -> list[list[tuple[int, int]]]:

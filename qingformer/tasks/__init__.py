@@ -4,6 +4,25 @@ from qingformer.tasks.classifier import TextClassifier
 from qingformer.tasks.examples import Columns
 from qingformer.tasks.prediction import Prediction
 from qingformer.tasks.registry import load
+from qingformer.tasks.relation_examples import Extraction, FoundTriple
+from qingformer.tasks.relations import RelationExtractor
 from qingformer.tasks.scratch import SIZES, count_vocabulary
+from qingformer.tasks.tagged import Entity, Tagging
+from qingformer.tasks.tagger import SequenceTagger
+from qingformer.tasks.task import Task
 
-__all__ = ["SIZES", "Columns", "Prediction", "TextClassifier", "count_vocabulary", "load"]
+__all__ = [
+    "SIZES",
+    "Columns",
+    "Entity",
+    "Extraction",
+    "FoundTriple",
+    "Prediction",
+    "RelationExtractor",
+    "SequenceTagger",
+    "Tagging",
+    "Task",
+    "TextClassifier",
+    "count_vocabulary",
+    "load",
+]

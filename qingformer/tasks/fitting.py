@@ -29,9 +29,10 @@ class Plan:
     seed: int
     learning_rate: float
     transforms: tuple[Any, ...]
-    loss: keras.losses.Loss
+    loss: Any  # a loss, or losses by output
     metrics: tuple[keras.metrics.Metric, ...] = ()
     monitor: str = "val_accuracy"
+    loss_weights: Mapping[str, float] | None = None
 
 
 def classifier_plan(
@@ -178,7 +179,9 @@ def mixed_rows(batch_size: int, share: float) -> dict[str, int]:
 
 def compile_model(model: Any, optimizer: keras.optimizers.Optimizer, plan: Plan) -> None:
     """Loss, metrics and transforms of `plan` with an optimizer."""
-    model.compile(optimizer, plan.loss, weighted_metrics=list(plan.metrics) or None, transforms=plan.transforms)
+    weights = None if plan.loss_weights is None else dict(plan.loss_weights)
+    metrics = list(plan.metrics) or None
+    model.compile(optimizer, plan.loss, loss_weights=weights, weighted_metrics=metrics, transforms=plan.transforms)
 
 
 def choose_loss(

@@ -62,6 +62,17 @@ class SeededNormal(keras.initializers.TruncatedNormal):
         return self
 
 
+class SeededLecunNormal(keras.initializers.LecunNormal):
+    """The truncated normal of deviation sqrt(1 / inputs), repeatable as `SeededNormal` is."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed=keras.random.SeedGenerator(seed))
+
+    def clone(self) -> "SeededLecunNormal":
+        """This very object."""
+        return self
+
+
 def reseed(model: keras.Model, seed: int) -> None:
     """Set every random generator of the model (dropout) as a function of `seed` alone, so that runs can be repeated."""
     states = [variable for variable in model.variables if variable.path.endswith("seed_generator_state")]

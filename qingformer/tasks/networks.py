@@ -16,7 +16,7 @@ from qingformer.layers import (
 from qingformer.layers.linear_chain import LinearChain
 from qingformer.models import Backbone
 from qingformer.objectives import TrainableModel
-from qingformer.tasks.head import SeededNormal
+from qingformer.tasks.head import SeededLecunNormal, SeededNormal
 
 CHAINS = ("crf", "memm", "softmax")
 POINTERS = ("global_pointer", "efficient_global_pointer")
@@ -34,6 +34,7 @@ class OnTop:
                 f"{backbone.config.application!r}; load it with application='encoder'"
             )
         self.backbone, self.initializer = backbone, SeededNormal(0.02, seed)
+        self.wide_initializer = SeededLecunNormal(seed)
         self.mask = backbone.input.get("padding_mask")
         dtype = backbone.dtype_policy
         self.vectors = Dropout(dropout, name="task_dropout", dtype=dtype)(backbone.output["sequence_output"])
@@ -46,7 +47,7 @@ class OnTop:
     def pointer(self, kind: str, heads: int, name: str, **options: Any) -> Any:
         """Scores of pairs of tokens, (B, heads, T, T)."""
         maker = {"global_pointer": GlobalPointer, "efficient_global_pointer": EfficientGlobalPointer}[kind]
-        options = {"kernel_initializer": self.initializer, "dtype": self.backbone.dtype_policy} | options
+        options = {"kernel_initializer": self.wide_initializer, "dtype": self.backbone.dtype_policy} | options
         return maker(heads, name=name, **options)(self.vectors, self.mask)
 
     def model(self, outputs: Any, name: str, more_inputs: dict[str, Any] | None = None) -> TrainableModel:

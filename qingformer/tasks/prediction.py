@@ -53,16 +53,25 @@ class Predictor:
         self, batches: PaddedBatches, done: Callable[[int], None] | None = None
     ) -> Iterator[tuple[np.ndarray, Any]]:
         """For each batch the numbers of its examples, -1 for padding, and the outputs, arrays in the model's form."""
-        trainable = [variable.value for variable in self.model.trainable_variables]
-        non_trainable = [variable.value for variable in self.model.non_trainable_variables]
+        weights = self._weights()
         rows = batches.order()
         for number, (inputs, *_) in enumerate(batches):
-            with backend.without_gradients():
-                outputs = self._forward(trainable, non_trainable, inputs)
-                found = keras.tree.map_structure(keras.ops.convert_to_numpy, outputs)
-            yield rows[number], found
+            yield rows[number], self._outputs(weights, inputs)
             if done is not None:
                 done(int((rows[number] >= 0).sum()))  # rows of padding are no texts
+
+    def once(self, inputs: dict[str, Any]) -> Any:
+        """The outputs of one batch that is there already."""
+        return self._outputs(self._weights(), inputs)
+
+    def _weights(self) -> tuple[list[Any], list[Any]]:
+        kinds = self.model.trainable_variables, self.model.non_trainable_variables
+        trainable, others = ([variable.value for variable in variables] for variables in kinds)
+        return trainable, others
+
+    def _outputs(self, weights: tuple[list[Any], list[Any]], inputs: dict[str, Any]) -> Any:
+        with backend.without_gradients():
+            return keras.tree.map_structure(keras.ops.convert_to_numpy, self._forward(*weights, inputs))
 
 
 def choose(

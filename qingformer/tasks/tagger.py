@@ -18,7 +18,7 @@ from qingformer.tasks.networks import CHAINS, POINTERS, chain_layer, chain_model
 from qingformer.tasks.registry import register_task
 from qingformer.tasks.tagged import TaggedExamples, Tagging, entities_of, read_tagged
 from qingformer.tasks.tagger_decoding import chain_spans, pointer_spans
-from qingformer.tasks.task import Task, rows_for
+from qingformer.tasks.task import Task, first_windows, rows_for
 from qingformer.tasks.windows import Frame, Pieces, Window, pieces_of, windows_of
 from qingformer.tokenization import Tokenizer
 
@@ -276,7 +276,7 @@ class SequenceTagger(Task):
         assert self.labels is not None
         pieces, windows, frame = self._cut_up(texts)
         found: list[list[Span]] = [[] for _ in texts]
-        tell = _first_windows(windows, len(texts), done)
+        tell = first_windows(windows, len(texts), done)
         if not windows:
             return found
         batches = self._padded(windows, batch_size=rows_for(len(windows), batch_size), shuffle=False)
@@ -290,15 +290,3 @@ class SequenceTagger(Task):
         for number, (each, kept) in enumerate(zip(pieces, spans)):
             found[number] = [Span(*each.characters_of(span.start, span.end - 1), span.label) for span in kept]
         return found
-
-
-def _first_windows(
-    windows: Sequence[Window], texts: int, done: Callable[[int], None] | None
-) -> Callable[[Iterable[int]], None]:
-    """A function that is told the numbers of finished windows and passes on how many texts they begin."""
-    if done is None:
-        return lambda numbers: None
-    begins = {number for number, window in enumerate(windows) if window.first == 0}
-    if len(begins) < texts:
-        done(texts - len(begins))  # texts without any token
-    return lambda numbers: done(sum(number in begins for number in numbers))

@@ -17,6 +17,7 @@ from qingformer.tasks.encoding import buckets_up_to
 from qingformer.tasks.head import new_backbone
 from qingformer.tasks.prediction import Predictor
 from qingformer.tasks.scratch import count_vocabulary, size_named
+from qingformer.tasks.windows import Window
 from qingformer.tokenization import Tokenizer
 
 
@@ -162,7 +163,9 @@ class Task:
             self._check(held_out)
         batches = self._training_batches(examples, batch_size, seed)
         rate = learning_rate or self._learning_rate()
-        plan = fitting.Plan(epochs, seed, rate, tuple(transforms), self._loss(), monitor=self.monitor)
+        plan = fitting.Plan(
+            epochs, seed, rate, tuple(transforms), self._loss(), monitor=self.monitor, loss_weights=self._loss_weights()
+        )
         run = fitting.Run(None if directory is None else Path(directory), save_every, resume)
         scores = None if held_out is None else fitting.HeldOutScores(lambda: self._held_out_scores(held_out))
         return fitting.fit(
@@ -253,6 +256,10 @@ class Task:
     def _loss(self) -> Any:
         raise NotImplementedError
 
+    def _loss_weights(self) -> dict[str, float] | None:
+        """Weights of the losses by output, where they are several."""
+        return None
+
     def _held_out_scores(self, examples: Any) -> dict[str, float]:
         """Scores by name, with that of `monitor` (less "val_") among them."""
         raise NotImplementedError
@@ -307,6 +314,18 @@ def rows_for(count: int, batch_size: int) -> int:
     (4, 32)
     """
     return min(batch_size, 1 << max(count - 1, 0).bit_length())
+
+
+def first_windows(
+    windows: Sequence[Window], texts: int, done: Callable[[int], None] | None
+) -> Callable[[Iterable[int]], None]:
+    """A function that is told the numbers of finished windows and passes on how many texts they begin."""
+    if done is None:
+        return lambda numbers: None
+    begins = {number for number, window in enumerate(windows) if window.first == 0}
+    if len(begins) < texts:
+        done(texts - len(begins))  # texts without any token
+    return lambda numbers: done(sum(number in begins for number in numbers))
 
 
 def _same(outputs: Any) -> Any:

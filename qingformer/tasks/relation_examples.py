@@ -1,0 +1,106 @@
+"""What relation extractors read, what they say, and triples as places among tokens."""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from qingformer.data.relations import RelationTexts, Triple, place, read_relations, relations_from_rows
+from qingformer.errors import DataError
+from qingformer.tasks.windows import Pieces, Window
+
+Place = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class FoundTriple:
+    """A triple with the characters [start, end) of its subject and of its object."""
+
+    subject: str
+    relation: str
+    object: str
+    subject_place: Place
+    object_place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Extraction:
+    """What an extractor says about one text: its triples, each pair of names with each relation once."""
+
+    text: str
+    found: tuple[FoundTriple, ...]
+
+    @property
+    def triples(self) -> tuple[Triple, ...]:
+        """The triples without their places."""
+        return tuple(Triple(each.subject, each.relation, each.object) for each in self.found)
+
+
+class TokenTriple(NamedTuple):
+    """A triple by tokens: first and last token of the subject, the number of the relation, those of the object."""
+
+    subject: Place
+    relation: int
+    object: Place
+
+
+def read_texts(
+    source: object, name: str, labelled: bool, schema: Sequence[str] | None, **options: object
+) -> RelationTexts:
+    """Texts from a path, or from a sequence of what `relations_from_rows` takes.
+
+    Raises:
+        DataError: what is wrong, with its file and line; no text at all.
+    """
+    if isinstance(source, RelationTexts):
+        return source
+    if isinstance(source, str | os.PathLike):
+        return read_relations(source, schema=schema, labelled=labelled, **options)  # type: ignore[arg-type]
+    if not isinstance(source, Iterable):
+        raise DataError(f"{name}: expected a path or a sequence of texts, got {type(source).__name__}")
+    return relations_from_rows(source, name, schema=schema, labelled=labelled, **options)  # type: ignore[arg-type]
+
+
+def token_triples(
+    text: str, triples: Iterable[Triple], pieces: Pieces, numbers: dict[str, int]
+) -> tuple[list[TokenTriple], list[Triple]]:
+    """The triples by tokens, and those that cannot be said so: a border of subject or object lies within a token."""
+    kept, lost = [], []
+    words = _has_words(text)
+    for triple in triples:
+        placed = place(text, triple, words=words)
+        subject = pieces.tokens_of(*placed[0].subject) if placed else None
+        target = pieces.tokens_of(*placed[0].object) if placed else None
+        if subject is None or target is None:
+            lost.append(triple)
+        else:
+            kept.append(TokenTriple(subject, numbers[triple.relation], target))
+    return kept, lost
+
+
+def within(triple: TokenTriple, window: Window, shift: int) -> TokenTriple | None:
+    """The triple by the places of a window with `shift` special tokens before, or None if it is not whole in it."""
+    places = (*triple.subject, *triple.object)
+    if min(places) < window.first or max(places) >= window.first + window.count:
+        return None
+    move = shift - window.first
+    subject, target = ((first + move, last + move) for first, last in (triple.subject, triple.object))
+    return TokenTriple(subject, triple.relation, target)
+
+
+def found_triples(
+    text: str, pieces: Pieces, triples: Iterable[TokenTriple], relations: Sequence[str]
+) -> tuple[FoundTriple, ...]:
+    """Triples by tokens as triples of names; of several places of the same names the first."""
+    found: dict[Triple, FoundTriple] = {}
+    for triple in sorted(set(triples)):
+        subject, target = pieces.characters_of(*triple.subject), pieces.characters_of(*triple.object)
+        named = Triple(text[slice(*subject)], relations[triple.relation], text[slice(*target)])
+        found.setdefault(named, FoundTriple(*named, subject, target))
+    return tuple(found.values())
+
+
+def _has_words(text: str) -> bool:
+    """Whether spaces divide the text into words, as in English."""
+    letters = sum(character.isascii() and character.isalpha() for character in text)
+    return " " in text and 2 * letters > sum(map(str.isalpha, text))

@@ -1,0 +1,292 @@
+"""Relation extraction: the triples (subject, relation, object) that a text states."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from qingformer.data import PaddedBatches
+from qingformer.data.relations import RelationTexts, Triple
+from qingformer.errors import ConfigError, DataError
+from qingformer.evaluation.triples import TripleReport, evaluate_triples
+from qingformer.models import Backbone
+from qingformer.objectives import TrainableModel
+from qingformer.tasks import relation_cascade, relation_linker
+from qingformer.tasks.labels import check_names
+from qingformer.tasks.networks import POINTERS
+from qingformer.tasks.prediction import Predictor
+from qingformer.tasks.registry import register_task
+from qingformer.tasks.relation_examples import (
+    Extraction,
+    TokenTriple,
+    found_triples,
+    read_texts,
+    token_triples,
+    within,
+)
+from qingformer.tasks.task import Task, first_windows, rows_for
+from qingformer.tasks.windows import Frame, Pieces, Window, pieces_of, windows_of
+from qingformer.tokenization import Tokenizer
+
+DESIGNS = ("gplinker", "cascade")
+PAIRS = 32  # subjects whose objects are looked for at once
+
+
+@register_task("relation-extractor")
+class RelationExtractor(Task):
+    """An encoder that finds the triples of a text: names of its own words, and the relation between them.
+
+    Two designs:
+
+    - "gplinker": S(s, p, o) = S(s_h, s_t) + S(o_h, o_t) + S(s_h, o_h | p) + S(s_t, o_t | p), scores of pairs of tokens
+      by pointers. A triple is found where all four are above 0. Names may nest, overlap and be shared.
+    - "cascade": pointers to the starts and ends of subjects; then, for each subject, pointers to the starts and ends of
+      the objects of every relation, under layer normalisation conditioned on the subject.
+
+    Args:
+        backbone, tokenizer: as in `Task`.
+        relations: their names; None to find them in the data when `fit` is called.
+        design: see above.
+        pointer: of "gplinker", "efficient_global_pointer" or "global_pointer".
+        max_length: longest window in tokens, special tokens included.
+        stride: how many tokens neighbouring windows share at least; what stands in no window whole is not found.
+        dropout: rate before the head. seed: of its start.
+
+    Raises:
+        ConfigError: an unknown design or pointer, sizes that do not fit each other.
+
+    Sources: 科学空间 archives/8888 (GPLinker), archives/7161 (the cascade); Wei et al. 2020, arXiv 1909.03227; Su et
+    al. 2022, arXiv 2208.03054.
+
+    Example:
+        >>> rows = [("桐华写了步步惊心", [("步步惊心", "作者", "桐华")]), ("你好", [])] * 4
+        >>> extractor = RelationExtractor.from_scratch("tiny", max_length=32)
+        >>> _ = extractor.fit(rows, epochs=1, batch_size=4, verbose=0)
+        >>> extractor.predict(["桐华写了步步惊心"])[0].text
+        '桐华写了步步惊心'
+    """
+
+    settings_types: ClassVar[dict[str, type]] = {
+        "relations": list, "design": str, "pointer": str, "max_length": int, "stride": int, "dropout": float
+    }  # fmt: skip
+    identity = ("relations", "design", "pointer")
+
+    def __init__(
+        self,
+        backbone: Backbone | None,
+        tokenizer: Tokenizer | None,
+        relations: Iterable[str] | None = None,
+        *,
+        design: str = "gplinker",
+        pointer: str = "efficient_global_pointer",
+        max_length: int = 128,
+        stride: int = 16,
+        dropout: float = 0.1,
+        seed: int = 0,
+        size: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        if design not in DESIGNS:
+            raise ConfigError(f"design is {design!r}; choose one of {', '.join(DESIGNS)}")
+        if pointer not in POINTERS:
+            raise ConfigError(f"pointer is {pointer!r}; choose one of {', '.join(POINTERS)}")
+        self.relations = None if relations is None else check_names(relations, "relations")
+        self.design, self.pointer, self.stride = design, pointer, stride
+        super().__init__(backbone, tokenizer, max_length=max_length, dropout=dropout, seed=seed, size=size, dtype=dtype)
+
+    def evaluate(
+        self, test: Any, *, batch_size: int = 32, done: Callable[[int], None] | None = None, **reading: Any
+    ) -> TripleReport:
+        """Compare the triples found with those of `test`: precision, recall and F1, exact and partial, by relation.
+
+        Raises:
+            DataError: an unlabelled text, or a relation that this model does not know, with its file and line.
+        """
+        examples = self._read(test, "test data", **reading)
+        self._ready()
+        self._check(examples)
+        found = self._extract([example.text for example in examples], batch_size, done)
+        return evaluate_triples([example.triples or () for example in examples], [each.triples for each in found])
+
+    def predict(
+        self, texts: Any, *, batch_size: int = 32, done: Callable[[int], None] | None = None, **reading: Any
+    ) -> list[Extraction]:
+        """Find the triples of texts, or of the texts of a file.
+
+        Each result has `.triples`, and `.found` with the places of the names too.
+
+        Raises:
+            DataError: no text, or something that is not text.
+        """
+        self._ready()
+        if isinstance(texts, Sequence) and not isinstance(texts, str) and len(texts) == 0:
+            return []
+        if isinstance(texts, str) and not os.path.exists(texts):
+            raise DataError(
+                f"predict takes a list of texts or the path of a file; to predict one text write [{texts!r}]"
+            )
+        examples = self._read(texts, "texts", labelled=False, **reading)
+        return self._extract([example.text for example in examples], batch_size, done)
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _read(self, source: Any, name: str, labelled: bool = True, **reading: Any) -> RelationTexts:
+        examples = read_texts(source, name, labelled, self.relations, **reading)
+        for number, note in enumerate(examples.notes):
+            self.cut[f"{examples.name}: {number}"] = f"{examples.name}: {note}"
+        return examples
+
+    def _texts(self, examples: Any) -> Iterable[str]:
+        return (example.text for example in examples)
+
+    def _settle(self, examples: Any) -> None:
+        if self.relations is None:
+            found = sorted({triple.relation for example in examples for triple in example.triples or ()})
+            if not found:
+                raise DataError(f"{examples.name}: there is not a single triple in it; check its format")
+            self.relations = found
+
+    def _check(self, examples: Any) -> None:
+        assert self.relations is not None
+        known = set(self.relations)
+        for example in examples:
+            for triple in example.triples or ():
+                if triple.relation not in known:
+                    raise DataError(
+                        f"{examples.where(example)}: the relation {triple.relation!r} is not known to this model, "
+                        f"which has {', '.join(self.relations[:20])}; correct the row, or train with it"
+                    )
+
+    def _settled(self) -> bool:
+        return self.relations is not None
+
+    def _network(self) -> TrainableModel:
+        assert self.backbone is not None
+        assert self.relations is not None
+        if self.design == "gplinker":
+            return relation_linker.linker_model(
+                self.backbone, self.pointer, len(self.relations), self.dropout, self.seed
+            )
+        cascade = relation_cascade.Cascade(self.backbone, len(self.relations), self.dropout, self.seed)
+        self._halves = Predictor(cascade.first, lambda outputs: outputs), Predictor(cascade.second, lambda x: x)
+        return cascade.model
+
+    def _loss(self) -> Any:
+        return relation_linker.linker_losses() if self.design == "gplinker" else relation_cascade.cascade_losses()
+
+    def _loss_weights(self) -> dict[str, float] | None:
+        assert self.relations is not None
+        return relation_linker.linker_weights(len(self.relations)) if self.design == "gplinker" else None
+
+    def _held_out_scores(self, examples: Any) -> dict[str, float]:
+        exact = self.evaluate(examples).exact
+        return {"precision": exact.precision, "recall": exact.recall, "f1": exact.f1}
+
+    def _cut_up(self, texts: Sequence[str]) -> tuple[list[Pieces], list[Window], int]:
+        assert self.tokenizer is not None
+        pieces, frame = pieces_of(self.tokenizer, texts), Frame.of(self.tokenizer)
+        return pieces, windows_of(pieces, frame, self.max_length, self.stride), len(frame.before)
+
+    def _training_batches(self, examples: Any, batch_size: int, seed: int) -> PaddedBatches:
+        assert self.relations is not None
+        pieces, windows, shift = self._cut_up([example.text for example in examples])
+        numbers = {relation: number for number, relation in enumerate(self.relations)}
+        placed: list[list[TokenTriple]] = []
+        lost: list[tuple[Any, Triple]] = []
+        for example, each in zip(examples, pieces):
+            kept, unsaid = token_triples(example.text, example.triples, each, numbers)
+            placed.append(kept)
+            lost += [(example, triple) for triple in unsaid]
+        rows = [[t for t in (within(t, window, shift) for t in placed[window.text]) if t] for window in windows]
+        self._note_lost(examples, lost, placed, windows, shift)
+        if self.design == "gplinker":
+            labels = relation_linker.linker_labels(rows, len(self.relations))
+            return self._padded(windows, labels, batch_size=batch_size, shuffle=True, seed=seed)
+        return self._padded(
+            windows, rows, kind=relation_cascade.CascadeBatches, relations=len(self.relations),
+            batch_size=batch_size, shuffle=True, seed=seed,
+        )  # fmt: skip
+
+    def _note_lost(
+        self, examples: Any, lost: list[tuple[Any, Triple]], placed: list[list[TokenTriple]],
+        windows: Sequence[Window], shift: int,
+    ) -> None:  # fmt: skip
+        if lost:
+            example, triple = lost[0]
+            self.cut[f"{examples.name}: tokens"] = (
+                f"{examples.where(example)}: subject or object of {tuple(triple)} begins or ends within a token and is "
+                f"not learnt; {len(lost)} triples"
+            )
+        learnt = {(w.text, t) for w in windows for t in placed[w.text] if within(t, w, shift)}
+        apart = [number for number, each in enumerate(placed) for t in each if (number, t) not in learnt]
+        if apart:
+            self.cut[f"{examples.name}: windows"] = (
+                f"{examples.where(examples[apart[0]])}: subject and object of a triple are too far apart for one "
+                f"window; {len(apart)} triples are not learnt, raise max_length= to keep more"
+            )
+
+    def _extract(self, texts: Sequence[str], batch_size: int, done: Callable[[int], None] | None) -> list[Extraction]:
+        _, _, predictor = self._ready()
+        assert self.relations is not None
+        pieces, windows, shift = self._cut_up(texts)
+        tell = first_windows(windows, len(texts), done)
+        found: list[list[TokenTriple]] = [[] for _ in texts]
+        if windows:
+            batches = self._padded(windows, batch_size=rows_for(len(windows), batch_size), shuffle=False)
+            each = self._linked if self.design == "gplinker" else self._cascaded
+            for number, triples in each(predictor, batches, windows, shift):
+                window = windows[number]
+                found[window.text] += [_moved(triple, window.first - shift) for triple in triples]
+                tell([number])
+        return [
+            Extraction(text, found_triples(text, each, triples, self.relations))
+            for text, each, triples in zip(texts, pieces, found)
+        ]
+
+    def _linked(
+        self, predictor: Predictor, batches: PaddedBatches, windows: Sequence[Window], shift: int
+    ) -> Iterator[tuple[int, list[TokenTriple]]]:
+        for rows, outputs in predictor.run(batches):
+            for place, row in enumerate(rows.tolist()):
+                if row >= 0:
+                    last = shift + windows[row].count - 1
+                    yield row, relation_linker.linked(relation_linker.untied(outputs, place), shift, last)
+
+    def _cascaded(
+        self, predictor: Predictor, batches: PaddedBatches, windows: Sequence[Window], shift: int
+    ) -> Iterator[tuple[int, list[TokenTriple]]]:
+        first, second = self._halves
+        for rows, outputs in first.run(batches):
+            subjects = [
+                (place, span)
+                for place, row in enumerate(rows.tolist())
+                if row >= 0
+                for _, span in self._names(
+                    outputs["subjects"][place], relation_cascade.SUBJECT_POWER, windows[row], shift
+                )
+            ]
+            found: dict[int, list[TokenTriple]] = {place: [] for place, row in enumerate(rows.tolist()) if row >= 0}
+            vectors = outputs["vectors"]
+            counts = np.array([windows[row].count + shift if row >= 0 else 1 for row in rows])
+            for start in range(0, len(subjects), PAIRS):
+                part = subjects[start : start + PAIRS]
+                taken = np.zeros(PAIRS, int)
+                taken[: len(part)] = [place for place, _ in part]
+                spans = np.zeros((PAIRS, 2), "int32")
+                spans[: len(part)] = [span for _, span in part]
+                mask = (np.arange(vectors.shape[1]) < counts[taken][:, None]).astype("int32")
+                scores = second.once({"vectors": vectors[taken], "mask": mask, "subject": spans})
+                for (place, span), each in zip(part, scores):
+                    names = self._names(each, relation_cascade.OBJECT_POWER, windows[rows[place]], shift)
+                    found[place] += [TokenTriple(span, relation, target) for relation, target in names]
+            for place, triples in found.items():
+                yield int(rows[place]), triples
+
+    def _names(self, scores: np.ndarray, power: float, window: Window, shift: int) -> list[Any]:
+        return relation_cascade.spans_of(scores, power, shift, shift + window.count - 1)
+
+
+def _moved(triple: TokenTriple, by: int) -> TokenTriple:
+    subject, target = ((first + by, last + by) for first, last in (triple.subject, triple.object))
+    return TokenTriple(subject, triple.relation, target)
