@@ -1,8 +1,10 @@
 """What a user fits: each task reads its data, trains, scores, predicts, saves and loads."""
 
+from qingformer.tasks.choice import Choice, MultipleChoice
 from qingformer.tasks.classifier import TextClassifier
 from qingformer.tasks.examples import Columns
 from qingformer.tasks.prediction import Prediction
+from qingformer.tasks.reading import Answer, Reading, ReadingComprehension
 from qingformer.tasks.registry import load
 from qingformer.tasks.relation_examples import Extraction, FoundTriple
 from qingformer.tasks.relations import RelationExtractor
@@ -13,11 +15,16 @@ from qingformer.tasks.task import Task
 
 __all__ = [
     "SIZES",
+    "Answer",
+    "Choice",
     "Columns",
     "Entity",
     "Extraction",
     "FoundTriple",
+    "MultipleChoice",
     "Prediction",
+    "Reading",
+    "ReadingComprehension",
     "RelationExtractor",
     "SequenceTagger",
     "Tagging",

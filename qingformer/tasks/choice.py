@@ -1,0 +1,219 @@
+"""Multiple choice: which of several answers goes with a question and a text."""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from qingformer.data import PaddedBatches
+from qingformer.data.choice import BLANK, ChoiceQuestion, ChoiceQuestions, choices_from_rows, read_choice
+from qingformer.errors import DataError
+from qingformer.evaluation import ClassificationReport, evaluate_classification
+from qingformer.models import Backbone
+from qingformer.objectives import TrainableModel
+from qingformer.tasks.choice_batches import ChoiceBatches, ChoiceCrossentropy
+from qingformer.tasks.head import classifier_model
+from qingformer.tasks.question_windows import PairFrame
+from qingformer.tasks.registry import register_task
+from qingformer.tasks.task import Task, rows_for
+from qingformer.tasks.windows import pieces_of
+from qingformer.tokenization import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a model chose: the number of the choice, its text, and the probability of each."""
+
+    id: str
+    number: int
+    text: str
+    probabilities: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceRow:
+    """One choice of a question as the model reads it."""
+
+    token_ids: list[int]
+    segment_ids: list[int]
+
+
+@register_task("multiple-choice")
+class MultipleChoice(Task):
+    """An encoder that reads a text with a question and each choice in turn; a linear layer scores, softmax chooses.
+
+        p(c) = softmax over the choices of w . pooled([CLS] context [SEP] question choice [SEP])
+
+    Where the choice fills a blank of the text (ChID), the text with the choice in its place is the whole input. The
+    text alone is cut: its end (around a blank both ends), never question or choice unless these are too long
+    themselves. Any number of choices, which may differ from question to question.
+
+    Args:
+        backbone, tokenizer: as in `Task`.
+        max_length: longest input in tokens, special tokens included.
+        dropout: rate before the linear layer. seed: of its start.
+
+    Raises:
+        ConfigError: sizes that do not fit each other.
+
+    Source: Sun et al. 2020 (arXiv 1904.09679, C3); Zheng et al. 2019 (arXiv 1906.01265, ChID).
+
+    Example:
+        >>> rows = [{"context": "下雨了", "question": "天气？", "choices": ["晴", "雨"], "answer": "雨"}] * 8
+        >>> model = MultipleChoice.from_scratch("tiny", max_length=32)
+        >>> _ = model.fit(rows, epochs=1, batch_size=4, verbose=0)
+        >>> model.predict(rows[:1])[0].text in ("晴", "雨")
+        True
+    """
+
+    settings_types: ClassVar[dict[str, type]] = {"max_length": int, "dropout": float}
+    identity = ()
+    monitor = "val_accuracy"
+
+    def __init__(
+        self,
+        backbone: Backbone | None,
+        tokenizer: Tokenizer | None,
+        *,
+        max_length: int = 128,
+        dropout: float = 0.1,
+        seed: int = 0,
+        size: str | None = None,
+        dtype: Any = None,
+    ) -> None:
+        self._choices = 2
+        super().__init__(backbone, tokenizer, max_length=max_length, dropout=dropout, seed=seed, size=size, dtype=dtype)
+
+    def evaluate(
+        self, test: Any, *, batch_size: int = 8, done: Callable[[int], None] | None = None, **reading: Any
+    ) -> ClassificationReport:
+        """Compare choices with the answers of `test`; classes are the numbers of the choices.
+
+        Raises:
+            DataError: an unlabelled question, or what is wrong with the data, with its file and line.
+        """
+        questions = self._read(test, "test data", **reading)
+        chosen = self._choose(questions, batch_size, done)
+        most = max(len(question.choices) for question in questions)
+        answers = np.array([question.answer for question in questions])
+        return evaluate_classification(answers, np.array([choice.number for choice in chosen]), most)
+
+    def predict(
+        self, questions: Any, *, batch_size: int = 8, done: Callable[[int], None] | None = None, **reading: Any
+    ) -> list[Choice]:
+        """Choose an answer to each question: dictionaries with "context", "question" and "choices", or a file.
+
+        Each result has `.number`, `.text` and `.probabilities` of all choices.
+
+        Raises:
+            DataError: no question, or something that is not text.
+        """
+        if isinstance(questions, Sequence) and not isinstance(questions, str) and len(questions) == 0:
+            return []
+        if isinstance(questions, str) and not os.path.exists(questions):
+            raise DataError("predict takes a list of questions or the path of a file")
+        return self._choose(self._read(questions, "questions", labelled=False, **reading), batch_size, done)
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _read(self, source: Any, name: str, labelled: bool = True, **reading: Any) -> ChoiceQuestions:
+        if isinstance(source, ChoiceQuestions):
+            found = source
+        elif isinstance(source, str | os.PathLike):
+            found = read_choice(source, labelled=labelled, **reading)
+        elif isinstance(source, Iterable):
+            found = choices_from_rows(source, name, labelled=labelled, **reading)
+        else:
+            raise DataError(f"{name}: expected a path or a sequence of questions, got {type(source).__name__}")
+        for number, note in enumerate(found.notes):
+            self.cut[f"{found.name}: {number}"] = f"{found.name}: {note}"
+        return found
+
+    def _texts(self, examples: Any) -> Iterable[str]:
+        return (
+            text.replace(BLANK, " ")
+            for example in examples
+            for text in (example.context, example.question, *example.choices)
+        )
+
+    def _network(self) -> TrainableModel:
+        assert self.backbone is not None
+        return classifier_model(self.backbone, 1, self.dropout, self.seed)
+
+    def _loss(self) -> Any:
+        return ChoiceCrossentropy(self._choices)
+
+    def _held_out_scores(self, examples: Any) -> dict[str, float]:
+        return {"accuracy": self.evaluate(examples).accuracy}
+
+    def _training_batches(self, examples: Any, batch_size: int, seed: int) -> PaddedBatches:
+        self._choices = max(len(example.choices) for example in examples)
+        answers = np.array([example.answer for example in examples])
+        return self._padded(
+            self._rows(examples), answers, kind=ChoiceBatches, choices=self._choices, batch_size=batch_size,
+            shuffle=True, seed=seed,
+        )  # fmt: skip
+
+    def _choose(self, questions: Any, batch_size: int, done: Callable[[int], None] | None) -> list[Choice]:
+        _, _, predictor = self._ready()
+        most = max(len(question.choices) for question in questions)
+        batches = self._padded(
+            self._rows(questions), None, kind=ChoiceBatches, choices=most, shuffle=False,
+            batch_size=rows_for(len(questions), batch_size),
+        )  # fmt: skip
+        found: list[Any] = [None] * len(questions)
+        for rows, scores in predictor.run(batches, done):
+            for row, each in zip(rows, scores.reshape(-1, most)):
+                if row >= 0:
+                    question = questions[row]
+                    shares = np.exp(each[: len(question.choices)] - each[: len(question.choices)].max())
+                    shares /= shares.sum()
+                    number = int(shares.argmax())
+                    found[row] = Choice(question.id, number, question.choices[number], tuple(shares.tolist()))
+        return found
+
+    def _rows(self, questions: Any) -> list[list[ChoiceRow]]:
+        assert self.tokenizer is not None
+        frame = PairFrame.of(self.tokenizer)
+        sides = [_sides(question, choice) for question in questions for choice in question.choices]
+        before, after, asked = (
+            [each.ids for each in pieces_of(self.tokenizer, [side[place] for side in sides])] for place in range(3)
+        )
+        rows, cut = [], 0
+        for left, right, question in zip(before, after, asked):
+            room = self.max_length - len(frame)
+            kept = question[:room]
+            context, shorter = _around_blank(left, right, room - len(kept))
+            cut += shorter
+            rows.append(ChoiceRow(*frame.joined(context, kept)))
+        if cut:
+            self.cut[f"{questions.name}: long"] = (
+                f"{questions.name}: {cut} of {len(rows)} texts are longer than max_length= {self.max_length} tokens "
+                "with question and choice, and were cut"
+            )
+        ends = np.cumsum([len(question.choices) for question in questions])
+        return [rows[end - len(question.choices) : end] for end, question in zip(ends, questions)]
+
+
+def _sides(question: ChoiceQuestion, choice: str) -> tuple[str, str, str]:
+    """The text up to the place of the choice and from there on, and what is asked: the other side of the pair."""
+    if BLANK in question.context:
+        before, _, after = question.context.partition(BLANK)
+        return before + choice, after, f"{question.question}{choice}"
+    return question.context, "", f"{question.question} {choice}".strip()
+
+
+def _around_blank(before: list[int], after: list[int], room: int) -> tuple[list[int], int]:
+    """At most `room` tokens: all there are, or the beginning; around a blank as many on either side; and 1 if cut.
+
+    >>> _around_blank([1, 2, 3], [4, 5, 6], 4), _around_blank([1, 2, 3], [], 2), _around_blank([1], [4, 5, 6], 3)
+    (([2, 3, 4, 5], 1), ([1, 2], 1), ([1, 4, 5], 1))
+    """
+    if len(before) + len(after) <= room:
+        return before + after, 0
+    if not after:
+        return before[:room], 1
+    left = max(min(len(before), room // 2), room - len(after))
+    return before[len(before) - left :] + after[: room - left], 1
