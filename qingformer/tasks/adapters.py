@@ -36,7 +36,7 @@ def load(task: Any, directory: str | os.PathLike[str], strict: bool) -> list[str
     ours = {key: getattr(task, key) for key in task.identity}
     differing = [key for key in task.identity if ours[key] is not None and ours[key] != theirs[key]]
     if differing:
-        shown = "; ".join(f"{key} {_plain(theirs[key])}, but this task has {_plain(ours[key])}" for key in differing)
+        shown = "; ".join(f"{key} {_plain(theirs[key])} where this task has {_plain(ours[key])}" for key in differing)
         raise CheckpointError(
             f"{folder}: the adapters were trained for the {shown}; leave it out to take what the file has"
         )
