@@ -11,9 +11,11 @@ from qingformer.models import Backbone
 from qingformer.objectives import TrainableModel
 from qingformer.tasks.networks import OnTop
 from qingformer.tasks.relation_examples import TokenTriple
+from qingformer.tasks.tagger_decoding import positive
 
 OUTPUTS = ("entities", "heads", "tails")
 SUBJECT, OBJECT = 0, 1
+NAMES, LINKS = 200, 5000  # what is looked at in one window; only a model that has learnt nothing yet gives more
 
 
 def linker_model(backbone: Backbone, pointer: str, relations: int, dropout: float, seed: int) -> TrainableModel:
@@ -67,16 +69,17 @@ def linked(outputs: dict[str, np.ndarray], first: int, last: int) -> list[TokenT
     [TokenTriple(subject=(1, 1), relation=0, object=(2, 3))]
     """
     entities: tuple[list[tuple[int, int]], ...] = ([], [])
-    for kind, start, end in zip(*(axis.tolist() for axis in np.nonzero(outputs["entities"] > 0))):
-        if first <= start <= end <= last:
-            entities[kind].append((start, end))
+    inner = slice(first, last + 1)
+    for kind in (SUBJECT, OBJECT):
+        starts, ends = positive(np.triu(outputs["entities"][kind, inner, inner]), NAMES)
+        entities[kind].extend((start + first, end + first) for start, end in zip(starts, ends))
     tied = [_by_pair(outputs[name]) for name in ("heads", "tails")]
     return list(_joined(entities[SUBJECT], entities[OBJECT], *tied))
 
 
 def _by_pair(scores: np.ndarray) -> dict[tuple[int, int], set[int]]:
     found: dict[tuple[int, int], set[int]] = {}
-    for relation, subject, target in zip(*(axis.tolist() for axis in np.nonzero(scores > 0))):
+    for relation, subject, target in zip(*positive(scores, LINKS)):
         found.setdefault((subject, target), set()).add(relation)
     return found
 

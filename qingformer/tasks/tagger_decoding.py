@@ -14,6 +14,7 @@ from qingformer.tasks.windows import Window, merge_scores
 Outputs = Iterator[tuple[np.ndarray, Any]]
 Tell = Callable[[Iterable[int]], None]
 PATHS = 64  # texts of one call of Viterbi's algorithm
+MOST = 1000
 
 
 def chain_spans(
@@ -53,15 +54,31 @@ def chain_spans(
 def pointer_spans(
     outputs: Outputs, windows: Sequence[Window], shift: int, labels: Sequence[str], texts: int, tell: Tell
 ) -> list[list[Span]]:
-    """Spans whose score is above 0 in any window: `outputs` are scores (B, labels, T, T), `shift` as above."""
+    """Spans whose score is above 0 in any window: `outputs` are scores (B, labels, T, T), `shift` as above.
+
+    Of more than `MOST` in one window, which only a model gives that has learnt nothing yet, the best are taken.
+    """
     spans: list[set[Span]] = [set() for _ in range(texts)]
     for rows, found in outputs:
-        counts = np.array([windows[row].count if row >= 0 else 0 for row in rows])
-        batch, kinds, firsts, lasts = np.nonzero(found > 0)
-        inside = (firsts >= shift) & (lasts >= firsts) & (lasts < shift + counts[batch])
-        for place, kind, first, last in zip(batch[inside], kinds[inside], firsts[inside], lasts[inside]):
-            window = windows[rows[place]]
-            start = int(first) - shift + window.first
-            spans[window.text].add(Span(start, start + int(last - first) + 1, labels[kind]))
+        for place, row in enumerate(rows.tolist()):
+            if row < 0:
+                continue
+            window = windows[row]
+            part = slice(shift, shift + window.count)
+            kinds, firsts, lasts = positive(np.triu(found[place][:, part, part]), MOST)
+            for kind, first, last in zip(kinds, firsts, lasts):
+                spans[window.text].add(Span(first + window.first, last + window.first + 1, labels[kind]))
         tell(rows[rows >= 0].tolist())
     return [sorted(each) for each in spans]
+
+
+def positive(scores: np.ndarray, most: int) -> tuple[list[int], ...]:
+    """The places of the scores above 0, axis by axis, in order; of more than `most` those of the largest.
+
+    >>> positive(np.array([[1.0, -1.0], [3.0, 2.0]]), 2)
+    ([1, 1], [0, 1])
+    """
+    places = np.flatnonzero(scores > 0)
+    if len(places) > most:
+        places = np.sort(places[np.argpartition(-scores.reshape(-1)[places], most - 1)[:most]])
+    return tuple(axis.tolist() for axis in np.unravel_index(places, scores.shape))
