@@ -9,8 +9,13 @@ if TYPE_CHECKING:
 # Arguments of the library that the command line has under the same name.
 _OPTIONS = (
     "text_column pair_column label_column format columns encoding quoting skip_empty multi_label max_length epochs "
-    "batch_size learning_rate class_weights seed save_every resume"
+    "batch_size learning_rate class_weights seed save_every resume head scheme lr_multiplier design pointer schema "
+    "stride max_question_length max_answer_length joiner strict digits metric n_best threshold"
 ).split()
+# A remedy of the library that the command line has not: whether a file has labels is decided by the verb.
+_UNLABELLED = re.compile(
+    r",? or (pass )?labelled=False( for a test set without real answers)?|pass labelled=False, or "
+)
 
 
 def results() -> "Console":
@@ -40,5 +45,6 @@ def as_options(message: str) -> str:
         flag = ("no-" if found[2] == "False" else "") + found[1].replace("_", "-")
         return f"--{flag} {value}".rstrip()
 
+    message = _UNLABELLED.sub("", message)
     names = "|".join(_OPTIONS)
     return re.sub(rf'\b({names})=(True\b|False\b|"[^"]*")?(?=[ ;,.)]|$)', option, message)

@@ -13,12 +13,24 @@ EPILOG = """[bold]Examples[/bold]
 The score:  qingformer evaluate test.jsonl --model runs/first
 
 For a program:  qingformer evaluate test.jsonl --model runs/first --json | jq .accuracy
+
+Entities:  qingformer evaluate test.conll --model runs/ner
+
+Words:  qingformer evaluate pku_test_gold.utf8 --model runs/words --json | jq .micro.f1
+
+Reading, as SQuAD counts:  qingformer evaluate dev-v1.1.json --model runs/reading --metric squad
+
+The data is that of the model's task; qingformer train --help shows each.
 """
 
 
 def command(
     file: Annotated[
-        str, typer.Argument(help="Labelled data: JSONL, JSON, CSV or TSV, or - for standard input.", show_default=False)
+        str,
+        typer.Argument(
+            help="Labelled data, as for train: JSONL, JSON, CSV, TSV, columns; or - for standard input.",
+            show_default=False,
+        ),
     ],
     model: options.Model,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the report here too, as JSON.")] = None,
@@ -33,33 +45,40 @@ def command(
     encoding: options.Encoding = "utf-8",
     quoting: options.Quoting = None,
     skip_empty: options.SkipEmpty = False,
-    threshold: Annotated[
-        float,
-        typer.Option(min=0.0, max=1.0, help="Least probability of a label, for models with several labels a text."),
-    ] = 0.5,
+    joiner: options.Joiner = None,
+    strict: options.Strict = False,
+    digits: options.Digits = None,
+    threshold: options.Threshold = None,
+    metric: Annotated[
+        str | None, typer.Option(help="How answers of reading are compared: cmrc or squad. [dim]cmrc[/dim]")
+    ] = None,
     batch_size: options.BatchSize = 32,
 ) -> None:
-    """Score a model on labelled texts: accuracy, macro and weighted F1, each label, the confusion matrix."""
+    """Score a model on labelled data.
+
+    Classification: accuracy, macro and weighted F1, each label, the confusion matrix. Entities, words and relations:
+    precision, recall and F1. Reading: exact match and F1. Multiple choice: accuracy.
+    """  # fmt: skip
     from qingformer.cli.console import note, results, status
+    from qingformer.cli.kinds import refuse, saved_kind
     from qingformer.cli.progress import counting
-    from qingformer.cli.report import as_json, print_report
     from qingformer.cli.running import load_model
     from qingformer.files import write_json
-    from qingformer.tasks import Columns
-    from qingformer.tasks.examples import read_examples
 
-    where = Columns(
-        text_column, pair_column, label_column, options.split_names(columns), format,
-        encoding=encoding, quoting=quoting, skip_empty=skip_empty,
-    )  # fmt: skip
-    classifier = load_model(model)
-    examples = read_examples(file, where, multi_label=classifier.multi_label)
-    with counting(status(), "scoring", len(examples)) as done:
-        report = classifier.evaluate(examples, batch_size=batch_size, threshold=threshold, done=done)
-    for cut in classifier.cut.values():
+    kind, saved = saved_kind(model)
+    given = {
+        "text_column": text_column, "pair_column": pair_column, "label_column": label_column, "format": format,
+        "columns": options.split_names(columns), "quoting": quoting, "skip_empty": skip_empty, "joiner": joiner,
+        "strict": strict, "digits": digits, "threshold": threshold, "metric": metric,
+    }  # fmt: skip
+    refuse(kind, given, f"a model for {kind.name}")
+    examples = kind.read(file, {**given, **saved, "encoding": encoding})
+    task = load_model(model)
+    with counting(status(), "scoring", len(examples), kind.unit) as done:
+        report = task.evaluate(examples, batch_size=batch_size, done=done, **kind.evaluating(given))
+    for cut in task.cut.values():
         note(cut)
-    assert classifier.labels is not None
-    found = as_json(report, classifier.labels, examples.name)
+    found = kind.as_json(report, task, examples.name)
     if output is not None:
         write_json(output, found)
     if json:
@@ -67,4 +86,4 @@ def command(
 
         typer.echo(dumps(found, ensure_ascii=False))
     else:
-        print_report(results(), report, classifier.labels, f"score on {examples.name}")
+        kind.print_report(results(), report, task, f"score on {examples.name}")

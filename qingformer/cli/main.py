@@ -47,7 +47,9 @@ def _top(
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; may stand anywhere.")] = False,
 ) -> None:
-    """Train, evaluate and use text classifiers; look into and convert pretrained transformers.
+    """Train, evaluate and use models of text, and look into and convert pretrained transformers.
+
+    The tasks: classification, named entities, word segmentation, relations, reading comprehension, multiple choice.
 
     The computation runs on JAX; set KERAS_BACKEND=torch or tensorflow to choose another library that is installed.
     """

@@ -44,7 +44,8 @@ LabelColumn = Annotated[
 Format = Annotated[
     str | None,
     typer.Option(
-        help="jsonl, json, csv or tsv; [dim]by the file's ending if not given (.gz and .xz too).[/dim]",
+        help="jsonl, json, csv or tsv; for ner and cws bio, json, words or text. "
+        "[dim]By the file's ending if not given (.gz and .xz too), for ner by its first lines.[/dim]",
         rich_help_panel=DATA,
     ),
 ]
@@ -62,6 +63,37 @@ Quoting = Annotated[
     ),
 ]
 SkipEmpty = Annotated[bool, typer.Option("--skip-empty", help="Leave out rows without a text.", rich_help_panel=DATA)]
+Joiner = Annotated[
+    str | None,
+    typer.Option(
+        help="What stands between the tokens of a text in ner and cws files. "
+        "[dim]Nothing in Chinese, else a space.[/dim]",
+        rich_help_panel=DATA, show_default=False,
+    ),
+]  # fmt: skip
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict/--no-strict",
+        help="An impossible row of tags, or a triple whose names are not in its text, is an error. "
+        "[dim]Else it is repaired or left out, and noted.[/dim]",
+        rich_help_panel=DATA, show_default=False,
+    ),
+]  # fmt: skip
+Digits = Annotated[
+    bool | None,
+    typer.Option(
+        "--digits/--no-digits",
+        help="Whether tokens of column files end in a segmentation digit (Weibo). [dim]Found by itself.[/dim]",
+        rich_help_panel=DATA, show_default=False,
+    ),
+]  # fmt: skip
+Threshold = Annotated[
+    float | None,
+    typer.Option(
+        min=0.0, max=1.0, help="Least probability of a label, for models with several labels a text. [dim]0.5[/dim]"
+    ),
+]
 BatchSize = Annotated[int, typer.Option(min=1, help="Texts per step.")]
 
 

@@ -1,17 +1,14 @@
-"""`qingformer predict`: labels for the texts of a file or of standard input, one JSON object a line."""
+"""`qingformer predict`: what a model says about a file or standard input, by default one JSON object a line."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from qingformer.cli import options
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from typing import IO
-
 NAME = "predict"
+OUTPUT = "What to write"
 EPILOG = """[bold]Examples[/bold]
 
 One sentence:  echo 今天天气不错 | qingformer predict --model runs/first
@@ -19,6 +16,19 @@ One sentence:  echo 今天天气不错 | qingformer predict --model runs/first
 A file:  qingformer predict texts.jsonl --model runs/first --output answers.jsonl
 
 Only the labels:  qingformer predict texts.txt -m runs/first | jq -r .label
+
+Entities in colour:  echo 叶老桂在北京 | qingformer predict --model runs/ner --color
+
+Entities for brat:  qingformer predict texts.txt --model runs/ner --output-format brat --output annotated
+
+Words:  qingformer predict pku_test.utf8 --model runs/words --output-format words --output words.txt
+
+Triples:  qingformer predict texts.txt --model runs/triples | jq -c '.triples[]'
+
+Answers:  qingformer predict questions.jsonl --model runs/reading --n-best 3
+
+[bold]Data[/bold]  Texts are a line each or {"text": ...}; questions are {"context": ..., "question": ...}, with
+"choices" for multiple choice, or the JSON that train takes.
 """
 
 
@@ -28,7 +38,24 @@ def command(
         str, typer.Argument(help="JSONL, JSON, CSV, TSV or plain text (a text a line), or - for standard input.")
     ] = "-",
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write here instead of to standard output.")
+        Path | None,
+        typer.Option("--output", "-o", help="Write here instead of to standard output.", rich_help_panel=OUTPUT),
+    ] = None,
+    output_format: Annotated[
+        str | None,
+        typer.Option(
+            help="jsonl, or for entities and words conll or brat (a folder), for words also words. [dim]jsonl[/dim]",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
+    color: Annotated[
+        bool | None,
+        typer.Option(
+            "--color/--no-color",
+            help="Entities and words as text to read, in colour. [dim]On a terminal.[/dim]",
+            rich_help_panel=OUTPUT,
+            show_default=False,
+        ),
     ] = None,
     text_column: options.TextColumn = None,
     pair_column: options.PairColumn = None,
@@ -37,68 +64,47 @@ def command(
     encoding: options.Encoding = "utf-8",
     quoting: options.Quoting = None,
     skip_empty: options.SkipEmpty = False,
+    joiner: options.Joiner = None,
+    digits: options.Digits = None,
     all_probabilities: Annotated[
         bool, typer.Option("--all/--best", help="Give the probability of every label, or of the best one only.")
     ] = False,
-    threshold: Annotated[
-        float,
-        typer.Option(min=0.0, max=1.0, help="Least probability of a label, for models with several labels a text."),
-    ] = 0.5,
+    threshold: options.Threshold = None,
+    n_best: Annotated[int | None, typer.Option(min=1, help="Answers to a question, for reading. [dim]1[/dim]")] = None,
     batch_size: options.BatchSize = 32,
 ) -> None:
-    """Name the labels of texts: JSON lines with text, label and probability on standard output.
+    """Say what a model finds in texts: JSON lines on standard output.
 
-    Standard output holds nothing else, so it can be piped; bars and notes go to standard error.
-    """
+    A line has text, label and probability; or text and entities, text and triples, question and answer.
+
+    Standard output holds nothing else, so it can be piped; bars and notes go to standard error. On a terminal entities
+    and words are shown in the text itself.
+    """  # fmt: skip
     from qingformer.cli.console import note, status
+    from qingformer.cli.kinds import refuse, saved_kind
+    from qingformer.cli.output import choose_form, coloured_results
     from qingformer.cli.progress import counting
     from qingformer.cli.running import load_model
-    from qingformer.tasks.examples import Columns, read_examples
 
-    where = Columns(
-        text_column, pair_column, None, options.split_names(columns), format,
-        encoding=encoding, quoting=quoting, skip_empty=skip_empty,
-    )  # fmt: skip
-    examples = read_examples(file, where, labelled=False)
-    classifier = load_model(model)
-    with counting(status(), "predicting", len(examples)) as done:
-        predictions = classifier.predict(
-            examples, return_probabilities=all_probabilities, batch_size=batch_size, threshold=threshold, done=done
-        )
-    for cut in classifier.cut.values():
+    kind, saved = saved_kind(model)
+    whose = f"a model for {kind.name}"
+    given = {
+        "text_column": text_column, "pair_column": pair_column, "format": format, "quoting": quoting,
+        "columns": options.split_names(columns), "skip_empty": skip_empty, "joiner": joiner, "digits": digits,
+        "all_probabilities": all_probabilities, "threshold": threshold, "n_best": n_best,
+    }  # fmt: skip
+    refuse(kind, given, whose)
+    form = choose_form(kind.formats, kind.coloured, output, output_format, color, whose)
+    examples = kind.read(file, {**given, **saved, "encoding": encoding}, labelled=False)
+    task = load_model(model)
+    with counting(status(), "predicting", len(examples), kind.unit) as done:
+        predictions = task.predict(examples, batch_size=batch_size, done=done, **kind.predicting(given))
+    for cut in task.cut.values():
         note(cut)
-    _write((_row(example, found, classifier.multi_label) for example, found in zip(examples, predictions)), output)
-
-
-def _row(example: Any, prediction: Any, multi_label: bool) -> dict[str, Any]:
-    row: dict[str, Any] = {"text": example.text}
-    if example.pair is not None:
-        row["pair"] = example.pair
-    if multi_label:
-        row["labels"] = list(prediction.labels)
-    else:
-        row["label"] = prediction.label
-    row["probability"] = round(prediction.probability, 6)
-    if prediction.probabilities is not None:
-        row["probabilities"] = {label: round(value, 6) for label, value in prediction.probabilities.items()}
-    return row
-
-
-def _write(rows: "Iterator[dict[str, Any]]", output: Path | None) -> None:
-    import sys
-
-    from qingformer.files import atomic_file
-
-    if output is None:
-        _write_lines(rows, sys.stdout)
+    if form is None:
+        out = coloured_results()
+        for prediction in predictions:
+            kind.show(out, task, prediction)
         return
-    with atomic_file(output) as temporary, temporary.open("w", encoding="utf-8") as stream:
-        _write_lines(rows, stream)
-
-
-def _write_lines(rows: "Iterable[dict[str, Any]]", stream: "IO[str]") -> None:
-    import json
-
-    for row in rows:
-        stream.write(json.dumps(row, ensure_ascii=False) + "\n")
-    stream.flush()
+    for sentence in kind.write(form, task, examples, predictions, output):
+        note(sentence)

@@ -34,9 +34,9 @@ def make_bar(console: Console, unit: str) -> Progress:
 
 
 @contextmanager
-def counting(console: Console, description: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar over `total` texts; the yielded function is told how many more are done."""
-    with make_bar(console, "texts") as bar:
+def counting(console: Console, description: str, total: int, unit: str = "texts") -> Iterator[Callable[[int], None]]:
+    """A bar over `total` texts, or other units; the yielded function is told how many more are done."""
+    with make_bar(console, unit) as bar:
         task = bar.add_task(description, total=total, more="")
         yield lambda count: bar.advance(task, count)
 

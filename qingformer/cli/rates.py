@@ -12,7 +12,7 @@ from qingformer.analysis import GradientMoments, NoiseScale, RateSuggestion, sug
 from qingformer.analysis.rate_plot import figure_and_canvas, plot_rates
 from qingformer.cli.console import note, results, status
 from qingformer.cli.progress import counting
-from qingformer.cli.running import load_model, new_classifier, prepare
+from qingformer.cli.running import load_model, new_task, prepare
 from qingformer.errors import ConfigError
 from qingformer.tasks import Columns, TextClassifier
 from qingformer.tasks.examples import Examples, read_examples
@@ -89,13 +89,15 @@ def suggest(request: Request, *, layers: bool, plot: Path | None, json: bool) ->
 def _classifier(request: Request) -> tuple[TextClassifier, Examples]:
     if request.model is not None:
         trained = load_model(request.model)
+        if not isinstance(trained, TextClassifier):
+            raise ConfigError(f"{request.model}: is no text classifier, and only for these rates are suggested")
         return trained, read_examples(request.file, request.columns, multi_label=trained.multi_label)
     examples = read_examples(request.file, request.columns, multi_label=request.multi_label)
     prepare()
     common: dict[str, Any] = {
         "multi_label": request.multi_label, "max_length": request.max_length or 128, "seed": request.seed,
     }  # fmt: skip
-    return new_classifier(request.source, request.from_scratch, request.vocabulary, **common), examples
+    return new_task(TextClassifier, request.source, request.from_scratch, request.vocabulary, **common), examples
 
 
 def suggestions(request: Request, scale: NoiseScale, law: str) -> list[RateSuggestion]:

@@ -34,8 +34,3 @@ def confusions(matrix: Any, labels: list[str]) -> list[tuple[int, str, str]]:
         if count and true != predicted
     ]
     return sorted(cells, key=lambda cell: (-cell[0], cell[1], cell[2]))
-
-
-def as_json(report: Any, labels: list[str], data: str) -> dict[str, Any]:
-    """Everything about a score that a program may want to read."""
-    return {"data": data, "labels": labels, **report.to_dict()}

@@ -2,12 +2,12 @@
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 from qingformer import backend
+from qingformer.tasks import Task, load
 
-if TYPE_CHECKING:
-    from qingformer.tasks import TextClassifier
+T = TypeVar("T", bound=Task)
 
 
 def prepare() -> None:
@@ -24,22 +24,17 @@ def prepare() -> None:
         return
 
 
-def new_classifier(
-    source: str | None, from_scratch: str | None, vocabulary: str | Path | None, **options: Any
-) -> "TextClassifier":
-    """A classifier that starts from pretrained weights or from random ones; one of the two is given."""
-    from qingformer.tasks import TextClassifier
-
+def new_task(
+    task: type[T], source: str | None, from_scratch: str | None, vocabulary: str | Path | None, **options: Any
+) -> T:
+    """A task that starts from pretrained weights or from random ones; one of the two is given."""
     if from_scratch is not None:
-        return TextClassifier.from_scratch(from_scratch, vocabulary, **options)
+        return task.from_scratch(from_scratch, vocabulary, **options)
     assert source is not None
-    return TextClassifier.from_pretrained(source, vocabulary=vocabulary, **options)
+    return task.from_pretrained(source, vocabulary=vocabulary, **options)
 
 
-def load_model(path: Path) -> "TextClassifier":
-    """The classifier that `train` wrote."""
-    from qingformer.tasks import load
-
+def load_model(path: Path) -> Any:
+    """The task that `train` wrote, whatever its class."""
     prepare()
-    classifier: TextClassifier = load(path)
-    return classifier
+    return load(path)

@@ -39,6 +39,19 @@ class Settings:
     class_weights: str | None
     precision: str
     seed: int
+    task: str = "classification"
+    head: str | None = None
+    scheme: str | None = None
+    lr_multiplier: float | None = None
+    design: str | None = None
+    pointer: str | None = None
+    schema: str | None = None
+    stride: int | None = None
+    max_question_length: int | None = None
+    max_answer_length: int | None = None
+    joiner: str | None = None
+    strict: bool = False
+    digits: bool | None = None
 
     def __post_init__(self) -> None:
         if (self.source is None) == (self.from_scratch is None):
@@ -47,7 +60,7 @@ class Settings:
             raise ConfigError(f"--precision is {self.precision!r}; choose one of {', '.join(PRECISIONS)}")
         if self.learning_rate is not None and not 0 < self.learning_rate < 1:
             raise ConfigError(f"--learning-rate is {self.learning_rate}; it must lie between 0 and 1")
-        for path in (self.train, self.dev, self.test):
+        for path in (self.train, self.dev, self.test, self.schema):
             if path is not None and not Path(path).exists():
                 raise ConfigError(f"{path}: no such file; check the path")
 
@@ -79,11 +92,12 @@ def claim_folder(output: Path, settings: Settings, *, resume: bool, overwrite: b
 
 
 def _check_same(path: Path, begun: dict[str, Any], now: dict[str, Any]) -> None:
+    defaults = {field.name: field.default for field in dataclasses.fields(Settings)}  # of runs before these settings
     for key, value in now.items():
-        if begun.get(key) != value:
+        before = begun.get(key, defaults[key])
+        if before != value:
             raise ConfigError(
-                f"{path}: the run began with {key} = {begun.get(key)!r}, not {value!r}; "
-                "--resume needs the same settings"
+                f"{path}: the run began with {key} = {before!r}, not {value!r}; --resume needs the same settings"
             )
 
 

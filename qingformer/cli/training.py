@@ -1,52 +1,48 @@
 """The work of `qingformer train`; imported only when it runs."""
 
+import dataclasses
 import time
 from pathlib import Path
 from typing import Any
 
 from qingformer.cli.console import note, results, status
+from qingformer.cli.kind import Kind
+from qingformer.cli.kinds import kind_named, refuse
 from qingformer.cli.progress import counting, training
-from qingformer.cli.report import as_json, print_report
-from qingformer.cli.running import new_classifier, prepare
-from qingformer.cli.settings import Settings, claim_folder, parse_class_weights, parse_transforms
+from qingformer.cli.running import new_task, prepare
+from qingformer.cli.settings import Settings, claim_folder, parse_transforms
 from qingformer.files import write_json
-from qingformer.tasks import Columns, TextClassifier
-from qingformer.tasks.examples import read_examples
+from qingformer.tasks import Task
 from qingformer.tasks.registry import BEST
 from qingformer.training import PlotError, TrainingInterrupted, plot_curve
 
-__all__ = ["Settings", "train_classifier"]
+__all__ = ["Settings", "train_task"]
 
 
-def train_classifier(
-    settings: Settings, output: Path, *, save_every: int | None, resume: bool, overwrite: bool
-) -> None:
+def train_task(settings: Settings, output: Path, *, save_every: int | None, resume: bool, overwrite: bool) -> None:
     """Read everything that can be wrong first, then train, draw, and score."""
+    kind, options = kind_named(settings.task), dataclasses.asdict(settings)
+    refuse(kind, options)
     transforms = parse_transforms(settings.transforms)
-    class_weights = parse_class_weights(settings.class_weights)
-    columns = Columns(
-        settings.text_column, settings.pair_column, settings.label_column, settings.columns, settings.format,
-        encoding=settings.encoding, quoting=settings.quoting, skip_empty=settings.skip_empty,
-    )  # fmt: skip
+    fitting = kind.fitting(options)
     parts = {
-        name: read_examples(path, columns, multi_label=settings.multi_label)
+        name: kind.read(path, options)
         for name, path in (("train", settings.train), ("dev", settings.dev), ("test", settings.test))
         if path is not None
     }
     prepare()
-    classifier = _new_classifier(settings)
-    classifier.check_labels(parts["train"], *(parts[name] for name in ("dev", "test") if name in parts))
+    task = _new_task(kind, settings)
+    task.check_data(parts["train"], *(parts[name] for name in ("dev", "test") if name in parts))
     claim_folder(output, settings, resume=resume, overwrite=overwrite)
     out = results()
-    out.print(_opening(settings, parts), markup=False)
+    out.print(_opening(settings, parts, kind.unit), markup=False)
     began = time.perf_counter()
     try:
         with training(out, status()) as progress:
-            classifier.fit(
+            task.fit(
                 parts["train"], parts.get("dev"), epochs=settings.epochs, batch_size=settings.batch_size,
-                learning_rate=settings.learning_rate, transforms=transforms, loss=settings.loss,
-                class_weights=class_weights, seed=settings.seed, directory=output, save_every=save_every,
-                resume=resume, progress=progress,
+                learning_rate=settings.learning_rate, transforms=transforms, seed=settings.seed, directory=output,
+                save_every=save_every, resume=resume, progress=progress, **fitting,
             )  # fmt: skip
     except TrainingInterrupted:
         raise KeyboardInterrupt(
@@ -55,32 +51,33 @@ def train_classifier(
     except OSError as problem:  # NumPy's writers do not say which file it was
         raise OSError(problem.errno, problem.strerror or str(problem), problem.filename or str(output)) from problem
     out.print(f"trained in {time.perf_counter() - began:.1f} s", markup=False)
-    _finish(classifier, parts.get("test"), output, settings.batch_size)
+    _finish(kind, task, parts.get("test"), output, settings.batch_size)
 
 
-def _new_classifier(settings: Settings) -> TextClassifier:
+def _new_task(kind: Kind, settings: Settings) -> Task:
     dtype = None if settings.precision == "float32" else settings.precision
-    common: dict[str, Any] = {
-        "multi_label": settings.multi_label, "max_length": settings.max_length, "seed": settings.seed, "dtype": dtype,
-    }  # fmt: skip
-    return new_classifier(settings.source, settings.from_scratch, settings.vocabulary, **common)
+    common: dict[str, Any] = {"max_length": settings.max_length, "seed": settings.seed, "dtype": dtype}
+    made: Task = new_task(
+        kind.task, settings.source, settings.from_scratch, settings.vocabulary, **common,
+        **kind.settings(dataclasses.asdict(settings)),
+    )  # fmt: skip
+    return made
 
 
-def _opening(settings: Settings, parts: dict[str, Any]) -> str:
+def _opening(settings: Settings, parts: dict[str, Any], unit: str) -> str:
     start = f"{settings.from_scratch} model from scratch" if settings.from_scratch else f"{settings.source}"
     sizes = ", ".join(f"{len(examples)} {name}" for name, examples in parts.items())
-    return f"{start}; texts: {sizes}"
+    return f"{start}; {unit}: {sizes}"
 
 
-def _finish(classifier: TextClassifier, test: Any, output: Path, batch_size: int) -> None:
+def _finish(kind: Kind, task: Any, test: Any, output: Path, batch_size: int) -> None:
     out = results()
     if test is not None:
-        with counting(status(), "scoring", len(test)) as done:
-            report = classifier.evaluate(test, batch_size=batch_size, done=done)
-        assert classifier.labels is not None
-        write_json(output / "report.json", as_json(report, classifier.labels, test.name))
-        print_report(out, report, classifier.labels, f"held-out score on {test.name}")
-    for cut in classifier.cut.values():
+        with counting(status(), "scoring", len(test), kind.unit) as done:
+            report = task.evaluate(test, batch_size=batch_size, done=done)
+        write_json(output / "report.json", kind.as_json(report, task, test.name))
+        kind.print_report(out, report, task, f"held-out score on {test.name}")
+    for cut in task.cut.values():
         note(cut)
     out.print(f"model  {output / BEST}", markup=False)
     try:

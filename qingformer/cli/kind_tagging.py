@@ -1,0 +1,105 @@
+"""Entities and words: tagged texts."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from qingformer.cli.kind import Kind, Options
+from qingformer.cli.output import write_lines
+from qingformer.cli.tagged_output import Columns, coloured, words_of, write_brat
+from qingformer.data.schemes import WORD
+from qingformer.data.sources import bare_suffix
+from qingformer.data.tagging import to_json
+from qingformer.errors import ConfigError
+from qingformer.tasks import SequenceTagger
+from qingformer.tasks.networks import CHAINS, POINTERS
+from qingformer.tasks.tagged import read_tagged
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_HEAD = ("head", "scheme", "lr_multiplier", "stride")
+_FORMATS = {"jsonl": "json", "conll": "bio"}  # names that --output-format has for formats of the reader
+_TOLD = (".json", ".jsonl", ".ndjson", ".conll", ".bio", ".bioes")  # endings that tell the format
+
+
+class EntityKind(Kind):
+    """Labelled spans of a text."""
+
+    name = "ner"
+    task = SequenceTagger
+    options = frozenset({*_HEAD, "format", "joiner", "strict", "digits"})
+    formats: ClassVar[tuple[str, ...]] = ("jsonl", "conll", "brat")
+    coloured = True
+    words: ClassVar[bool] = False
+
+    def check(self, options: Options) -> None:
+        head = options.get("head") or "crf"
+        if options.get("lr_multiplier") is not None and head not in ("crf", "memm"):
+            raise ConfigError(f"--lr-multiplier does not go with --head {head}, which has no transitions; leave it out")
+        if options.get("scheme") is not None and head in POINTERS:
+            raise ConfigError(
+                f"--scheme does not go with --head {head}, which has no tags; choose --head {', '.join(CHAINS)}"
+            )
+
+    def is_saved(self, settings: Mapping[str, Any]) -> bool:
+        return (settings.get("scheme") == "bmes" and settings.get("labels") == [WORD]) == self.words
+
+    def read(self, path: str, options: Options, labelled: bool = True) -> Any:
+        wanted = options["format"]
+        return read_tagged(
+            path, "data", labelled, format=_FORMATS.get(wanted, wanted), joiner=options["joiner"],
+            strict=bool(options.get("strict")), digits=options["digits"], encoding=options["encoding"],
+        )  # fmt: skip
+
+    def settings(self, options: Options) -> dict[str, Any]:
+        return {name: options[name] for name in _HEAD if options[name] is not None}
+
+    def names(self, task: Any) -> dict[str, Any]:
+        return {"labels": task.labels}
+
+    def headline(self, report: Any) -> str:
+        return f"F1 {report.f1:.4f}  precision {report.precision:.4f}  recall {report.recall:.4f}"
+
+    def row(self, task: Any, example: Any, prediction: Any) -> dict[str, Any]:
+        return to_json(prediction.text, prediction.spans)
+
+    def write(self, form: str, task: Any, examples: Any, predictions: Iterable[Any], output: Path | None) -> list[str]:
+        if form == "conll":
+            scheme = task.scheme if task.head in CHAINS else "bio"
+            columns = Columns(scheme, covering=self.words)
+            write_lines(columns.lines(examples, predictions), output)
+            return columns.notes()
+        if form == "brat":
+            assert output is not None
+            write_brat(list(predictions), output)
+            return []
+        if form == "words":
+            write_lines(("  ".join(words_of(found)) for found in predictions), output)
+            return []
+        return super().write(form, task, examples, predictions, output)
+
+    def show(self, out: "Console", task: Any, prediction: Any) -> None:
+        out.print(coloured(prediction, task.labels))
+
+
+class SegmentationKind(EntityKind):
+    """The words of an unsegmented text."""
+
+    name = "cws"
+    options = EntityKind.options - {"scheme"}
+    formats = ("jsonl", "words", "conll", "brat")
+    words = True
+
+    def read(self, path: str, options: Options, labelled: bool = True) -> Any:
+        untold = options["format"] is None and labelled and bare_suffix(path) not in _TOLD
+        return super().read(path, {**options, "format": "words"} if untold else options, labelled)
+
+    def settings(self, options: Options) -> dict[str, Any]:
+        return {**super().settings(options), "scheme": "bmes", "labels": [WORD]}
+
+    def row(self, task: Any, example: Any, prediction: Any) -> dict[str, Any]:
+        return {**super().row(task, example, prediction), "words": words_of(prediction)}
+
+    def show(self, out: "Console", task: Any, prediction: Any) -> None:
+        out.print("  ".join(words_of(prediction)), markup=False)

@@ -1,0 +1,62 @@
+"""Predictions on standard output, in a file or in a folder."""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from qingformer.errors import ConfigError
+from qingformer.files import atomic_file
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def write_lines(lines: Iterable[str], output: Path | None) -> None:
+    """Write lines to a file, whole or not at all, or to standard output."""
+    if output is None:
+        _write(lines, sys.stdout)
+        return
+    with atomic_file(output) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        _write(lines, stream)
+
+
+def _write(lines: Iterable[str], stream: IO[str]) -> None:
+    for line in lines:
+        stream.write(line + "\n")
+    stream.flush()
+
+
+def choose_form(
+    formats: tuple[str, ...], coloured: bool, output: Path | None, form: str | None, color: bool | None, whose: str
+) -> str | None:
+    """The format to write, or None for coloured text: on a terminal, or with --color.
+
+    Raises:
+        ConfigError: what the model cannot write, or options that do not go together.
+    """
+    if form is not None and form not in formats:
+        raise ConfigError(f"--output-format {form} does not go with {whose}; it writes {', '.join(formats)}")
+    if color:
+        if not coloured:
+            raise ConfigError(f"--color does not go with {whose}; it writes {', '.join(formats)}")
+        if output is not None or form is not None:
+            raise ConfigError("--color is for reading on a terminal; leave out --output and --output-format")
+        return None
+    if form == "brat":
+        if output is None:
+            raise ConfigError("--output-format brat writes a folder of .txt and .ann files; name it with --output")
+        if output.exists() and (not output.is_dir() or any(output.iterdir())):
+            raise ConfigError(
+                f"{output}: is there already; name a new folder with --output for the .txt and .ann files"
+            )
+    if form is None and output is None and coloured and color is None and sys.stdout.isatty():
+        return None
+    return form or "jsonl"
+
+
+def coloured_results() -> "Console":
+    """Standard output with colours, also where it is no terminal."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=True, force_terminal=True)
