@@ -95,6 +95,9 @@ class StartEndLabels:
         self.types = types
         for places in examples:
             _by_type(places, types)
+            for kind, first, last in places:
+                if first > last:
+                    raise DataError(f"labels: ({kind}, {first}, {last}) is no span: its end is before its start")
         self._examples = [np.array(places, np.int64).reshape(-1, 3) for places in examples]
 
     def __len__(self) -> int:

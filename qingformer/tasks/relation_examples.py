@@ -53,6 +53,9 @@ def read_texts(
         DataError: what is wrong, with its file and line; no text at all.
     """
     if isinstance(source, RelationTexts):
+        bare = next((each for each in source if labelled and each.triples is None), None)
+        if bare is not None:
+            raise DataError(f"{source.where(bare)}: is not labelled; give its triples, or pass labelled=False")
         return source
     if isinstance(source, str | os.PathLike):
         return read_relations(source, schema=schema, labelled=labelled, **options)  # type: ignore[arg-type]

@@ -1,14 +1,17 @@
 """What taggers read and say: texts with spans, and entities with the characters they cover."""
 
+import inspect
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from qingformer.data.schemes import WORD
 from qingformer.data.spans import Span
 from qingformer.data.tagging import from_rows, read_tagging
 from qingformer.data.tagging_texts import TaggedText, TaggedTexts
 from qingformer.errors import DataError
+from qingformer.tasks.windows import Pieces
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ class Tagging:
 
     @property
     def words(self) -> list[str]:
-        """The entities' texts, and what lies between them cut at white space: a segmentation of the text.
+        """The entities' texts and what lies between them, both cut at white space: a segmentation of the text.
 
         >>> Tagging("今天 好 吗", (Entity(0, 2, "word", "今天"),)).words
         ['今天', '好', '吗']
@@ -43,7 +46,7 @@ class Tagging:
         found, position = [], 0
         for entity in self.entities:
             found += self.text[position : entity.start].split()
-            found.append(entity.text)
+            found += entity.text.split()
             position = entity.end
         return found + self.text[position:].split()
 
@@ -69,12 +72,36 @@ class TaggedExamples(Sequence[TaggedText]):
         return f"{self.name}, line {self[number].line}" if self.is_file else f"{self.name}, item {number + 1}"
 
 
+def with_gaps(words: Sequence[Span], pieces: Pieces, text: str) -> list[Span]:
+    """The words, by tokens, and one word for every run of tokens between them that white space does not part.
+
+    >>> pieces = Pieces([7] * 4, [(0, 1), (1, 2), (2, 3), (3, 4)])
+    >>> [span[:2] for span in with_gaps([Span(1, 2, "word")], pieces, "今天真好")]
+    [(0, 1), (1, 2), (2, 4)]
+    """
+    inside = {token for start, end, _ in words for token in range(start, end)}
+    found: list[Span] = []
+    for token, (start, end) in enumerate(pieces.places):
+        if token in inside:
+            continue
+        joined = bool(found) and found[-1].end == token and pieces.places[token - 1][1] >= start
+        if joined and not text[start:end].isspace() and not text[slice(*pieces.places[token - 1])].isspace():
+            found[-1] = found[-1]._replace(end=token + 1)
+        else:
+            found.append(Span(token, token + 1, WORD))
+    return sorted([*words, *found])
+
+
 def read_tagged(source: Any, name: str, labelled: bool, **options: Any) -> TaggedExamples:
     """Texts from a path, or from a sequence of what `qingformer.data.tagging.from_rows` takes.
 
     Raises:
         DataError: what is wrong, with its file and line; no text at all.
+        TypeError: an option that `read_tagging` does not have.
     """
+    unknown = sorted(set(options) - set(inspect.signature(read_tagging).parameters))
+    if unknown:
+        raise TypeError(f"{name}: there is no option {unknown[0]!r}, neither here nor of the reader")
     if isinstance(source, TaggedExamples):
         return source
     if isinstance(source, str | os.PathLike):

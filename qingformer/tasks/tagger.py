@@ -16,7 +16,7 @@ from qingformer.objectives import TrainableModel
 from qingformer.tasks.labels import check_names
 from qingformer.tasks.networks import CHAINS, POINTERS, chain_layer, chain_model, pointer_model
 from qingformer.tasks.registry import register_task
-from qingformer.tasks.tagged import TaggedExamples, Tagging, entities_of, read_tagged
+from qingformer.tasks.tagged import TaggedExamples, Tagging, entities_of, read_tagged, with_gaps
 from qingformer.tasks.tagger_decoding import chain_spans, pointer_spans
 from qingformer.tasks.task import Task, first_windows, rows_for
 from qingformer.tasks.windows import Frame, Pieces, Window, pieces_of, windows_of
@@ -67,7 +67,7 @@ class SequenceTagger(Task):
         "labels": list, "head": str, "scheme": str, "constrained": bool, "lr_multiplier": float, "max_length": int,
         "stride": int, "dropout": float,
     }  # fmt: skip
-    identity = ("labels", "head", "scheme")
+    identity = ("labels", "head", "scheme", "lr_multiplier")
 
     def __init__(
         self,
@@ -237,6 +237,8 @@ class SequenceTagger(Task):
             if overlapping:
                 first = next(span for span in kept if span not in disjoint)
                 lost += [(number, Span(*each.characters_of(first.start, first.end - 1), first.label))] * overlapping
+            if scheme.segments:
+                disjoint = with_gaps(disjoint, each, examples[number].text)
             tags.append(scheme.encode(disjoint, len(each.ids)))
         self._note_lost(examples, lost, "overlaps a longer one, which tags cannot say,")
         before, after = [-1] * len(frame.before), [-1] * len(frame.after)
@@ -288,5 +290,6 @@ class SequenceTagger(Task):
             lengths = [len(each.ids) for each in pieces]
             spans = chain_spans(outputs, windows, len(frame.before), self._chain, self._tags, allowed, lengths, tell)
         for number, (each, kept) in enumerate(zip(pieces, spans)):
-            found[number] = [Span(*each.characters_of(span.start, span.end - 1), span.label) for span in kept]
+            placed = [Span(*each.characters_of(span.start, span.end - 1), span.label) for span in kept]
+            found[number] = [span for span in placed if not texts[number][span.start : span.end].isspace()]
         return found

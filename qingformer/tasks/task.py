@@ -59,7 +59,7 @@ class Task:
         if (backbone is None or tokenizer is None) and size is None:
             raise ConfigError("a task needs a backbone and a tokenizer; see from_pretrained and from_scratch")
         self.backbone, self.tokenizer = backbone, tokenizer
-        self.max_length, self.dropout, self.seed = max_length, dropout, seed
+        self.max_length, self.dropout, self.seed = max_length, float(dropout), seed
         self.model: TrainableModel | None = None
         self.cut: dict[str, str] = {}
         self._size, self._dtype = size, dtype

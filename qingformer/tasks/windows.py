@@ -82,8 +82,17 @@ def _pieces(text: str, ids: list[int], offsets: list[Place]) -> Pieces:
         after = places[number + 1][0] if number + 1 < len(places) else len(text)
         while end < after and not text[end].isspace():
             end += 1
-        places[number] = start, end
+        places[number] = _without_space(text, start, end)
     return Pieces([token for token, _ in kept], places)
+
+
+def _without_space(text: str, start: int, end: int) -> Place:
+    """The place without the space at its borders, unless there is nothing else in it."""
+    inner = text[start:end].strip()
+    if not inner:
+        return start, end
+    start += text[start:end].index(inner)
+    return start, start + len(inner)
 
 
 def windows_of(pieces: Sequence[Pieces], frame: Frame, max_length: int, stride: int) -> list[Window]:

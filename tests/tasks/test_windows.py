@@ -1,0 +1,178 @@
+"""Characters of tokens, windows over long texts, and scores put together, each against a slow account of it."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qingformer.errors import ConfigError
+from qingformer.tasks.windows import Frame, Pieces, merge_scores, pieces_of, windows_of
+from qingformer.tokenization import Tokenizer
+from tests.tasks.helpers import tokenizer
+
+FIXTURES = Path(__file__).parents[1] / "fixtures/tokenization"
+WORDPIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "ca", "##fe", "new", "york", "a", "##b", "好", "天", "20", "##01"]
+TEXTS = [
+    "ＡＢＣ１２３，全角　空格",
+    "Cafe\u0301 好",
+    "\u0301a e\u0301\u0302",
+    "a\u200bb\u200d好\ufeff",
+    "a\x00b \x07c\x1cd\x85e\u2028f",
+    "😀笑👨\u200d👩\u200d👧 🇨🇳",
+    "New York 2001年3.14%",
+    "é㎏ﬁ①½",
+    "𠮷野家 ＮＢＡ's cafe!!",
+    "天\t天\n天\u3000天",
+    "   好   ",
+]
+MARKS = [chr(number) for number in (0, 7, 0x1C, 0x85, 0x300, 0x301, 0x200B, 0x200D, 0x3000, 0xFEFF, 0xFE0F)]
+NASTY = st.text(alphabet=st.sampled_from([*"aBcé1２ 　\t好天Ａ，.😀𠮷👨㎏", *MARKS]), max_size=14)
+
+
+@pytest.fixture(scope="module")
+def tokenizers():
+    files = {name: Tokenizer.from_pretrained(FIXTURES / name) for name in ("albert.model", "t5.model", "llama.model")}
+    words = {
+        f"wordpiece, lowercase={lower}": Tokenizer.from_vocabulary(WORDPIECES, lowercase=lower)
+        for lower in (True, False)
+    }
+    return words | files | {"gpt2": Tokenizer.from_pretrained(FIXTURES / "gpt2"), "toy": tokenizer()}
+
+
+def stands_alone(text, place):
+    """Whether what is around a character up to the next spaces has no letter, sign or digit that a token could hold."""
+    left = right = place
+    while left and not text[left - 1].isspace():
+        left -= 1
+    while right < len(text) and not text[right].isspace():
+        right += 1
+    return all(character in MARKS for character in text[left:right])
+
+
+def check_cover(text, pieces, once):
+    counts = np.zeros(len(text), int)
+    for start, end in pieces.places:
+        assert 0 <= start < end <= len(text)
+        counts[start:end] += 1
+    for place, character in enumerate(text):
+        if not character.isspace() and not stands_alone(text, place):
+            assert counts[place] >= 1, (text, place, pieces.places)
+    assert not once or counts.max(initial=0) <= 1, (text, pieces.places)
+    for left, right in pairwise(pieces.places):
+        assert left[0] <= right[0]
+        assert left[1] <= right[1], "both borders ascend, or tokens_of could not search them"
+    for start, end in pieces.places:
+        piece = text[start:end]
+        assert piece.isspace() or piece == piece.strip(), "a name must not begin or end with a space"
+
+
+@pytest.mark.parametrize("name", ["toy", "wordpiece, lowercase=True", "wordpiece, lowercase=False"])
+def test_wordpieces_cover_every_character_once(tokenizers, name):
+    for text, pieces in zip(TEXTS, pieces_of(tokenizers[name], TEXTS)):
+        check_cover(text, pieces, once=True)
+
+
+@given(st.lists(NASTY, min_size=1, max_size=6), st.booleans())
+def test_random_texts_are_covered_once(tokenizers, texts, lower):
+    for text, pieces in zip(texts, pieces_of(tokenizers[f"wordpiece, lowercase={lower}"], texts)):
+        check_cover(text, pieces, once=True)
+
+
+@given(st.lists(NASTY, min_size=1, max_size=6), st.sampled_from(["albert.model", "t5.model", "llama.model", "gpt2"]))
+def test_subwords_of_bytes_share_characters_but_leave_none_out(tokenizers, texts, name):
+    for text, pieces in zip(texts, pieces_of(tokenizers[name], texts)):
+        check_cover(text, pieces, once=False)
+
+
+def test_a_token_leaves_the_space_at_its_borders(tokenizers):
+    found = pieces_of(tokenizers["albert.model"], ["1\x1c", " \ufe0f1"])
+    assert [each.places for each in found] == [[(0, 1)], [(1, 2), (2, 3)]]
+
+
+@given(st.lists(NASTY, min_size=1, max_size=4), st.data())
+def test_tokens_and_characters_there_and_back(tokenizers, texts, data):
+    name = data.draw(st.sampled_from(sorted(tokenizers)))
+    for text, pieces in zip(texts, pieces_of(tokenizers[name], texts)):
+        borders = {start for start, _ in pieces.places}, {end for _, end in pieces.places}
+        for start in range(len(text)):
+            for end in range(start + 1, len(text) + 1):
+                found = pieces.tokens_of(start, end)
+                assert (found is not None) == (start in borders[0] and end in borders[1] and start < end)
+                if found is not None:
+                    assert pieces.characters_of(*found) == (start, end)
+        if len(set(pieces.places)) == len(pieces.places) and "wordpiece" in name:
+            for first in range(len(pieces.ids)):
+                for last in range(first, len(pieces.ids)):
+                    assert pieces.tokens_of(*pieces.characters_of(first, last)) == (first, last)
+
+
+def test_a_border_within_a_token_is_none():
+    pieces = Pieces([1, 2, 3], [(0, 2), (2, 5), (6, 7)])
+    assert pieces.tokens_of(2, 7) == (1, 2)
+    for start, end in [(0, 1), (1, 5), (2, 4), (5, 7), (2, 6)]:
+        assert pieces.tokens_of(start, end) is None
+
+
+def test_the_frame_is_that_of_the_tokenizer(tokenizers):
+    assert Frame.of(tokenizer()) == Frame([2], [3]), "though this vocabulary does not know the letter it asks for"
+    for each in tokenizers.values():
+        frame, inner = Frame.of(each), each.encode("b", add_special_tokens=False).token_ids
+        assert [*frame.before, *inner, *frame.after] == each.encode("b").token_ids
+
+
+@given(st.lists(st.integers(0, 40), max_size=5), st.integers(3, 12), st.integers(0, 9))
+def test_windows_cover_overlap_and_fit(counts, max_length, stride):
+    frame = Frame([101], [102])
+    pieces = [Pieces(list(range(count)), [(n, n + 1) for n in range(count)]) for count in counts]
+    if stride >= max_length - 2:
+        with pytest.raises(ConfigError, match=f"stride is {stride}; .* 0 to {max_length - 3} tokens"):
+            windows_of(pieces, frame, max_length, stride)
+        return
+    windows = windows_of(pieces, frame, max_length, stride)
+    for number, count in enumerate(counts):
+        mine = [window for window in windows if window.text == number]
+        covered = sorted({window.first + k for window in mine for k in range(window.count)})
+        assert covered == list(range(count))
+        for window in mine:
+            assert window.token_ids == [101, *range(window.first, window.first + window.count), 102]
+            assert len(window.segment_ids) == len(window.token_ids) == window.count + 2 <= max_length
+        for left, right in pairwise(mine):
+            assert left.count == max_length - 2, "what is cut is full"
+            assert left.first < right.first <= left.first + left.count - stride, "as few windows as there can be"
+            assert left.first + left.count - right.first >= stride
+    assert [window.text for window in windows] == sorted(window.text for window in windows)
+
+
+def test_a_negative_stride_is_refused():
+    with pytest.raises(ConfigError, match="stride is -1"):
+        windows_of([], Frame([1], [2]), 8, -1)
+
+
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=4), st.integers(4, 12), st.integers(0, 6), st.data())
+def test_merged_scores_equal_a_slow_loop(counts, max_length, stride, data):
+    stride = min(stride, max_length - 3)
+    pieces = [Pieces(list(range(count)), [(n, n + 1) for n in range(count)]) for count in counts]
+    windows = windows_of(pieces, Frame([1], [2]), max_length, stride)
+    random = np.random.default_rng(data.draw(st.integers(0, 99)))
+    scores = [random.normal(size=(window.count, 3)).astype("float32") for window in windows]
+    merged = merge_scores(windows, scores, counts)
+    assert len(merged) == len(counts)
+    for number, count in enumerate(counts):
+        assert len(merged[number]) == count
+        for token in range(count):
+            around = {}
+            for place, window in enumerate(windows):
+                if window.text == number and window.first <= token < window.first + window.count:
+                    left = token - window.first if window.first else 999
+                    right = window.first + window.count - 1 - token if window.first + window.count < count else 999
+                    around[place] = min(left, right)
+            best = max(around, key=lambda place: around[place])  # the first of equal ones
+            np.testing.assert_array_equal(merged[number][token], scores[best][token - windows[best].first])
+
+
+def test_a_text_without_tokens_has_no_window():
+    assert windows_of([Pieces([], [])], Frame([1], [2]), 8, 2) == []
+    assert [len(each) for each in merge_scores([], [], [0, 0])] == [0, 0]
