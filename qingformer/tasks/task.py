@@ -59,7 +59,7 @@ class Task:
         if (backbone is None or tokenizer is None) and size is None:
             raise ConfigError("a task needs a backbone and a tokenizer; see from_pretrained and from_scratch")
         self.backbone, self.tokenizer = backbone, tokenizer
-        self.max_length, self.dropout, self.seed = max_length, dropout, seed
+        self.max_length, self.dropout, self.seed = max_length, float(dropout), seed
         self.model: TrainableModel | None = None
         self.cut: dict[str, str] = {}
         self._size, self._dtype = size, dtype
@@ -286,9 +286,9 @@ class Task:
     def _ready(self) -> tuple[Tokenizer, Backbone, Predictor]:
         """What prediction needs. Errors: `ConfigError` where there is none yet."""
         if self.tokenizer is None or self.backbone is None or self._predictor is None:
-            raise ConfigError(
-                f"this {type(self).__name__} has neither labels nor weights for them yet; call fit, or give labels"
-            )
+            missing = [key for key in self.identity if getattr(self, key) is None]
+            also = f", or give {' and '.join(missing)}" if missing else ""
+            raise ConfigError(f"this {type(self).__name__} has no weights for its task yet; call fit{also}")
         return self.tokenizer, self.backbone, self._predictor
 
     def _learning_rate(self) -> float:
