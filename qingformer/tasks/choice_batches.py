@@ -69,8 +69,8 @@ class ChoiceCrossentropy(Loss):
 
     Labels (B * choices, 1): 1 at the right choice, 0 at the others, -1 where there is none; scores (B * choices, 1)
     float; values (B,) float32. Weights (B * choices,), of which the first of each question counts. Raises `ConfigError`
-    for fewer than two choices, and for rows that are no whole questions: `GradientAccumulation` must cut a batch between
-    questions. `RDrop` compares row by row, which says nothing of choices, and is refused.
+    for fewer than two choices, and for rows that are no whole questions: `GradientAccumulation` must cut a batch
+    between questions. `RDrop` compares row by row, which says nothing of choices; without `divergence=` it is refused.
 
     Example:
         >>> loss = ChoiceCrossentropy(choices=2)
@@ -89,8 +89,8 @@ class ChoiceCrossentropy(Loss):
         rows = as_array(y_pred).shape[0]
         if rows is not None and rows % self.choices:
             raise ConfigError(
-                f"{self.name}: {rows} rows are no whole number of questions with {self.choices} choices; batch_size must "
-                "be a multiple of the parts of GradientAccumulation"
+                f"{self.name}: {rows} rows are no whole number of questions with {self.choices} choices; batch_size "
+                "must be a multiple of the parts of GradientAccumulation"
             )
         if sample_weight is not None:
             weights = ops.convert_to_tensor(sample_weight, dtype="float32")

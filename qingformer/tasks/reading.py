@@ -242,8 +242,8 @@ class ReadingComprehension(Task):
         split = [example for number, example in enumerate(examples) if example.answers and number not in held]
         if split:
             self.cut[f"{examples.name}: windows"] = (
-                f"{examples.where(split[0])}: no window holds the whole answer, which cannot be learnt; {len(split)} of "
-                f"{len(examples)} answers; raise stride= or max_length="
+                f"{examples.where(split[0])}: no window holds the whole answer, which cannot be learnt; {len(split)} "
+                f"of {len(examples)} answers; raise stride= or max_length="
             )
         return self._padded(
             windows, labels, more_inputs={"answer_mask": AnswerMask(windows)}, batch_size=batch_size, shuffle=True,

@@ -263,7 +263,7 @@ def test_nothing_to_choose_and_unlabelled_questions(trained):
         trained.predict("饭")
     bare = trained._read(questions(3), "mine", labelled=False)
     for use in (model().fit, trained.evaluate):
-        with pytest.raises(DataError, match="mine, item 1: no answer; .*labelled=True"):
+        with pytest.raises(DataError, match=r"mine, item 1: no answer; .*labelled=True"):
             use(bare)
 
 
@@ -276,7 +276,7 @@ def test_accumulated_gradients_are_those_of_the_batch():
     parts = model(dropout=0.0).fit(data, transforms=[GradientAccumulation(4)], **TRY)["loss"]
     assert parts == pytest.approx(plain, rel=1e-4)
     with pytest.raises(
-        ConfigError, match="1 rows are no whole number of questions with 3 choices.*GradientAccumulation"
+        ConfigError, match=r"1 rows are no whole number of questions with 3 choices.*GradientAccumulation"
     ):
         model().fit(data, transforms=[GradientAccumulation(8)], **TRY | {"batch_size": 4})
 

@@ -1,5 +1,7 @@
 """Reading comprehension: windows, labels and spans against plain loops; a small reader that learns."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -83,7 +85,7 @@ def test_windows_hold_every_token_and_share_what_they_should(stride, length):
         assert mine[0].first == 0
         assert sum(window.first == 0 for window in mine) == 1
         assert {t for w in mine for t in range(w.first, w.first + w.count)} == set(range(len(context)))
-        for before, after in zip(mine, mine[1:]):
+        for before, after in pairwise(mine):
             assert before.first + before.count - after.first >= stride
             assert after.first > before.first
         for window in mine:
@@ -294,7 +296,7 @@ def test_nothing_to_read_or_to_ask(trained):
 def test_unlabelled_questions_are_refused_for_training_and_scores(trained):
     bare = trained._read([("饭", ASKED), ("菜", ASKED)], "mine", labelled=False)
     for use in (reader().fit, trained.evaluate):
-        with pytest.raises(DataError, match="mine, item 1: no answers; .*labelled=True"):
+        with pytest.raises(DataError, match=r"mine, item 1: no answers; .*labelled=True"):
             use(bare)
 
 

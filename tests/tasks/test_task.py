@@ -178,8 +178,8 @@ def test_every_task_is_loaded_as_it_was_saved(tmp_path):
             assert type(getattr(again, key)) is kind
             assert getattr(again, key) == getattr(each, key)
         assert same(weights_of(again), weights_of(each))
-        with pytest.raises((CheckpointError, ConfigError), match="shape|unknown|belong|task|key"):
-            other = next(cls for cls in TASKS.values() if cls is not type(each))
+        other = next(cls for cls in TASKS.values() if cls is not type(each))
+        with pytest.raises((CheckpointError, ConfigError), match=r"task\.json: (unknown key|\w+ is)"):
             other.load(tmp_path / each.task_name)
 
 
@@ -276,7 +276,7 @@ def test_adapters_of_another_task_are_refused(adapted):
         reader(no_answer=False).load_adapters(folder)
     with pytest.raises(ConfigError, match="no encoder yet"):
         ReadingComprehension.from_scratch("tiny").load_adapters(folder)
-    with pytest.raises((CheckpointError, ConfigError), match="no_answer|adapters|enable_lora"):
+    with pytest.raises((CheckpointError, ConfigError), match=r"adapters|enable_lora"):
         reader(no_answer=True).save_adapters(folder.parent / "none")
 
 
