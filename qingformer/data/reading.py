@@ -46,8 +46,9 @@ def read_reading(path: Path, *, labelled: bool = True, repair: bool = True, enco
     Args:
         labelled: whether answers are read; if False they are None (a public test set may hold placeholders).
         repair: an answer that does not stand where answer_start says is taken where it stands nearest to that; one that
-            is nowhere in the context only stays in `references`; a question that keeps none, or is empty, is left out.
-            Notes count all of this. If False each of these is an error.
+            is nowhere in the context only stays in `references`; a question that keeps none, or is empty, is left out
+            (but an empty one stays if not `labelled`, so that each has its prediction). Notes count all of this. If
+            False each of these is an error.
         encoding: of the file.
 
     Raises:
@@ -111,7 +112,7 @@ def _collect(name: str, raws: Iterator[_Raw], is_file: bool, labelled: bool, rep
         question = text_at(where, _first(raw.row, _QUESTION), "question", empty=repair)
         parts = (str(count if number is None else number), context, question)
         tally.questions += 1
-        if not question.strip():
+        if labelled and not question.strip():
             tally.empty.append(where)
             continue
         if not labelled:

@@ -46,9 +46,9 @@ class MultipleChoice(Task):
 
         p(c) = softmax over the choices of w . pooled([CLS] context [SEP] question choice [SEP])
 
-    Where the choice fills a blank of the text (ChID), the text with the choice in its place is the whole input. The
-    text alone is cut: its end (around a blank both ends), never question or choice unless these are too long
-    themselves. Any number of choices, which may differ from question to question.
+    Where the choice fills a blank of the text (ChID), it stands there and once more behind [SEP]. The text is cut
+    first: its end (around a blank both ends); of a question that is too long beside the choice the beginning goes. Any
+    number of choices, which may differ from question to question.
 
     Args:
         backbone, tokenizer: as in `Task`.
@@ -94,7 +94,9 @@ class MultipleChoice(Task):
         Raises:
             DataError: an unlabelled question, or what is wrong with the data, with its file and line.
         """
+        self._ready()
         questions = self._read(test, "test data", **reading)
+        self._check(questions)
         chosen = self._choose(questions, batch_size, done)
         most = max(len(question.choices) for question in questions)
         answers = np.array([question.answer for question in questions])
@@ -110,6 +112,7 @@ class MultipleChoice(Task):
         Raises:
             DataError: no question, or something that is not text.
         """
+        self._ready()
         if isinstance(questions, Sequence) and not isinstance(questions, str) and len(questions) == 0:
             return []
         if isinstance(questions, str) and not os.path.exists(questions):
@@ -137,6 +140,11 @@ class MultipleChoice(Task):
             for example in examples
             for text in (example.context, example.question, *example.choices)
         )
+
+    def _check(self, examples: Any) -> None:
+        for example in examples:
+            if example.answer is None:
+                raise DataError(f"{examples.where(example)}: no answer; read the questions with labelled=True")
 
     def _network(self) -> TrainableModel:
         assert self.backbone is not None
@@ -184,9 +192,9 @@ class MultipleChoice(Task):
         rows, cut = [], 0
         for left, right, question in zip(before, after, asked):
             room = self.max_length - len(frame)
-            kept = question[:room]
+            kept = question[max(len(question) - room, 0) :]
             context, shorter = _around_blank(left, right, room - len(kept))
-            cut += shorter
+            cut += shorter or len(kept) < len(question)
             rows.append(ChoiceRow(*frame.joined(context, kept)))
         if cut:
             self.cut[f"{questions.name}: long"] = (
@@ -198,22 +206,20 @@ class MultipleChoice(Task):
 
 
 def _sides(question: ChoiceQuestion, choice: str) -> tuple[str, str, str]:
-    """The text up to the place of the choice and from there on, and what is asked: the other side of the pair."""
+    """The text up to the end of the choice in it (nothing without a blank), the rest of it, and the other side."""
     if BLANK in question.context:
         before, _, after = question.context.partition(BLANK)
         return before + choice, after, f"{question.question}{choice}"
-    return question.context, "", f"{question.question} {choice}".strip()
+    return "", question.context, f"{question.question} {choice}".strip()
 
 
 def _around_blank(before: list[int], after: list[int], room: int) -> tuple[list[int], int]:
-    """At most `room` tokens: all there are, or the beginning; around a blank as many on either side; and 1 if cut.
+    """At most `room` tokens: all there are, or as many on either side of the border; and 1 if cut.
 
     >>> _around_blank([1, 2, 3], [4, 5, 6], 4), _around_blank([1, 2, 3], [], 2), _around_blank([1], [4, 5, 6], 3)
-    (([2, 3, 4, 5], 1), ([1, 2], 1), ([1, 4, 5], 1))
+    (([2, 3, 4, 5], 1), ([2, 3], 1), ([1, 4, 5], 1))
     """
     if len(before) + len(after) <= room:
         return before + after, 0
-    if not after:
-        return before[:room], 1
     left = max(min(len(before), room // 2), room - len(after))
     return before[len(before) - left :] + after[: room - left], 1

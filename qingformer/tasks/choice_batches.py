@@ -9,8 +9,8 @@ from keras import ops
 
 from qingformer.data import PaddedBatches
 from qingformer.data.packed import PackedFeatures
-from qingformer.errors import ConfigError
-from qingformer.losses.base import MEAN, Loss
+from qingformer.errors import ConfigError, DataError
+from qingformer.losses.base import MEAN, Loss, as_array
 from qingformer.ops.classes import finite, log_sum_exp
 
 
@@ -25,12 +25,18 @@ class ChoiceBatches(PaddedBatches):
         answers: the number of the right one for each, or None for prediction.
         choices: rows of a question; at least as many as any has choices.
         options: those of `PaddedBatches`; `batch_size` counts questions.
+
+    Raises:
+        DataError: a question with more choices, or with none; and as `PaddedBatches`.
     """
 
     def __init__(
         self, questions: Sequence[Sequence[Any]], answers: Any, weights: Any = None, *, choices: int, **options: Any
     ) -> None:
         self.choices = choices
+        for number, each in enumerate(questions):
+            if not 1 <= len(each) <= choices:
+                raise DataError(f"question {number} has {len(each)} choices; expected 1 to {choices}")
         longest = [max(each, key=lambda feature: len(feature.token_ids)) for each in questions]
         super().__init__(longest, answers, weights, **options)
         self._rows = PackedFeatures([feature for each in questions for feature in each], max_length=self.buckets[-1])
@@ -63,7 +69,8 @@ class ChoiceCrossentropy(Loss):
 
     Labels (B * choices, 1): 1 at the right choice, 0 at the others, -1 where there is none; scores (B * choices, 1)
     float; values (B,) float32. Weights (B * choices,), of which the first of each question counts. Raises `ConfigError`
-    for fewer than two choices.
+    for fewer than two choices, and for rows that are no whole questions: `GradientAccumulation` must cut a batch
+    between questions. `RDrop` compares row by row, which says nothing of choices; without `divergence=` it is refused.
 
     Example:
         >>> loss = ChoiceCrossentropy(choices=2)
@@ -79,6 +86,12 @@ class ChoiceCrossentropy(Loss):
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """The reduced loss."""
+        rows = as_array(y_pred).shape[0]
+        if rows is not None and rows % self.choices:
+            raise ConfigError(
+                f"{self.name}: {rows} rows are no whole number of questions with {self.choices} choices; batch_size "
+                "must be a multiple of the parts of GradientAccumulation"
+            )
         if sample_weight is not None:
             weights = ops.convert_to_tensor(sample_weight, dtype="float32")
             sample_weight = ops.reshape(weights, (-1, self.choices))[:, 0]
@@ -92,6 +105,11 @@ class ChoiceCrossentropy(Loss):
         right = ops.sum(ops.where(labels > 0, scores, 0.0), -1)
         known = ops.any(labels > 0, -1)
         return ops.where(known, log_sum_exp(scores - right[:, None], there), 0.0)
+
+    @property
+    def divergence(self) -> str:
+        """None: what `RDrop` asks for."""
+        raise ConfigError(f"RDrop: {self.name} is of several rows together, which RDrop cannot compare; leave it out")
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "choices": self.choices}

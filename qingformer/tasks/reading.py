@@ -126,7 +126,9 @@ class ReadingComprehension(Task):
         Raises:
             DataError: unlabelled questions, or what is wrong with the data, with its file and line.
         """
+        self._ready()
         questions = self._read(test, "test data", **reading)
+        self._check(questions)
         return evaluate_reading(questions, [each.answer for each in self._answer(questions, 1, batch_size, done)],
                                 metric=metric)  # fmt: skip
 
@@ -147,6 +149,7 @@ class ReadingComprehension(Task):
         Raises:
             DataError: no question, or something that is not text.
         """
+        self._ready()
         if isinstance(questions, Sequence) and not isinstance(questions, str) and len(questions) == 0:
             return []
         if isinstance(questions, str) and not os.path.exists(questions):
@@ -175,6 +178,14 @@ class ReadingComprehension(Task):
     def _settle(self, examples: Any) -> None:
         if self.no_answer is None:
             self.no_answer = any(not example.answerable for example in examples)
+
+    def _settled(self) -> bool:
+        return self.no_answer is not None
+
+    def _check(self, examples: Any) -> None:
+        for example in examples:
+            if example.answers is None:
+                raise DataError(f"{examples.where(example)}: no answers; read the questions with labelled=True")
 
     def _network(self) -> TrainableModel:
         assert self.backbone is not None
@@ -222,10 +233,18 @@ class ReadingComprehension(Task):
                 f"token; {len(lost)} of {len(examples)} answers"
             )
         labels = np.zeros((len(windows), 2), np.int32)
+        held = set()
         for row, window in enumerate(windows):
             place = places[window.question]
             if place and window.first <= place[0] and place[1] < window.first + window.count:
                 labels[row] = [token - window.first + window.shift for token in place]
+                held.add(window.question)
+        split = [example for number, example in enumerate(examples) if example.answers and number not in held]
+        if split:
+            self.cut[f"{examples.name}: windows"] = (
+                f"{examples.where(split[0])}: no window holds the whole answer, which cannot be learnt; {len(split)} "
+                f"of {len(examples)} answers; raise stride= or max_length="
+            )
         return self._padded(
             windows, labels, more_inputs={"answer_mask": AnswerMask(windows)}, batch_size=batch_size, shuffle=True,
             seed=seed,

@@ -286,9 +286,9 @@ class Task:
     def _ready(self) -> tuple[Tokenizer, Backbone, Predictor]:
         """What prediction needs. Errors: `ConfigError` where there is none yet."""
         if self.tokenizer is None or self.backbone is None or self._predictor is None:
-            raise ConfigError(
-                f"this {type(self).__name__} has neither labels nor weights for them yet; call fit, or give labels"
-            )
+            missing = [key for key in self.identity if getattr(self, key) is None]
+            also = f", or give {' and '.join(missing)}" if missing else ""
+            raise ConfigError(f"this {type(self).__name__} has no weights for its task yet; call fit{also}")
         return self.tokenizer, self.backbone, self._predictor
 
     def _learning_rate(self) -> float:
