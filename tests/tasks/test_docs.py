@@ -1,4 +1,4 @@
-"""docs/tasks.md: every sample is what its reader takes, every snippet runs, and both languages have the same code."""
+"""docs/tasks.md and README.md: every sample is what its reader takes, every snippet runs, and both languages have the same code."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ from qingformer.data.reading import read_reading
 from qingformer.data.relations import read_relations, read_schema
 from qingformer.data.tagging import read_tagging
 
-DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
+ROOT = Path(__file__).resolve().parent.parent.parent
 READERS = {
     "ner.bio": read_tagging,
     "spans.jsonl": read_tagging,
@@ -30,13 +30,20 @@ READERS = {
 }
 
 
+def section(name):
+    """A page of docs/, or of a README the part on these tasks."""
+    if name.startswith("docs/"):
+        return (ROOT / name).read_text("utf-8")
+    return re.search(r"^## (?:Tag|标注).*?(?=^## )", (ROOT / name).read_text("utf-8"), re.MULTILINE | re.DOTALL)[0]
+
+
 def blocks(name, pattern):
     """What stands in the fences of a page whose first line fits the pattern."""
-    return re.findall(rf"^```{pattern}\n(.*?)^```$", (DOCS / name).read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    return re.findall(rf"^```{pattern}\n(.*?)^```$", section(name), re.MULTILINE | re.DOTALL)
 
 
-SAMPLES = dict(blocks("tasks.md", r"(?:text|json) (\S+)"))
-SNIPPETS = blocks("tasks.md", "python")
+SAMPLES = dict(blocks("docs/tasks.md", r"(?:text|json) (\S+)"))
+SNIPPETS = [*blocks("docs/tasks.md", "python"), "".join(blocks("README.md", "python"))]
 
 
 def test_no_sample_is_forgotten():
@@ -53,9 +60,10 @@ def test_samples_are_read_without_repair(name, tmp_path):
 
 
 @pytest.mark.parametrize("pattern", ["bash", "python", r"(?:text|json) \S+"])
-def test_both_languages_have_the_same_code(pattern):
+@pytest.mark.parametrize("page", ["docs/tasks", "README"])
+def test_both_languages_have_the_same_code(page, pattern):
     english, chinese = (
-        [re.sub(r"#.*", "", block) for block in blocks(name, pattern)] for name in ("tasks.md", "tasks.zh.md")
+        [re.sub(r"#.*", "", block) for block in blocks(name, pattern)] for name in (f"{page}.md", f"{page}.zh.md")
     )
     assert english == chinese
 
@@ -63,5 +71,5 @@ def test_both_languages_have_the_same_code(pattern):
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(len(SNIPPETS)))
 def test_snippets_run(number, capsys):
-    exec(compile(SNIPPETS[number], "docs/tasks.md", "exec"), {})
+    exec(compile(SNIPPETS[number], f"snippet {number}", "exec"), {})
     assert capsys.readouterr().out.strip()
