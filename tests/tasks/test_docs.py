@@ -1,4 +1,4 @@
-"""docs/tasks.md and README.md: every sample is what its reader takes, every snippet runs, and both languages have the same code."""
+"""docs/tasks.md and README.md: samples are what their reader takes, snippets run, both languages have the same code."""
 
 import re
 from pathlib import Path
