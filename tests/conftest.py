@@ -5,7 +5,11 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
+# Shared machines are slow at times, and a check that everybody runs draws the same examples for everybody.
+settings.register_profile("shared", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared")
 os.environ.setdefault("KERAS_BACKEND", "jax")
 # For what JAX alone compiles slowly and other cases of the same test cover: there it waits for the second ring.
 SLOW_ON_JAX = [pytest.mark.slow] if os.environ["KERAS_BACKEND"] == "jax" else []

@@ -38,7 +38,8 @@ def load(task: Any, directory: str | os.PathLike[str], strict: bool) -> list[str
     if differing:
         shown = "; ".join(f"{key} {_plain(theirs[key])} where this task has {_plain(ours[key])}" for key in differing)
         raise CheckpointError(
-            f"{folder}: the adapters were trained for the {shown}; leave it out to take what the file has"
+            f"{folder}: the adapters were trained for the {shown}; make the task with what the file has (labels may be "
+            "left out)"
         )
     for key, value in theirs.items():
         setattr(task, key, value)

@@ -43,6 +43,12 @@ class TokenTriple(NamedTuple):
     relation: int
     object: Place
 
+    @property
+    def stretch(self) -> Place:
+        """From the first to the last of its tokens."""
+        places = (*self.subject, *self.object)
+        return min(places), max(places)
+
 
 def read_texts(
     source: object, name: str, labelled: bool, schema: Sequence[str] | None, **options: object
@@ -83,8 +89,8 @@ def token_triples(
 
 def within(triple: TokenTriple, window: Window, shift: int) -> TokenTriple | None:
     """The triple by the places of a window with `shift` special tokens before, or None if it is not whole in it."""
-    places = (*triple.subject, *triple.object)
-    if min(places) < window.first or max(places) >= window.first + window.count:
+    first_token, last_token = triple.stretch
+    if first_token < window.first or last_token >= window.first + window.count:
         return None
     move = shift - window.first
     subject, target = ((first + move, last + move) for first, last in (triple.subject, triple.object))

@@ -26,7 +26,7 @@ from qingformer.tasks.relation_examples import (
     within,
 )
 from qingformer.tasks.task import Task, first_windows, rows_for
-from qingformer.tasks.windows import Frame, Pieces, Window, pieces_of, windows_of
+from qingformer.tasks.windows import Frame, Pieces, Views, Window, pieces_of, windows_of
 from qingformer.tokenization import Tokenizer
 
 DESIGNS = ("gplinker", "cascade")
@@ -234,10 +234,12 @@ class RelationExtractor(Task):
         found: list[list[TokenTriple]] = [[] for _ in texts]
         if windows:
             batches = self._padded(windows, batch_size=rows_for(len(windows), batch_size), shuffle=False)
+            views = Views(windows, [len(each.ids) for each in pieces])
             each = self._linked if self.design == "gplinker" else self._cascaded
             for number, triples in each(predictor, batches, windows, shift):
                 window = windows[number]
-                found[window.text] += [_moved(triple, window.first - shift) for triple in triples]
+                moved = (_moved(triple, window.first - shift) for triple in triples)
+                found[window.text] += [t for t in moved if views.best(number, *t.stretch)]
                 tell([number])
         return [
             Extraction(text, found_triples(text, each, triples, self.relations))

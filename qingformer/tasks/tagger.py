@@ -283,11 +283,11 @@ class SequenceTagger(Task):
             return found
         batches = self._padded(windows, batch_size=rows_for(len(windows), batch_size), shuffle=False)
         outputs = predictor.run(batches)
+        lengths = [len(each.ids) for each in pieces]
         if self.head in POINTERS:
-            spans = pointer_spans(outputs, windows, len(frame.before), self.labels, len(texts), tell)
+            spans = pointer_spans(outputs, windows, len(frame.before), self.labels, lengths, tell)
         else:
             allowed = self._tags.allowed() if self.constrained else None
-            lengths = [len(each.ids) for each in pieces]
             spans = chain_spans(outputs, windows, len(frame.before), self._chain, self._tags, allowed, lengths, tell)
         for number, (each, kept) in enumerate(zip(pieces, spans)):
             placed = [Span(*each.characters_of(span.start, span.end - 1), span.label) for span in kept]

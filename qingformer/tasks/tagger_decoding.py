@@ -9,7 +9,7 @@ from qingformer.data.schemes import TagScheme
 from qingformer.data.spans import Span
 from qingformer.layers.linear_chain import LinearChain
 from qingformer.tasks.encoding import buckets_up_to
-from qingformer.tasks.windows import Window, merge_scores
+from qingformer.tasks.windows import Views, Window, merge_scores
 
 Outputs = Iterator[tuple[np.ndarray, Any]]
 Tell = Callable[[Iterable[int]], None]
@@ -52,13 +52,14 @@ def chain_spans(
 
 
 def pointer_spans(
-    outputs: Outputs, windows: Sequence[Window], shift: int, labels: Sequence[str], texts: int, tell: Tell
+    outputs: Outputs, windows: Sequence[Window], shift: int, labels: Sequence[str], lengths: Sequence[int], tell: Tell
 ) -> list[list[Span]]:
-    """Spans whose score is above 0 in any window: `outputs` are scores (B, labels, T, T), `shift` as above.
+    """Spans whose score is above 0 in the window that has most around them: scores (B, labels, T, T), `shift` as above.
 
     Of more than `MOST` in one window, which only a model gives that has learnt nothing yet, the best are taken.
     """
-    spans: list[set[Span]] = [set() for _ in range(texts)]
+    spans: list[set[Span]] = [set() for _ in lengths]
+    views = Views(windows, lengths)
     for rows, found in outputs:
         for place, row in enumerate(rows.tolist()):
             if row < 0:
@@ -67,7 +68,9 @@ def pointer_spans(
             part = slice(shift, shift + window.count)
             kinds, firsts, lasts = positive(np.triu(found[place][:, part, part]), MOST)
             for kind, first, last in zip(kinds, firsts, lasts):
-                spans[window.text].add(Span(first + window.first, last + window.first + 1, labels[kind]))
+                start, end = first + window.first, last + window.first
+                if views.best(row, start, end):
+                    spans[window.text].add(Span(start, end + 1, labels[kind]))
         tell(rows[rows >= 0].tolist())
     return [sorted(each) for each in spans]
 

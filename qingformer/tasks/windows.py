@@ -142,3 +142,38 @@ def _context(window: Window, length: int) -> np.ndarray:
     left = places if window.first else np.full(window.count, length)
     right = places[::-1] if window.first + window.count < length else np.full(window.count, length)
     return np.minimum(left, right)
+
+
+class Views:
+    """Which window of a text has most around a stretch of it: what other windows say there does not count.
+
+    Args:
+        windows: those of all texts.
+        lengths: tokens of each text.
+
+    >>> views = Views([Window(0, 0, 4, [], []), Window(0, 2, 4, [], [])], [6])
+    >>> views.best(0, 3, 3), views.best(1, 3, 3), views.best(0, 1, 3)
+    (False, True, True)
+    """
+
+    def __init__(self, windows: Sequence[Window], lengths: Sequence[int]) -> None:
+        self._windows, self._lengths = windows, lengths
+        self._of_text: dict[int, list[int]] = {}
+        for number, window in enumerate(windows):
+            self._of_text.setdefault(window.text, []).append(number)
+
+    def best(self, number: int, first: int, last: int) -> bool:
+        """Whether window `number` is the one for tokens `first` to `last`, both included; the first of equals is."""
+        rivals = self._of_text[self._windows[number].text]
+        return len(rivals) == 1 or number == max(rivals, key=lambda rival: (self._around(rival, first, last), -rival))
+
+    def _around(self, number: int, first: int, last: int) -> int:
+        """Tokens between the stretch and the nearer cut of a window; -1 where it is not whole in it."""
+        window = self._windows[number]
+        length = self._lengths[window.text]
+        end = window.first + window.count
+        if first < window.first or last >= end:
+            return -1
+        left = first - window.first if window.first else length
+        right = end - 1 - last if end < length else length
+        return min(left, right)

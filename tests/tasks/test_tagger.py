@@ -82,7 +82,7 @@ def gold(made, rows):
             yield order, scores
 
     if made.head in POINTERS:
-        spans = pointer_spans(outputs(), windows, shift, made.labels, len(rows), heard.extend)
+        spans = pointer_spans(outputs(), windows, shift, made.labels, lengths, heard.extend)
     else:
         made._make_model()
         allowed = made._tags.allowed()

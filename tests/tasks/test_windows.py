@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qingformer.errors import ConfigError
-from qingformer.tasks.windows import Frame, Pieces, merge_scores, pieces_of, windows_of
+from qingformer.tasks.windows import Frame, Pieces, Views, Window, merge_scores, pieces_of, windows_of
 from qingformer.tokenization import Tokenizer
 from tests.tasks.helpers import tokenizer
 
@@ -176,3 +176,18 @@ def test_merged_scores_equal_a_slow_loop(counts, max_length, stride, data):
 def test_a_text_without_tokens_has_no_window():
     assert windows_of([Pieces([], [])], Frame([1], [2]), 8, 2) == []
     assert [len(each) for each in merge_scores([], [], [0, 0])] == [0, 0]
+
+
+def test_one_window_speaks_for_each_stretch():
+    windows = [Window(0, first, 6, [], []) for first in (0, 4, 8)] + [Window(1, 0, 3, [], [])]
+    views = Views(windows, [14, 3])
+    for first in range(14):
+        for last in range(first, 14):
+            holding = [n for n in range(3) if windows[n].first <= first and last < windows[n].first + 6]
+            speaking = [n for n in range(3) if views.best(n, first, last)]
+            assert len(speaking) == 1
+            assert not holding or speaking[0] in holding
+    assert not views.best(0, 5, 5)  # the first window ends there, the second has begun before
+    assert views.best(1, 5, 5)
+    assert views.best(0, 4, 5) is True  # whole in both, at a cut of both
+    assert views.best(3, 0, 2) is True
