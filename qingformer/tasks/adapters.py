@@ -43,8 +43,16 @@ def load(task: Any, directory: str | os.PathLike[str], strict: bool) -> list[str
         )
     for key, value in theirs.items():
         setattr(task, key, value)
-    task._make_model()
-    found: list[str] = adapter_files.load(task.model, task.backbone, folder, strict)
+    made = task.model is None
+    try:
+        task._make_model()
+        found: list[str] = adapter_files.load(task.model, task.backbone, folder, strict)
+    except Exception:
+        for key, value in ours.items():
+            setattr(task, key, value)
+        if made:
+            task.model = task._predictor = None
+        raise
     return found
 
 

@@ -66,7 +66,7 @@ class ReadingComprehension(Task):
         max_length: longest input in tokens: question, window and special tokens.
         max_question_length: longer questions are cut.
         max_answer_length: longest answer in tokens.
-        stride: how many tokens neighbouring windows share at least.
+        stride: how many tokens neighbouring windows share at least; by default a third of `max_length` up to 128.
         dropout: rate before the head. seed: of its start.
 
     Raises:
@@ -97,7 +97,7 @@ class ReadingComprehension(Task):
         max_length: int = 384,
         max_question_length: int = 64,
         max_answer_length: int = 64,
-        stride: int = 128,
+        stride: int | None = None,
         dropout: float = 0.1,
         seed: int = 0,
         size: str | None = None,
@@ -109,7 +109,8 @@ class ReadingComprehension(Task):
                 "both must be 1 or more"
             )
         self.no_answer = no_answer
-        self.max_question_length, self.max_answer_length, self.stride = max_question_length, max_answer_length, stride
+        self.max_question_length, self.max_answer_length = max_question_length, max_answer_length
+        self.stride = min(128, max_length // 3) if stride is None else stride
         super().__init__(backbone, tokenizer, max_length=max_length, dropout=dropout, seed=seed, size=size, dtype=dtype)
 
     def evaluate(

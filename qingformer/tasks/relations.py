@@ -50,7 +50,8 @@ class RelationExtractor(Task):
         design: see above.
         pointer: of "gplinker", "efficient_global_pointer" or "global_pointer".
         max_length: longest window in tokens, special tokens included.
-        stride: how many tokens neighbouring windows share at least; what stands in no window whole is not found.
+        stride: how many tokens neighbouring windows share at least, by default a quarter of `max_length` up to 16; what
+            stands in no window whole is not found.
         dropout: rate before the head. seed: of its start.
 
     Raises:
@@ -81,7 +82,7 @@ class RelationExtractor(Task):
         design: str = "gplinker",
         pointer: str = "efficient_global_pointer",
         max_length: int = 128,
-        stride: int = 16,
+        stride: int | None = None,
         dropout: float = 0.1,
         seed: int = 0,
         size: str | None = None,
@@ -92,7 +93,8 @@ class RelationExtractor(Task):
         if pointer not in POINTERS:
             raise ConfigError(f"pointer is {pointer!r}; choose one of {', '.join(POINTERS)}")
         self.relations = None if relations is None else check_names(relations, "relations")
-        self.design, self.pointer, self.stride = design, pointer, stride
+        self.design, self.pointer = design, pointer
+        self.stride = min(16, max_length // 4) if stride is None else stride
         super().__init__(backbone, tokenizer, max_length=max_length, dropout=dropout, seed=seed, size=size, dtype=dtype)
 
     def evaluate(

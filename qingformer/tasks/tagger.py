@@ -47,7 +47,7 @@ class SequenceTagger(Task):
         constrained: whether decoding allows only sequences of tags that the scheme can have.
         lr_multiplier: how many times faster than the encoder the transitions of "crf" and "memm" move.
         max_length: longest window in tokens, special tokens included.
-        stride: how many tokens neighbouring windows share at least.
+        stride: how many tokens neighbouring windows share at least, by default a quarter of `max_length` up to 16.
         dropout: rate before the head. seed: of its start.
 
     Raises:
@@ -80,7 +80,7 @@ class SequenceTagger(Task):
         constrained: bool = True,
         lr_multiplier: float = 100.0,
         max_length: int = 128,
-        stride: int = 16,
+        stride: int | None = None,
         dropout: float = 0.1,
         seed: int = 0,
         size: str | None = None,
@@ -92,7 +92,8 @@ class SequenceTagger(Task):
             raise ConfigError(f"scheme is {scheme!r}; choose one of {', '.join(SCHEMES)}")
         self.labels = None if labels is None else check_names(labels, "labels")
         self.head, self.scheme, self.constrained = head, scheme, constrained
-        self.lr_multiplier, self.stride = float(lr_multiplier), stride
+        self.lr_multiplier = float(lr_multiplier)
+        self.stride = min(16, max_length // 4) if stride is None else stride
         super().__init__(backbone, tokenizer, max_length=max_length, dropout=dropout, seed=seed, size=size, dtype=dtype)
 
     def evaluate(

@@ -272,12 +272,21 @@ def test_adapters_of_another_task_are_refused(adapted):
     _, folder = adapted
     with pytest.raises(CheckpointError, match="those of a reading-comprehension, not of a multiple-choice"):
         chooser().load_adapters(folder)
-    with pytest.raises(CheckpointError, match="trained for the no_answer True, but this task has False"):
+    with pytest.raises(CheckpointError, match="trained for the no_answer True where this task has False"):
         reader(no_answer=False).load_adapters(folder)
     with pytest.raises(ConfigError, match="no encoder yet"):
         ReadingComprehension.from_scratch("tiny").load_adapters(folder)
     with pytest.raises((CheckpointError, ConfigError), match=r"adapters|enable_lora"):
         reader(no_answer=True).save_adapters(folder.parent / "none")
+
+
+def test_adapters_that_do_not_fit_change_nothing(adapted):
+    _, folder = adapted
+    other = ReadingComprehension(backbone(hidden_size=8, intermediate_size=16), tokenizer(), max_length=16, stride=4)
+    with pytest.raises(CheckpointError):
+        other.load_adapters(folder)
+    assert other.no_answer is None
+    assert other.model is None
 
 
 @pytest.mark.parametrize("module", [
