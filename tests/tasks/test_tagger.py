@@ -385,9 +385,9 @@ def test_adapters_hold_all_that_training_changed(tmp_path):
     assert again.predict(texts) == wanted
     made.save(tmp_path / "whole")
     assert load(tmp_path / "whole").predict(texts) == wanted
-    with pytest.raises(CheckpointError, match=r"lr_multiplier 100\.0, but this task has 1\.0"):
+    with pytest.raises(CheckpointError, match=r"lr_multiplier 100\.0 where this task has 1\.0"):
         tagger(lr_multiplier=1.0).load_adapters(tmp_path / "adapters")
-    with pytest.raises(CheckpointError, match="head crf, but this task has softmax"):
+    with pytest.raises(CheckpointError, match="head crf where this task has softmax"):
         tagger(head="softmax").load_adapters(tmp_path / "adapters")
 
 
