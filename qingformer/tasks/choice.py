@@ -1,7 +1,7 @@
 """Multiple choice: which of several answers goes with a question and a text."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -17,7 +17,7 @@ from qingformer.tasks.choice_batches import ChoiceBatches, ChoiceCrossentropy
 from qingformer.tasks.head import classifier_model
 from qingformer.tasks.question_windows import PairFrame
 from qingformer.tasks.registry import register_task
-from qingformer.tasks.task import Task, rows_for
+from qingformer.tasks.task import Task, asked, rows_for
 from qingformer.tasks.windows import pieces_of
 from qingformer.tokenization import Tokenizer
 
@@ -113,10 +113,8 @@ class MultipleChoice(Task):
             DataError: no question, or something that is not text.
         """
         self._ready()
-        if isinstance(questions, Sequence) and not isinstance(questions, str) and len(questions) == 0:
+        if not asked(questions, "questions"):
             return []
-        if isinstance(questions, str) and not os.path.exists(questions):
-            raise DataError("predict takes a list of questions or the path of a file")
         return self._choose(self._read(questions, "questions", labelled=False, **reading), batch_size, done)
 
     # --- inside -------------------------------------------------------------------------------------------------------
@@ -130,9 +128,7 @@ class MultipleChoice(Task):
             found = choices_from_rows(source, name, labelled=labelled, **reading)
         else:
             raise DataError(f"{name}: expected a path or a sequence of questions, got {type(source).__name__}")
-        for number, note in enumerate(found.notes):
-            self.cut[f"{found.name}: {number}"] = f"{found.name}: {note}"
-        return found
+        return self._noting(found)
 
     def _texts(self, examples: Any) -> Iterable[str]:
         return (

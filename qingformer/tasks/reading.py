@@ -19,7 +19,7 @@ from qingformer.objectives import TrainableModel
 from qingformer.tasks.networks import OnTop
 from qingformer.tasks.question_windows import AnswerMask, PairFrame, QuestionWindow, question_windows
 from qingformer.tasks.registry import register_task
-from qingformer.tasks.task import Task, rows_for
+from qingformer.tasks.task import Task, asked, rows_for
 from qingformer.tasks.windows import Pieces, pieces_of
 from qingformer.tokenization import Tokenizer
 
@@ -151,10 +151,8 @@ class ReadingComprehension(Task):
             DataError: no question, or something that is not text.
         """
         self._ready()
-        if isinstance(questions, Sequence) and not isinstance(questions, str) and len(questions) == 0:
+        if not asked(questions, "(context, question)"):
             return []
-        if isinstance(questions, str) and not os.path.exists(questions):
-            raise DataError("predict takes a list of (context, question) or the path of a file")
         found = self._read(questions, "questions", labelled=False, **reading)
         return self._answer(found, n_best, batch_size, done)
 
@@ -169,9 +167,7 @@ class ReadingComprehension(Task):
             found = questions_from_rows(source, name, labelled=labelled, **reading)
         else:
             raise DataError(f"{name}: expected a path or a sequence of questions, got {type(source).__name__}")
-        for number, note in enumerate(found.notes):
-            self.cut[f"{found.name}: {number}"] = f"{found.name}: {note}"
-        return found
+        return self._noting(found)
 
     def _texts(self, examples: Any) -> Iterable[str]:
         return (text for example in examples for text in (example.context, example.question))

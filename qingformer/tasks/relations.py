@@ -1,6 +1,5 @@
 """Relation extraction: the triples (subject, relation, object) that a text states."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
@@ -25,7 +24,7 @@ from qingformer.tasks.relation_examples import (
     token_triples,
     within,
 )
-from qingformer.tasks.task import Task, first_windows, rows_for
+from qingformer.tasks.task import Task, asked, first_windows, rows_for
 from qingformer.tasks.windows import Frame, Pieces, Views, Window, pieces_of, windows_of
 from qingformer.tokenization import Tokenizer
 
@@ -122,12 +121,8 @@ class RelationExtractor(Task):
             DataError: no text, or something that is not text.
         """
         self._ready()
-        if isinstance(texts, Sequence) and not isinstance(texts, str) and len(texts) == 0:
+        if not asked(texts, "texts", f"; to predict one text write [{texts!r}]"):
             return []
-        if isinstance(texts, str) and not os.path.exists(texts):
-            raise DataError(
-                f"predict takes a list of texts or the path of a file; to predict one text write [{texts!r}]"
-            )
         examples = self._read(texts, "texts", labelled=False, **reading)
         return self._extract([example.text for example in examples], batch_size, done)
 
@@ -135,9 +130,7 @@ class RelationExtractor(Task):
 
     def _read(self, source: Any, name: str, labelled: bool = True, **reading: Any) -> RelationTexts:
         examples = read_texts(source, name, labelled, self.relations, **reading)
-        for number, note in enumerate(examples.notes):
-            self.cut[f"{examples.name}: {number}"] = f"{examples.name}: {note}"
-        return examples
+        return self._noting(examples)
 
     def _texts(self, examples: Any) -> Iterable[str]:
         return (example.text for example in examples)

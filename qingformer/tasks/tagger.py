@@ -1,6 +1,5 @@
 """Sequence tagging: named entities, slots, words - by a chain of tags or by pointers to spans."""
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
@@ -18,7 +17,7 @@ from qingformer.tasks.networks import CHAINS, POINTERS, chain_layer, chain_model
 from qingformer.tasks.registry import register_task
 from qingformer.tasks.tagged import TaggedExamples, Tagging, entities_of, read_tagged, with_gaps
 from qingformer.tasks.tagger_decoding import chain_spans, pointer_spans
-from qingformer.tasks.task import Task, first_windows, rows_for
+from qingformer.tasks.task import Task, asked, first_windows, rows_for
 from qingformer.tasks.windows import Frame, Pieces, Window, pieces_of, windows_of
 from qingformer.tokenization import Tokenizer
 
@@ -123,12 +122,8 @@ class SequenceTagger(Task):
             DataError: no text, or something that is not text.
         """
         self._ready()
-        if isinstance(texts, Sequence) and not isinstance(texts, str) and len(texts) == 0:
+        if not asked(texts, "texts", f"; to predict one text write [{texts!r}]"):
             return []
-        if isinstance(texts, str) and not os.path.exists(texts):
-            raise DataError(
-                f"predict takes a list of texts or the path of a file; to predict one text write [{texts!r}]"
-            )
         examples = self._read(texts, "texts", labelled=False, **reading)
         given = [example.text for example in examples]
         found = self._tag(given, batch_size, done)
@@ -138,9 +133,7 @@ class SequenceTagger(Task):
 
     def _read(self, source: Any, name: str, labelled: bool = True, **reading: Any) -> TaggedExamples:
         examples = read_tagged(source, name, labelled, **reading)
-        for number, note in enumerate(examples.notes):
-            self.cut[f"{examples.name}: {number}"] = note
-        return examples
+        return self._noting(examples)
 
     def _texts(self, examples: Any) -> Iterable[str]:
         return (example.text for example in examples)

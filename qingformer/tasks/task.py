@@ -4,12 +4,12 @@ import inspect
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import keras
 
 from qingformer.data import PaddedBatches
-from qingformer.errors import ConfigError
+from qingformer.errors import ConfigError, DataError
 from qingformer.models import Backbone
 from qingformer.objectives import TrainableModel
 from qingformer.tasks import adapters, fitting, storage
@@ -19,6 +19,8 @@ from qingformer.tasks.prediction import Predictor
 from qingformer.tasks.scratch import count_vocabulary, size_named
 from qingformer.tasks.windows import Window
 from qingformer.tokenization import Tokenizer
+
+Sourced = TypeVar("Sourced", bound=Any)  # examples with `name` and `notes`
 
 
 class Task:
@@ -266,6 +268,13 @@ class Task:
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
+    def _noting(self, examples: Sourced) -> Sourced:
+        """`examples`, whose notes on what was repaired or left out are now in `cut`, with the name of the source."""
+        for number, note in enumerate(examples.notes):
+            named = note if note.startswith(examples.name) else f"{examples.name}: {note}"
+            self.cut[f"{examples.name}: {number}"] = named
+        return examples
+
     def _prepare(self, examples: Any, *more: Any) -> None:
         """Settle what was left open until the data is there: labels, vocabulary, encoder, network."""
         self._settle(examples)
@@ -305,6 +314,17 @@ class Task:
                "inputs": self.backbone.input} | options,
         )  # fmt: skip
         return made
+
+
+def asked(data: Any, what: str, remedy: str = "") -> bool:
+    """Whether there is anything to predict in a list or a file.
+
+    Raises:
+        DataError: a text in the place of a list, or a path where no file is.
+    """
+    if isinstance(data, str) and data != "-" and not os.path.exists(data):
+        raise DataError(f"predict takes a list of {what} or the path of a file{remedy}")
+    return isinstance(data, str) or not isinstance(data, Sequence) or len(data) > 0
 
 
 def rows_for(count: int, batch_size: int) -> int:
