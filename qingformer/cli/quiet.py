@@ -16,11 +16,12 @@ def import_keras_quietly() -> None:
     kept = os.dup(2)
     with tempfile.TemporaryFile() as aside:
         os.dup2(aside.fileno(), 2)
-        failed = True
+        failed = False
         try:
             import keras  # noqa: F401
-
-            failed = False
+        except Exception:  # not Ctrl-C, after which the greeting is as out of place as ever
+            failed = True
+            raise
         finally:
             os.dup2(kept, 2)
             os.close(kept)
