@@ -1,6 +1,7 @@
 """What the verbs ask a kind of task: its options, how its data is read, and how scores and predictions look."""
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 Options = Mapping[str, Any]
 
 
-class Kind:
+class Kind(ABC):
     """One kind of task. `options` are those of the verbs that it has and not every kind; see `OFF` for their values."""
 
     name: ClassVar[str]  # of --task
@@ -25,7 +26,7 @@ class Kind:
     max_length: ClassVar[int] = 128
     unit: ClassVar[str] = "texts"
 
-    def check(self, options: Options) -> None:
+    def check(self, options: Options) -> None:  # noqa: B027 - most options of a kind go together
         """Refuse options that do not go together."""
 
     def is_saved(self, settings: Mapping[str, Any]) -> bool:
@@ -36,13 +37,13 @@ class Kind:
         """What the settings in a model's `task.json` say about reading data for it."""
         return {}
 
+    @abstractmethod
     def read(self, path: str, options: Options, labelled: bool = True) -> Any:
         """The examples of a file, checked: what the task takes in place of a path."""
-        raise NotImplementedError
 
+    @abstractmethod
     def settings(self, options: Options) -> dict[str, Any]:
         """Arguments of the class."""
-        raise NotImplementedError
 
     def fitting(self, options: Options) -> dict[str, Any]:
         """Arguments of `fit` beyond those of every task."""
@@ -60,9 +61,9 @@ class Kind:
         """What the task knows by name, for reports."""
         return {}
 
+    @abstractmethod
     def headline(self, report: Any) -> str:
         """The scores that matter in one line."""
-        raise NotImplementedError
 
     def print_report(self, out: "Console", report: Any, task: Any, title: str) -> None:
         """A score as text."""
@@ -74,9 +75,9 @@ class Kind:
         """Everything about a score that a program may want to read."""
         return {"data": data, **self.names(task), **report.to_dict()}
 
+    @abstractmethod
     def row(self, task: Any, example: Any, prediction: Any) -> dict[str, Any]:
         """A prediction as a JSON object."""
-        raise NotImplementedError
 
     def write(self, form: str, task: Any, examples: Any, predictions: Iterable[Any], output: Path | None) -> list[str]:
         """Write predictions in one of `formats`; returns sentences about what this form cannot say."""
@@ -85,8 +86,8 @@ class Kind:
         return []
 
     def show(self, out: "Console", task: Any, prediction: Any) -> None:
-        """Print a prediction for a reader at a terminal, where `coloured`."""
-        raise NotImplementedError
+        """Print a prediction for a reader at a terminal."""
+        out.print(str(prediction), markup=False)
 
 
 # The values of options that were not given; of those that do not stand here it is None.

@@ -17,7 +17,7 @@ from qingformer.tasks.choice_batches import ChoiceBatches, ChoiceCrossentropy
 from qingformer.tasks.head import classifier_model
 from qingformer.tasks.question_windows import PairFrame
 from qingformer.tasks.registry import register_task
-from qingformer.tasks.task import Task, asked, rows_for
+from qingformer.tasks.task import ScoredTask, asked, rows_for
 from qingformer.tasks.windows import pieces_of
 from qingformer.tokenization import Tokenizer
 
@@ -41,7 +41,7 @@ class ChoiceRow:
 
 
 @register_task("multiple-choice")
-class MultipleChoice(Task):
+class MultipleChoice(ScoredTask):
     """An encoder that reads a text with a question and each choice in turn; a linear layer scores, softmax chooses.
 
         p(c) = softmax over the choices of w . pooled([CLS] context [SEP] question choice [SEP])

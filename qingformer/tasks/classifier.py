@@ -115,7 +115,7 @@ class TextClassifier(Task):
         """
         return super().from_scratch(size, vocabulary, labels=labels, **options)
 
-    def fit(  # type: ignore[override]
+    def fit(
         self,
         train: Any,
         validation_data: Any = None,

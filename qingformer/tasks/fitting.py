@@ -91,7 +91,7 @@ def fit(
     progress: Listener | None,
     verbose: Any,
 ) -> dict[str, list[float]]:
-    """See `Task.fit`; `held_out` are batches with labels, or what scores an epoch in their place."""
+    """See `ScoredTask.fit`; `held_out` are batches with labels, or what scores an epoch in their place."""
     if plan.epochs < 1:
         raise ConfigError(f"epochs is {plan.epochs}; expected 1 or more")
     if run.directory is None and (run.resume or run.save_every):

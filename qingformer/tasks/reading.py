@@ -19,7 +19,7 @@ from qingformer.objectives import TrainableModel
 from qingformer.tasks.networks import OnTop
 from qingformer.tasks.question_windows import AnswerMask, PairFrame, QuestionWindow, question_windows
 from qingformer.tasks.registry import register_task
-from qingformer.tasks.task import Task, asked, rows_for
+from qingformer.tasks.task import ScoredTask, asked, rows_for
 from qingformer.tasks.windows import Pieces, pieces_of
 from qingformer.tokenization import Tokenizer
 
@@ -51,7 +51,7 @@ class Reading:
 
 
 @register_task("reading-comprehension")
-class ReadingComprehension(Task):
+class ReadingComprehension(ScoredTask):
     """An encoder that reads a question and a text together and points at the first and last token of the answer.
 
         p(start = i) = softmax over the tokens of the text of h_i . w_start;   the end likewise

@@ -24,7 +24,7 @@ from qingformer.tasks.relation_examples import (
     token_triples,
     within,
 )
-from qingformer.tasks.task import Task, asked, first_windows, rows_for
+from qingformer.tasks.task import ScoredTask, asked, first_windows, rows_for
 from qingformer.tasks.windows import Frame, Pieces, Views, Window, pieces_of, windows_of
 from qingformer.tokenization import Tokenizer
 
@@ -33,7 +33,7 @@ PAIRS = 32  # subjects whose objects are looked for at once
 
 
 @register_task("relation-extractor")
-class RelationExtractor(Task):
+class RelationExtractor(ScoredTask):
     """An encoder that finds the triples of a text: names of its own words, and the relation between them.
 
     Two designs:

@@ -17,7 +17,7 @@ from qingformer.tasks.networks import CHAINS, POINTERS, chain_layer, chain_model
 from qingformer.tasks.registry import register_task
 from qingformer.tasks.tagged import TaggedExamples, Tagging, entities_of, read_tagged, with_gaps
 from qingformer.tasks.tagger_decoding import chain_spans, pointer_spans
-from qingformer.tasks.task import Task, asked, first_windows, rows_for
+from qingformer.tasks.task import ScoredTask, asked, first_windows, rows_for
 from qingformer.tasks.windows import Frame, Pieces, Window, pieces_of, windows_of
 from qingformer.tokenization import Tokenizer
 
@@ -25,7 +25,7 @@ HEADS = (*CHAINS, *POINTERS)
 
 
 @register_task("sequence-tagger")
-class SequenceTagger(Task):
+class SequenceTagger(ScoredTask):
     """An encoder that finds labelled spans of a text: entities, slots, or the words of an unsegmented text.
 
     Heads over the vectors of the tokens:

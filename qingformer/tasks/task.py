@@ -2,6 +2,7 @@
 
 import inspect
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeVar
@@ -23,12 +24,11 @@ from qingformer.tokenization import Tokenizer
 Sourced = TypeVar("Sourced", bound=Any)  # examples with `name` and `notes`
 
 
-class Task:
+class Task(ABC):
     """An encoder, a tokenizer and a network on top that are trained, scored, saved and loaded together.
 
     A task says what its data is (`_read`, `_texts`), what it must know before there is a network (`_settle`,
-    `_settled`), the network (`_network`), the batches (`_training_batches`), the loss (`_loss`) and its scores on
-    held-out data (`_held_out_scores`); everything else is here.
+    `_settled`), the network (`_network`), and how it is trained, which for most is the `fit` of `ScoredTask`.
 
     Args:
         backbone: the encoder; its variables are shared, not copied.
@@ -45,7 +45,6 @@ class Task:
     task_name: ClassVar[str]
     settings_types: ClassVar[dict[str, type]]  # what `task.json` holds besides the version: attribute and type
     identity: ClassVar[tuple[str, ...]]  # the settings that decide what the outputs mean
-    monitor: ClassVar[str] = "val_f1"
 
     def __init__(
         self,
@@ -114,6 +113,146 @@ class Task:
             backbone = new_backbone(size, tokenizer, longest, seed=seed, dtype=options.get("dtype"))
         return cls(backbone, tokenizer, size=size, **options)
 
+    @abstractmethod
+    def fit(self, *args: Any, **options: Any) -> dict[str, list[float]]:
+        """Train on data, and return the curve: what was measured, by name, for each epoch."""
+
+    def check_data(self, train: Any, *others: Any, **reading: Any) -> None:
+        """Settle what is found in the data, labels for instance, and refuse what does not go with it.
+
+        `fit` does the same for its own data; this reports what is wrong with a test file before hours of training.
+
+        Raises:
+            DataError: names what is wrong, its file and line.
+        """
+        examples = self._read(train, "training data", **reading)
+        self._settle(examples)
+        for each in (examples, *(self._read(other, "held-out data", **reading) for other in others)):
+            self._check(each)
+
+    def save(self, directory: str | os.PathLike[str]) -> Path:
+        """Write weights, configuration, vocabulary and settings; the directory is whole or as it was before.
+
+        `config.json` and `model.safetensors` are the encoder's, so `Backbone.from_pretrained` reads them too;
+        `head.safetensors` holds the layers on top, `task.json` the labels and settings.
+
+        Raises:
+            ConfigError: there is nothing to save yet.
+        """
+        return storage.save(self, directory)
+
+    @classmethod
+    def load(cls, directory: str | os.PathLike[str], **options: Any) -> Self:
+        """Read what `save` wrote; every weight must be there and fit. `qf.load` finds the class by itself."""
+        found: Self = storage.load(cls, Path(directory), **options)
+        return found
+
+    def save_adapters(self, directory: str | os.PathLike[str]) -> Path:
+        """Write what training with `backbone.enable_lora` changed: adapters, layers on top, labels, but no encoder.
+
+        Errors: `ConfigError` where there are no adapters.
+
+        Example: `classifier.backbone.enable_lora(8)`, `classifier.fit(...)`, `classifier.save_adapters("sentiment")`
+        """
+        return adapters.save(self, directory)
+
+    def load_adapters(self, directory: str | os.PathLike[str], strict: bool = True) -> list[str]:
+        """Read what `save_adapters` wrote into a task over the same encoder; returns the paths of the adapters.
+
+        Its labels are those of the file, unless it has some, which must be the same. See `Backbone.load_adapters`.
+        Errors: `CheckpointError` names what does not fit.
+
+        Example: `TextClassifier.from_pretrained("chinese_L-12_H-768_A-12").load_adapters("sentiment")`
+        """
+        return adapters.load(self, directory, strict)
+
+    # --- what a task says ---------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _read(self, source: Any, name: str, labelled: bool = True, **reading: Any) -> Any:
+        """The examples of a path or a sequence: a sequence with a `name`."""
+
+    @abstractmethod
+    def _texts(self, examples: Any) -> Iterable[str]:
+        """Every text of the examples, for a vocabulary."""
+
+    def _settle(self, examples: Any) -> None:  # noqa: B027 - a task may have nothing to settle
+        """Take from the training data what the network needs and nobody gave."""
+
+    def _check(self, examples: Any) -> None:  # noqa: B027 - or nothing to refuse
+        """Refuse examples that the settled task cannot learn from or be scored on."""
+
+    def _settled(self) -> bool:
+        """Whether the network can be made."""
+        return True
+
+    @abstractmethod
+    def _network(self) -> TrainableModel:
+        """The model from the encoder's inputs to the outputs."""
+
+    def _activation(self) -> Callable[[Any], Any]:
+        """From the outputs of the network to those of prediction."""
+        return _same
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _noting(self, examples: Sourced) -> Sourced:
+        """`examples`, whose notes on what was repaired or left out are now in `cut`, with the name of the source."""
+        for number, note in enumerate(examples.notes):
+            named = note if note.startswith(examples.name) else f"{examples.name}: {note}"
+            self.cut[f"{examples.name}: {number}"] = named
+        return examples
+
+    def _prepare(self, examples: Any, *more: Any) -> None:
+        """Settle what was left open until the data is there: labels, vocabulary, encoder, network."""
+        self._settle(examples)
+        self._check(examples)
+        if self.tokenizer is None:
+            texts = (text for each in (examples, *more) for text in self._texts(each) if text)
+            self.tokenizer = Tokenizer.from_vocabulary(count_vocabulary(texts), lowercase=True)
+        if self.backbone is None:
+            assert self._size is not None
+            self.backbone = new_backbone(self._size, self.tokenizer, self.max_length, seed=self.seed, dtype=self._dtype)
+        self._make_model()
+
+    def _make_model(self) -> None:
+        if self.model is None and self.backbone is not None and self._settled():
+            self.model = self._network()
+            self._predictor = Predictor(self.model, self._activation())
+
+    def _ready(self) -> tuple[Tokenizer, Backbone, Predictor]:
+        """What prediction needs. Errors: `ConfigError` where there is none yet."""
+        if self.tokenizer is None or self.backbone is None or self._predictor is None:
+            missing = [key for key in self.identity if getattr(self, key) is None]
+            also = f", or give {' and '.join(missing)}" if missing else ""
+            raise ConfigError(f"this {type(self).__name__} has no weights for its task yet; call fit{also}")
+        return self.tokenizer, self.backbone, self._predictor
+
+    def _learning_rate(self) -> float:
+        return 5e-5 if self._size is None else size_named(self._size).learning_rate
+
+    def _padded(self, features: Any, labels: Any = None, weights: Any = None, **options: Any) -> PaddedBatches:
+        """Batches over what the tokenizer made, with the inputs that the encoder has."""
+        assert self.tokenizer is not None
+        assert self.backbone is not None
+        kind = options.pop("kind", PaddedBatches)
+        made: PaddedBatches = kind(
+            features, labels, weights,
+            **{"buckets": buckets_up_to(self.max_length), "pad_token_id": self.tokenizer.pad_token_id,
+               "inputs": self.backbone.input} | options,
+        )  # fmt: skip
+        return made
+
+
+class ScoredTask(Task):
+    """A task whose epochs are compared by its own scores on held-out data, such as the F1 of what it finds.
+
+    Beside what every task says, it says its batches (`_training_batches`), its loss (`_loss`) and its scores
+    (`_held_out_scores`), of which `monitor` picks the best epoch.
+    """
+
+    monitor: ClassVar[str] = "val_f1"
+
     def fit(
         self,
         train: Any,
@@ -175,145 +314,21 @@ class Task:
             verbose=verbose,
         )  # fmt: skip
 
-    def check_data(self, train: Any, *others: Any, **reading: Any) -> None:
-        """Settle what is found in the data, labels for instance, and refuse what does not go with it.
-
-        `fit` does the same for its own data; this reports what is wrong with a test file before hours of training.
-
-        Raises:
-            DataError: names what is wrong, its file and line.
-        """
-        examples = self._read(train, "training data", **reading)
-        self._settle(examples)
-        for each in (examples, *(self._read(other, "held-out data", **reading) for other in others)):
-            self._check(each)
-
-    def save(self, directory: str | os.PathLike[str]) -> Path:
-        """Write weights, configuration, vocabulary and settings; the directory is whole or as it was before.
-
-        `config.json` and `model.safetensors` are the encoder's, so `Backbone.from_pretrained` reads them too;
-        `head.safetensors` holds the layers on top, `task.json` the labels and settings.
-
-        Raises:
-            ConfigError: there is nothing to save yet.
-        """
-        return storage.save(self, directory)
-
-    @classmethod
-    def load(cls, directory: str | os.PathLike[str], **options: Any) -> Self:
-        """Read what `save` wrote; every weight must be there and fit. `qf.load` finds the class by itself."""
-        found: Self = storage.load(cls, Path(directory), **options)
-        return found
-
-    def save_adapters(self, directory: str | os.PathLike[str]) -> Path:
-        """Write what training with `backbone.enable_lora` changed: adapters, layers on top, labels, but no encoder.
-
-        Errors: `ConfigError` where there are no adapters.
-
-        Example: `classifier.backbone.enable_lora(8)`, `classifier.fit(...)`, `classifier.save_adapters("sentiment")`
-        """
-        return adapters.save(self, directory)
-
-    def load_adapters(self, directory: str | os.PathLike[str], strict: bool = True) -> list[str]:
-        """Read what `save_adapters` wrote into a task over the same encoder; returns the paths of the adapters.
-
-        Its labels are those of the file, unless it has some, which must be the same. See `Backbone.load_adapters`.
-        Errors: `CheckpointError` names what does not fit.
-
-        Example: `TextClassifier.from_pretrained("chinese_L-12_H-768_A-12").load_adapters("sentiment")`
-        """
-        return adapters.load(self, directory, strict)
-
-    # --- what a task says ---------------------------------------------------------------------------------------------
-
-    def _read(self, source: Any, name: str, labelled: bool = True, **reading: Any) -> Any:
-        """The examples of a path or a sequence: a sequence with a `name`."""
-        raise NotImplementedError
-
-    def _texts(self, examples: Any) -> Iterable[str]:
-        """Every text of the examples, for a vocabulary."""
-        raise NotImplementedError
-
-    def _settle(self, examples: Any) -> None:
-        """Take from the training data what the network needs and nobody gave."""
-
-    def _check(self, examples: Any) -> None:
-        """Refuse examples that the settled task cannot learn from or be scored on."""
-
-    def _settled(self) -> bool:
-        """Whether the network can be made."""
-        return True
-
-    def _network(self) -> TrainableModel:
-        """The model from the encoder's inputs to the outputs."""
-        raise NotImplementedError
-
-    def _activation(self) -> Callable[[Any], Any]:
-        """From the outputs of the network to those of prediction."""
-        return _same
-
+    @abstractmethod
     def _training_batches(self, examples: Any, batch_size: int, seed: int) -> PaddedBatches:
-        raise NotImplementedError
+        """Batches of inputs and labels in the order of `seed`."""
 
+    @abstractmethod
     def _loss(self) -> Any:
-        raise NotImplementedError
+        """The loss on the outputs, or losses by output."""
 
     def _loss_weights(self) -> dict[str, float] | None:
         """Weights of the losses by output, where they are several."""
         return None
 
+    @abstractmethod
     def _held_out_scores(self, examples: Any) -> dict[str, float]:
         """Scores by name, with that of `monitor` (less "val_") among them."""
-        raise NotImplementedError
-
-    # --- inside -------------------------------------------------------------------------------------------------------
-
-    def _noting(self, examples: Sourced) -> Sourced:
-        """`examples`, whose notes on what was repaired or left out are now in `cut`, with the name of the source."""
-        for number, note in enumerate(examples.notes):
-            named = note if note.startswith(examples.name) else f"{examples.name}: {note}"
-            self.cut[f"{examples.name}: {number}"] = named
-        return examples
-
-    def _prepare(self, examples: Any, *more: Any) -> None:
-        """Settle what was left open until the data is there: labels, vocabulary, encoder, network."""
-        self._settle(examples)
-        self._check(examples)
-        if self.tokenizer is None:
-            texts = (text for each in (examples, *more) for text in self._texts(each) if text)
-            self.tokenizer = Tokenizer.from_vocabulary(count_vocabulary(texts), lowercase=True)
-        if self.backbone is None:
-            assert self._size is not None
-            self.backbone = new_backbone(self._size, self.tokenizer, self.max_length, seed=self.seed, dtype=self._dtype)
-        self._make_model()
-
-    def _make_model(self) -> None:
-        if self.model is None and self.backbone is not None and self._settled():
-            self.model = self._network()
-            self._predictor = Predictor(self.model, self._activation())
-
-    def _ready(self) -> tuple[Tokenizer, Backbone, Predictor]:
-        """What prediction needs. Errors: `ConfigError` where there is none yet."""
-        if self.tokenizer is None or self.backbone is None or self._predictor is None:
-            missing = [key for key in self.identity if getattr(self, key) is None]
-            also = f", or give {' and '.join(missing)}" if missing else ""
-            raise ConfigError(f"this {type(self).__name__} has no weights for its task yet; call fit{also}")
-        return self.tokenizer, self.backbone, self._predictor
-
-    def _learning_rate(self) -> float:
-        return 5e-5 if self._size is None else size_named(self._size).learning_rate
-
-    def _padded(self, features: Any, labels: Any = None, weights: Any = None, **options: Any) -> PaddedBatches:
-        """Batches over what the tokenizer made, with the inputs that the encoder has."""
-        assert self.tokenizer is not None
-        assert self.backbone is not None
-        kind = options.pop("kind", PaddedBatches)
-        made: PaddedBatches = kind(
-            features, labels, weights,
-            **{"buckets": buckets_up_to(self.max_length), "pad_token_id": self.tokenizer.pad_token_id,
-               "inputs": self.backbone.input} | options,
-        )  # fmt: skip
-        return made
 
 
 def asked(data: Any, what: str, remedy: str = "") -> bool:
