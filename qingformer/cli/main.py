@@ -5,7 +5,6 @@ Nothing here, nor at the top of a verb's file, imports Keras: `qingformer --help
 
 import errno
 import os
-import signal
 import sys
 from typing import Annotated
 
@@ -14,11 +13,11 @@ import typer
 from qingformer.cli import convert, evaluate, info, predict, suggest_lr, train
 from qingformer.cli.console import as_options
 from qingformer.cli.quiet import import_keras_quietly
+from qingformer.cli.stopping import EXIT_INTERRUPTED, leave_with
 from qingformer.errors import QingFormerError
 from qingformer.version import __version__
 
 EXIT_ERROR = 2
-EXIT_INTERRUPTED = 130
 EXIT_PIPE_CLOSED = 141
 
 app = typer.Typer(
@@ -125,6 +124,4 @@ def _say(line: str, code: int) -> int:
 
 def main() -> None:
     """Entry point of the `qingformer` program."""
-    if hasattr(signal, "SIGTERM"):
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # a polite kill stops as cleanly as Ctrl-C
-    sys.exit(run(sys.argv[1:]))
+    leave_with(lambda: run(sys.argv[1:]))
