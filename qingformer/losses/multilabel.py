@@ -7,7 +7,7 @@ from keras import ops
 
 from qingformer.errors import ConfigError
 from qingformer.losses.base import MEAN, Loss
-from qingformer.ops.classes import class_ids, finite, log_sum_exp, visible
+from qingformer.ops.classes import OUT_OF_REACH, class_ids, finite, log_sum_exp, visible
 
 Tensor = Any
 
@@ -56,8 +56,9 @@ class MultilabelCategoricalCrossentropy(Loss):
 class SparseMultilabelCategoricalCrossentropy(MultilabelCategoricalCrossentropy):
     """`MultilabelCategoricalCrossentropy` that is given the positive classes by number, in any order.
 
-    The numbers are marked in an array on the device, so the sum over the negatives is exact at any scores (the usual
-    form, log(e^a - e^b), cancels there); a class named twice counts once.
+    The positives are taken out of the sum over the negatives before it is formed, so it is exact at any scores (the
+    usual form, log(e^a - e^b), cancels there); a class named twice counts once. No labels of the size of the scores are
+    made, so that the many pairs of `GlobalPointer` stay cheap.
 
     Args:
         mask_zero: 0 fills up the list of positives, and class 0 is in neither sum. Negative numbers fill up always.
@@ -92,10 +93,14 @@ class SparseMultilabelCategoricalCrossentropy(MultilabelCategoricalCrossentropy)
                 flat = flat * ops.shape(y_pred)[axis - self.class_axes] + ids[..., axis]
             ids = ops.where(ops.any(ids < 0, -1), -1, flat)
         scores = _join(finite(y_pred), self.class_axes)
-        keep = visible(scores)
+        ids, named = _once(ids, 1 if self.mask_zero else 0, ops.shape(scores)[-1])
+        positive = ops.take_along_axis(scores, ids, -1)
+        negative = _without(scores, ids, named)
+        keep = visible(negative)
         if self.mask_zero:
             keep = ops.logical_and(keep, ops.arange(ops.shape(scores)[-1], dtype="int32") > 0)
-        return zlpr(_mark(ids, scores), scores, keep)
+        up = log_sum_exp(-positive, ops.logical_and(named, visible(positive)), with_zero=True)
+        return up + log_sum_exp(negative, keep, with_zero=True)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "mask_zero": self.mask_zero}
@@ -114,14 +119,20 @@ def _join(x: Tensor, axes: int) -> Tensor:
     return x if axes == 1 else ops.reshape(x, (*ops.shape(x)[:-axes], -1))
 
 
-def _mark(ids: Tensor, scores: Tensor) -> Tensor:
-    """Ones at the positive classes, (..., C) float32; what is no class falls into a column that is cut off."""
-    classes = ops.shape(scores)[-1]
-    rows = ops.reshape(ids, (-1, ops.shape(ids)[-1]))
-    count, places = ops.shape(rows)[0], ops.shape(rows)[1]
-    columns = ops.reshape(ops.where(rows < 0, classes, rows), (-1, 1))
-    lines = ops.reshape(ops.repeat(ops.arange(count, dtype="int32"), places), (-1, 1))
-    marked = ops.scatter_update(
-        ops.zeros((count, classes + 1)), ops.concatenate([lines, columns], -1), ops.ones((count * places,))
-    )
-    return ops.reshape(marked[:, :-1], ops.shape(scores))
+def _once(ids: Tensor, least: int, classes: Tensor) -> tuple[Tensor, Tensor]:
+    """Places (..., P + 1) of scores, and at which of them a class from `least` on is named for the first time."""
+    filled = ops.pad(ids, [(0, 0)] * (len(ids.shape) - 1) + [(1, 0)], constant_values=-1)  # there may be no id at all
+    ids = ops.sort(filled, -1)
+    new = ops.not_equal(ids, ops.roll(ids, 1, -1))
+    named = ops.logical_and(new, ops.logical_and(ids >= least, ids < classes))
+    return ops.where(named, ids, 0), named
+
+
+def _without(scores: Tensor, ids: Tensor, named: Tensor) -> Tensor:
+    """The scores (..., C), far below all others where a class is named: no copy of labels of that size is made."""
+    rows = ops.reshape(scores, (-1, ops.shape(scores)[-1]))
+    count, places = ops.shape(rows)[0], ops.shape(ids)[-1]
+    lines = ops.repeat(ops.arange(count, dtype="int32"), places)
+    where = ops.stack([lines, ops.reshape(ids, (-1,))], -1)
+    lowered = ops.scatter_update(rows, where, ops.reshape(ops.where(named, OUT_OF_REACH, 0.0), (-1,)), reduction="add")
+    return ops.reshape(lowered, ops.shape(scores))

@@ -7,6 +7,7 @@ from keras import ops
 Tensor = Any
 LARGEST = 1e30
 HIDDEN = -1e11
+OUT_OF_REACH = -1e35  # added to a finite score it hides it, whatever it was
 
 
 def finite(logits: Tensor) -> Tensor:
@@ -73,7 +74,7 @@ def log_sum_exp(x: Tensor, keep: Tensor | None = None, axis: Any = -1, with_zero
     top = ops.stop_gradient(ops.max(x, axis=axis, keepdims=True))
     top = ops.maximum(top, 0.0) if with_zero else top
     terms = ops.exp(x - top)
-    if keep is not None:
+    if keep is not None and not with_zero:
         terms = ops.where(keep, terms, 0.0)  # where nothing is kept, e^(x - top) is 1 all the same
     total = ops.sum(terms, axis=axis)
     top = ops.squeeze(top, axis)

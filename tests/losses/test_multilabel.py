@@ -73,6 +73,22 @@ def test_sparse_is_dense_with_twins_and_padding():
     assert values(zero, ids, SCORES) == pytest.approx(values(dense, labels, hidden), rel=1e-6)
 
 
+def test_sparse_without_any_number_and_with_numbers_of_no_class():
+    dense, sparse = MultilabelCategoricalCrossentropy(), SparseMultilabelCategoricalCrossentropy()
+    value, gradient = value_and_gradient(dense, np.zeros((6, 9)), SCORES, WEIGHTS)
+    for none in (np.zeros((6, 0)), np.full((6, 1), -1), np.full((6, 2), 9)):
+        found, slopes = value_and_gradient(sparse, none, SCORES, WEIGHTS)
+        assert found == pytest.approx(value, rel=1e-6)
+        np.testing.assert_allclose(slopes, gradient, atol=1e-7)
+
+
+def test_a_positive_of_any_size_is_out_of_the_other_sum():
+    scores = np.array([[np.inf, 1.0, 2.0], [1e30, 1.0, 2.0], [1e12, 1.0, 2.0]])
+    wanted = np.log(1 + np.exp(1.0) + np.exp(2.0))
+    sparse = SparseMultilabelCategoricalCrossentropy(reduction="none")
+    np.testing.assert_allclose(values(sparse, np.zeros((3, 1)), scores), [wanted] * 3, rtol=1e-6)
+
+
 def test_spans_on_two_axes():
     """Two heads of 3 x 3 scores, masked below the diagonal; a pair with a negative number fills up the list."""
     scores = np.where(np.tri(3, k=-1), -np.inf, GENERATOR.normal(size=(2, 2, 3, 3)))
