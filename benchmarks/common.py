@@ -5,6 +5,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -52,6 +53,32 @@ class Worker:
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait()
+
+
+Times = dict[tuple[str, str], list[tuple[float, float]]]
+
+
+def in_turns(
+    script: str, sides: dict[str, tuple[str, tuple[str, ...]]], size: str, rounds: int
+) -> tuple[dict[str, Any], Times]:
+    """Start `script --worker NAME SIZE` for each side (backend, actions), and call each action three times in a round.
+
+    The first answer of each side, and the times of its actions.
+    """
+    times: Times = {}
+    with tempfile.TemporaryDirectory() as folder:
+        workers, answers = {}, {}
+        for name, (library, _) in sides.items():
+            command = [sys.executable, script, "--worker", name, size]
+            workers[name] = Worker(name, command, {"KERAS_BACKEND": library}, Path(folder) / f"{name}.log")
+            answers[name] = workers[name].answer()
+        for _ in range(rounds):
+            for name, (_, actions) in sides.items():
+                for action in actions:
+                    times.setdefault((name, action), []).extend(workers[name].ask(action, 3))
+        for worker in workers.values():
+            worker.close()
+    return answers, times
 
 
 def serve(actions: dict[str, Callable[[], Any]], first_answer: Any) -> None:

@@ -9,14 +9,11 @@ losses of the random fields are compared before. `exp` is the time of as many ex
 """
 
 import argparse
-import sys
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import Worker, least, serve
+from common import in_turns, least, serve
 
 SIDES = {
     "pytorch-crf": ("torch", ("train", "decode")),
@@ -115,20 +112,7 @@ def main() -> None:
         serve(*(peer if name == "pytorch-crf" else ours)(tuple(map(int, text.split(",")))))
         return
     for text in options.sizes:
-        with tempfile.TemporaryDirectory() as folder:
-            workers, losses = {}, {}
-            for name, (library, _) in SIDES.items():
-                command = [sys.executable, __file__, "--worker", name, text]
-                log = Path(folder) / f"{name}.log"
-                workers[name] = Worker(name, command, {"KERAS_BACKEND": library}, log)
-                losses[name] = workers[name].answer()
-            times: dict[tuple[str, str], list[tuple[float, float]]] = {}
-            for _ in range(options.rounds):
-                for name, (_, actions) in SIDES.items():
-                    for action in actions:
-                        times.setdefault((name, action), []).extend(workers[name].ask(action, 3))
-            for worker in workers.values():
-                worker.close()
+        losses, times = in_turns(__file__, SIDES, text, options.rounds)
         print(f"texts, tokens, tags: {text}; losses {', '.join(f'{n} {v:.4f}' for n, v in losses.items())}")
         print(f"{'':14} {'action':8} {'least ms':>9} {'cpu ms':>8} {'pytorch-crf / it':>17}")
         for (name, action), found in times.items():
