@@ -115,9 +115,11 @@ class LowRankUpdates(Wrapper):
                 inner_gradients.append(gradient)
                 inner_variables.append(variable)
                 continue
-            inner_gradients.extend(self._gradients(gradient, factors))
+            # Read once: a second read that goes straight into a product may see the new values on TensorFlow with oneDNN.
+            a, b = snapshot(factors.a), snapshot(factors.b)
+            inner_gradients.extend(self._gradients(gradient, a, b))
             inner_variables.extend(factors)
-            before.append((variable, factors, snapshot(factors.a), snapshot(factors.b)))
+            before.append((variable, factors, a, b))
         self.update_inner(inner_gradients, inner_variables)
         for variable, factors, a, b in before:
             change = self.scale * self._difference(factors, a, b)
@@ -125,10 +127,10 @@ class LowRankUpdates(Wrapper):
             if variable.constraint is not None:
                 variable.assign(variable.constraint(variable))
 
-    def _gradients(self, gradient: Array, factors: Factors) -> list[Array]:
-        g = ops.cast(ops.convert_to_tensor(gradient), factors.a.dtype) * self.scale
+    def _gradients(self, gradient: Array, a: Array, b: Array) -> list[Array]:
+        g = ops.cast(ops.convert_to_tensor(gradient), a.dtype) * self.scale
         if self.mode == "adapters":
-            return [ops.matmul(g, ops.transpose(factors.b)), ops.matmul(ops.transpose(factors.a), g)]
+            return [ops.matmul(g, ops.transpose(b)), ops.matmul(ops.transpose(a), g)]
         rows, columns = g.shape
         return [
             ops.sum(ops.reshape(g, (rows, columns // self.rank, self.rank)), axis=1),
