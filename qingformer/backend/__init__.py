@@ -15,7 +15,7 @@ from typing import Any
 
 import keras
 
-from qingformer.backend.library import name, without_gradients
+from qingformer.backend.library import keep_reads_in_order, name, without_gradients
 from qingformer.backend.loops import scan
 from qingformer.backend.updates import fused_adam, in_place, mix, move, subtract_in_place
 
@@ -49,6 +49,8 @@ __all__ = [
 
 Array = Any  # a backend tensor; the three libraries share no base class
 Function = Callable[..., Any]
+
+keep_reads_in_order()
 
 _COMPILED = "__qingformer_compiled__"
 _nesting = threading.local()  # torch only: how many value_and_grad calls we are inside of

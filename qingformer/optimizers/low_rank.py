@@ -115,7 +115,6 @@ class LowRankUpdates(Wrapper):
                 inner_gradients.append(gradient)
                 inner_variables.append(variable)
                 continue
-            # Read once: a second read that goes straight into a product may see the new values on TensorFlow with oneDNN.
             a, b = snapshot(factors.a), snapshot(factors.b)
             inner_gradients.extend(self._gradients(gradient, a, b))
             inner_variables.extend(factors)
