@@ -1,41 +1,54 @@
-"""Train a small classifier as usual, with FGM and with PGD, on the same texts in the same order.
+"""Fine-tune a small pre-trained encoder on few labels as usual, with FGM and with PGD.
 
-    python -m examples.adversarial_training [--train FILE --test FILE] [--epsilon 0.5] [--seeds 3]
+    python -m examples.adversarial_training [--pretrain FILE --train FILE --test FILE] [--epsilon 0.05 0.5] [--seeds 5]
+
+The encoder is first trained to classify the texts of `--pretrain` (without it: those of one half of the labels). Then
+every seed draws `--train-size` texts. Adversarial training belongs to a model that knows something: perturbations of a
+size that helps there drown embeddings at their random start.
 
 FGM costs two gradients a step, PGD with three steps four; so the comparison also has plain training for twice the
 epochs, which costs what FGM does.
 """
 
-from examples.common import arguments, compare, fit_and_score, read
+from functools import partial
+
+from examples.common import FineTuning, compare, pretrained_arguments
 from qingformer.objectives import FGM, PGD
 
 
 def options():
     """The command line."""
-    parser = arguments(__doc__.splitlines()[0], epochs=5, max_length=32, batch_size=32)
-    parser.add_argument("--epsilon", type=float, default=0.5, help="length of the perturbation of the embedding matrix")
-    parser.add_argument("--sample-epsilon", type=float, default=0.5, help="the same for the embedding of one text")
+    parser = pretrained_arguments(__doc__.splitlines()[0], seeds=5)
+    parser.add_argument(
+        "--epsilon", type=float, nargs="+", default=[0.05, 0.5], help="lengths of the perturbation of the matrix"
+    )
+    parser.add_argument(
+        "--sample-epsilon", type=float, nargs="+", default=[0.05, 0.5], help="the same for the embedding of one text"
+    )
     parser.add_argument("--steps", type=int, default=3, help="of PGD")
     return parser.parse_args()
 
 
 def main():
-    """Train with every setting and seed, and print the table."""
+    """Pre-train once, fine-tune with every setting and seed, and print the table."""
     given = options()
-    train, test = read(given.train, given.train_size), read(given.test)
-
-    def run(seed, transforms, epochs=given.epochs):
-        return fit_and_score(given, train, test, seed, transforms=transforms, epochs=epochs)
-
-    epsilon, each = given.epsilon, given.sample_epsilon
+    tuning = FineTuning(given)
+    settings = (
+        [(f"FGM({epsilon:g})", partial(FGM, epsilon)) for epsilon in given.epsilon]
+        + [
+            (f"FGM({epsilon:g}, norm='sample')", partial(FGM, epsilon, norm="sample"))
+            for epsilon in given.sample_epsilon
+        ]
+        + [
+            (f"PGD({epsilon:g}, steps={given.steps})", partial(PGD, epsilon, steps=given.steps))
+            for epsilon in given.epsilon
+        ]
+    )
     methods = {
-        "none": lambda seed: run(seed, []),
-        "none, twice the epochs": lambda seed: run(seed, [], 2 * given.epochs),
-        f"FGM({epsilon:g})": lambda seed: run(seed, [FGM(epsilon)]),
-        f"FGM({each:g}, norm='sample')": lambda seed: run(seed, [FGM(each, norm="sample")]),
-        f"PGD({epsilon:g}, steps={given.steps})": lambda seed: run(seed, [PGD(epsilon, steps=given.steps)]),
-    }
-    compare(f"{len(train)} texts", methods, given.seeds, given.output)
+        "none": lambda seed: tuning.score(seed, []),
+        "none, twice the epochs": lambda seed: tuning.score(seed, [], passes=2),
+    } | {name: lambda seed, make=make: tuning.score(seed, [make()]) for name, make in settings}
+    compare(tuning.title, methods, given.seeds, given.output)
 
 
 if __name__ == "__main__":

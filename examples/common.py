@@ -3,7 +3,7 @@
 import argparse
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,14 @@ def arguments(
     train_size: int | None = None,
     max_length: int | None = None,
     batch_size: int | None = None,
+    seeds: int = 3,
 ) -> argparse.ArgumentParser:
     """The options every example has, and those of `fit` that it hands on; without files the bundled sample is used."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--train", default=str(SAMPLE / "train.jsonl"), help="training data")
     parser.add_argument("--test", default=str(SAMPLE / "test.jsonl"), help="held-out data")
     parser.add_argument("--train-size", type=int, default=train_size, help="use only so many training rows")
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each method")
+    parser.add_argument("--seeds", type=int, default=seeds, help="runs of each method")
     parser.add_argument("--epochs", type=int, default=epochs, help="passes over the training data")
     if max_length is not None:
         parser.add_argument("--max-length", type=int, default=max_length, help="longest text in tokens")
@@ -67,6 +68,67 @@ def fit_and_score(
     classifier.fit(train, seed=seed, verbose=0, **options)
     report = classifier.evaluate(test)
     return {"accuracy": report.accuracy, "macro F1": report.macro.f1}
+
+
+def pretrained_arguments(description: str, **options: Any) -> argparse.ArgumentParser:
+    """`arguments` of an example that fine-tunes on few labels what was trained on other texts before."""
+    parser = arguments(description, epochs=10, train_size=200, max_length=48, batch_size=16, **options)
+    parser.add_argument("--pretrain", help="labelled texts for the first training; its labels may be others")
+    parser.add_argument("--pretrain-size", type=int, default=8000, help="rows of it")
+    parser.add_argument("--pretrain-epochs", type=int, default=3, help="passes over it")
+    parser.add_argument("--learning-rate", type=float, default=5e-4, help="of the fine-tuning")
+    return parser
+
+
+class FineTuning:
+    """A tiny classifier that is trained once, on the texts of `--pretrain`, and then fine-tuned again and again.
+
+    Without that file one half of the labels of the training data serves for the first training, and the fine-tuning
+    learns the other half. Texts of the test are in neither training.
+    """
+
+    def __init__(self, given: argparse.Namespace) -> None:
+        import qingformer as qf
+
+        self.given = given
+        train, self.test = read(given.train), read(given.test)
+        if given.pretrain:
+            first = read(given.pretrain)
+        else:
+            labels = sorted({row["label"] for row in train})[::2]
+            first = [row for row in train if row["label"] in labels]
+            train, self.test = ([row for row in rows if row["label"] not in labels] for rows in (train, self.test))
+        seen = {row["text"] for row in self.test}
+        first, self.train = ([row for row in rows if row["text"] not in seen] for rows in (first, train))
+        self.labels = sorted({row["label"] for row in self.train})
+        first = first[: given.pretrain_size]
+        pretrained = qf.TextClassifier.from_scratch("tiny", max_length=given.max_length)
+        curve = pretrained.fit(first, epochs=given.pretrain_epochs, batch_size=32, verbose=0)
+        print(f"pre-trained on {len(first)} texts; accuracy in the last epoch {curve['accuracy'][-1]:.3f}")
+        assert pretrained.backbone is not None
+        self.tokenizer, self.weights = pretrained.tokenizer, pretrained.backbone.get_weights()
+        size = min(given.train_size, len(self.train))
+        self.title = f"{size} of {len(self.train)} texts, {len(self.labels)} classes, test {len(self.test)}"
+
+    def score(self, seed: int, transforms: Sequence[Any], factor: float = 1.0, passes: int = 1) -> dict[str, float]:
+        """Held-out accuracy and macro F1 after fine-tuning on the texts that `seed` draws.
+
+        With `factor` times the learning rate and `passes` times the epochs.
+        """
+        import qingformer as qf
+
+        given = self.given
+        rows = [self.train[i] for i in np.random.default_rng(seed).permutation(len(self.train))[: given.train_size]]
+        settings = {"labels": self.labels, "max_length": given.max_length, "seed": seed}
+        classifier = qf.TextClassifier.from_scratch("tiny", self.tokenizer, **settings)
+        assert classifier.backbone is not None
+        classifier.backbone.set_weights(self.weights)
+        classifier.fit(
+            rows, epochs=passes * given.epochs, batch_size=given.batch_size, seed=seed, verbose=0,
+            learning_rate=factor * given.learning_rate, transforms=transforms,
+        )  # fmt: skip
+        report = classifier.evaluate(self.test)
+        return {"accuracy": report.accuracy, "macro F1": report.macro.f1}
 
 
 def compare(
