@@ -1,6 +1,6 @@
 """Fine-tune a small pre-trained encoder on few labels as usual, with FGM and with PGD.
 
-    python -m examples.adversarial_training [--pretrain FILE --train FILE --test FILE] [--epsilon 0.02 0.1 0.5] [--seeds 5]
+    python -m examples.adversarial_training [--pretrain FILE --train FILE --test FILE] [--epsilon 0.02 0.1 0.5]
 
 The encoder is first trained to classify the texts of `--pretrain` (without it: those of one half of the labels). Then
 every seed draws `--train-size` texts. The size of a perturbation counts in comparison with the embeddings: a row of

@@ -21,7 +21,7 @@ def options():
         "--epsilon", type=float, nargs="+", default=[0.1, 1.0], help="weights of the penalty on the embeddings"
     )
     parser.add_argument("--parameters-epsilon", type=float, default=0.01, help="weight of that on all parameters")
-    parser.add_argument("--fgm", type=float, default=0.5, help="epsilon of FGM")
+    parser.add_argument("--fgm", type=float, default=0.1, help="epsilon of FGM")
     return parser.parse_args()
 
 

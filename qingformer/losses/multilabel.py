@@ -93,14 +93,15 @@ class SparseMultilabelCategoricalCrossentropy(MultilabelCategoricalCrossentropy)
                 flat = flat * ops.shape(y_pred)[axis - self.class_axes] + ids[..., axis]
             ids = ops.where(ops.any(ids < 0, -1), -1, flat)
         scores = _join(finite(y_pred), self.class_axes)
-        ids, named = _once(ids, 1 if self.mask_zero else 0, ops.shape(scores)[-1])
+        ids, named = _once(ids, ops.shape(scores)[-1])
         positive = ops.take_along_axis(scores, ids, -1)
-        negative = _without(scores, ids, named)
-        keep = visible(negative)
+        counts = ops.logical_and(named, visible(positive))
         if self.mask_zero:
-            keep = ops.logical_and(keep, ops.arange(ops.shape(scores)[-1], dtype="int32") > 0)
-        up = log_sum_exp(-positive, ops.logical_and(named, visible(positive)), with_zero=True)
-        return up + log_sum_exp(negative, keep, with_zero=True)
+            counts = ops.logical_and(counts, ids > 0)
+            named = ops.logical_or(named, ids == 0)  # the place that is always there, too: 0 is out of the other sum
+        # What a mask hid needs no mask here: beside e^0 = 1 its exponential is nothing.
+        down = log_sum_exp(_without(scores, ids, named), with_zero=True)
+        return log_sum_exp(-positive, counts, with_zero=True) + down
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "mask_zero": self.mask_zero}
@@ -119,12 +120,12 @@ def _join(x: Tensor, axes: int) -> Tensor:
     return x if axes == 1 else ops.reshape(x, (*ops.shape(x)[:-axes], -1))
 
 
-def _once(ids: Tensor, least: int, classes: Tensor) -> tuple[Tensor, Tensor]:
-    """Places (..., P + 1) of scores, and at which of them a class from `least` on is named for the first time."""
+def _once(ids: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+    """Places (..., P + 1) of scores, 0 where there is no id, and which of them name a class for the first time."""
     filled = ops.pad(ids, [(0, 0)] * (len(ids.shape) - 1) + [(1, 0)], constant_values=-1)  # there may be no id at all
     ids = ops.sort(filled, -1)
     new = ops.not_equal(ids, ops.roll(ids, 1, -1))
-    named = ops.logical_and(new, ops.logical_and(ids >= least, ids < classes))
+    named = ops.logical_and(new, ops.logical_and(ids >= 0, ids < classes))
     return ops.where(named, ids, 0), named
 
 
