@@ -50,26 +50,6 @@ def read(path: str, size: int | None = None) -> list[dict[str, str]]:
     return rows if size is None else rows[:size]
 
 
-def fit_and_score(
-    given: argparse.Namespace,
-    train: list[dict[str, str]],
-    test: list[dict[str, str]],
-    seed: int,
-    dropout: float = 0.1,
-    **options: Any,
-) -> dict[str, float]:
-    """Held-out accuracy and macro F1 of a tiny classifier trained from random weights; `options` are those of `fit`."""
-    import qingformer as qf
-
-    labels = sorted({row["label"] for row in train})
-    settings = {"labels": labels, "max_length": given.max_length, "dropout": dropout, "seed": seed}
-    classifier = qf.TextClassifier.from_scratch("tiny", **settings)
-    options = {"epochs": given.epochs, "batch_size": given.batch_size} | options
-    classifier.fit(train, seed=seed, verbose=0, **options)
-    report = classifier.evaluate(test)
-    return {"accuracy": report.accuracy, "macro F1": report.macro.f1}
-
-
 def pretrained_arguments(description: str, **options: Any) -> argparse.ArgumentParser:
     """`arguments` of an example that fine-tunes on few labels what was trained on other texts before."""
     parser = arguments(description, epochs=10, train_size=200, max_length=48, batch_size=16, **options)
