@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from qingformer.errors import QingFormerError
+from qingformer.json_files import read_json as read_json
 
 
 @contextmanager
@@ -73,16 +73,3 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write `value` as indented UTF-8 JSON, whole or not at all."""
     with atomic_file(path) as temporary:
         temporary.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-
-
-def read_json(path: str | os.PathLike[str], error: type[QingFormerError] = QingFormerError) -> Any:
-    """Read a UTF-8 JSON file; what is wrong with it is raised as `error`, naming the file and the line."""
-    path = Path(path)
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise error(f"{path}: no such file") from None
-    except UnicodeDecodeError as problem:
-        raise error(f"{path}: not UTF-8 (byte {problem.start}); save the file as UTF-8") from None
-    except json.JSONDecodeError as problem:
-        raise error(f"{path}, line {problem.lineno}: not JSON: {problem.msg}") from None
