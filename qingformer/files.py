@@ -1,14 +1,16 @@
 """Files that are either whole or absent: write to a temporary name in the same folder, then rename."""
 
+import ctypes
 import json
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from qingformer.errors import QingFormerError
+from qingformer.json_files import read_json as read_json
 from qingformer.leftovers import OLD, remove_leftovers, temporary_item
 
 
@@ -56,6 +58,8 @@ def _swap(new: Path, target: Path) -> None:
     if not target.exists():
         os.replace(new, target)
         return
+    if exchange(new, target):
+        return
     with temporary_item(target.parent, target.name, directory=True, suffix=OLD) as old:
         kept = old / target.name
         try:
@@ -67,20 +71,19 @@ def _swap(new: Path, target: Path) -> None:
             raise
 
 
+def exchange(first: Path, second: Path) -> bool:
+    """Let two paths change places in one step, with no moment without either; False where the system cannot."""
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError):
+        return False
+    here, swapped = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return bool(rename(here, os.fsencode(first), here, os.fsencode(second), swapped) == 0)
+
+
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write `value` as indented UTF-8 JSON, whole or not at all."""
     with atomic_file(path) as temporary:
         temporary.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-
-
-def read_json(path: str | os.PathLike[str], error: type[QingFormerError] = QingFormerError) -> Any:
-    """Read a UTF-8 JSON file; what is wrong with it is raised as `error`, naming the file and the line."""
-    path = Path(path)
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise error(f"{path}: no such file") from None
-    except UnicodeDecodeError as problem:
-        raise error(f"{path}: not UTF-8 (byte {problem.start}); save the file as UTF-8") from None
-    except json.JSONDecodeError as problem:
-        raise error(f"{path}, line {problem.lineno}: not JSON: {problem.msg}") from None
