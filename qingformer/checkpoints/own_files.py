@@ -50,6 +50,42 @@ def check_read_back(folder: Path, superseded: list[str]) -> None:
             )
 
 
+def check_no_other_task(folder: Path, new: Path) -> None:
+    """Refuse to put another encoder under a trained task: its head and labels belong to the one that is there.
+
+    Raises:
+        CheckpointError: `folder` holds a task, and `new` other weights than those of its encoder.
+    """
+    if (folder / TASK).is_file() and (folder / HEAD).is_file():
+        there = checksums_of(folder / WEIGHTS)
+        if not there or there != checksums_of(new / WEIGHTS):
+            raise CheckpointError(
+                f"{folder}: holds a trained task, whose {HEAD} belongs to the encoder there; choose another folder, or "
+                f"remove {TASK} and {HEAD} first"
+            )
+
+
+def check_same_task(folder: Path, settings: dict[str, Any], beside: str, what: str) -> None:
+    """Refuse to replace a `task.json` that also says what `beside`, a file which stays, means.
+
+    Raises:
+        CheckpointError: both are there, and the settings differ.
+    """
+    if (folder / beside).is_file() and (folder / TASK).is_file():
+        there, here = json_object(folder / TASK), json.loads(json.dumps(settings))
+        if {**there, VERSION: None} != {**here, VERSION: None}:
+            raise CheckpointError(
+                f"{folder}: holds {what} of another task, or of other labels ({TASK}, {beside}); choose another folder"
+            )
+
+
+def of_earlier_adapters(folder: Path, names: tuple[str, str]) -> list[str]:
+    """The adapters that an earlier save left in `folder` in the other form than that of `names`."""
+    if names == PEFT:  # nobody else writes files of our names
+        return [name for name in ADAPTERS if (folder / name).is_file()]
+    return [name for name in PEFT if (folder / name).is_file()] if written_by_us(folder / PEFT[1]) else []
+
+
 def written_by_us(path: Path) -> bool:
     """Whether a safetensors file says that this package wrote it."""
     try:

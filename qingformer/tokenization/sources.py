@@ -10,6 +10,7 @@ from tokenizers import Tokenizer as RustTokenizer
 
 from qingformer.errors import TokenizerError
 from qingformer.files import read_json
+from qingformer.folders import finish_update
 from qingformer.tokenization.special_tokens import read_special_tokens
 
 CONFIG_FILE, MODEL_FILE, VOCABULARY_FILE = "tokenizer_config.json", "tokenizer.json", "vocab.txt"
@@ -43,6 +44,7 @@ def find_source(source: str | os.PathLike[str]) -> Source:
         located = locate(str(source), need=["vocabulary"])  # and not the weights
         return _from_directory(Path(located.directory), str(source))
     path = Path(source).expanduser()
+    finish_update(path)
     if path.is_dir():
         return _from_directory(path, str(path))
     if Path(f"{path}.index").is_file() or (path.suffix in _WEIGHT_SUFFIXES and path.is_file()):
