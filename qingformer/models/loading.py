@@ -16,6 +16,7 @@ from qingformer.errors import CheckpointError, ConfigError
 from qingformer.files import read_json
 from qingformer.models.config import BackboneConfig, block_group, check_known
 from qingformer.models.registry import check_role, family_class, family_of
+from qingformer.models.stored_heads import fine_tuned_patterns
 from qingformer.models.surgery import Stretch, VocabularySurgery
 
 HEADS = (r"^(mlm_\w+|lm_head|next_sentence|replaced_\w+|pooler)/",)
@@ -142,7 +143,7 @@ def map_for(
 def load(model: Any, plan: Plan) -> LoadingReport:
     """Read the weights of `plan` into `model`; see `PretrainedModel.from_pretrained`."""
     variables = model.named_variables()
-    with open_checkpoint(plan.weights) as checkpoint:
+    with open_checkpoint(plan.weights, verify=True) as checkpoint:
         shapes = {path: tuple(variable.shape) for path, variable in variables.items()}
         arrays, report = loader_of(plan, list(variables)).load(checkpoint, shapes, plan.source)
         for path, array in arrays:
@@ -168,7 +169,7 @@ def loader_of(plan: Plan, paths: list[str]) -> Loader:
 
 def left_over_patterns(plan: Plan) -> tuple[str, ...]:
     """Stored names that may stay unread: heads in our own files, and layers beyond the number that was asked for."""
-    patterns: tuple[str, ...] = ()
+    patterns = fine_tuned_patterns(plan.layout)
     if plan.layout == "qingformer":
         patterns += HEADS + OTHER_HALF.get(plan.config.application, ())
     for side, wanted, stored in (
