@@ -8,8 +8,8 @@ if TYPE_CHECKING:
 
 # Arguments of the library that the command line has under the same name.
 _OPTIONS = (
-    "text_column pair_column label_column format columns encoding quoting skip_empty skip_unlabelled label_separator no_label "
-    "multi_label max_length epochs "
+    "text_column pair_column label_column format columns encoding quoting skip_empty skip_unlabelled "
+    "label_separator no_label multi_label max_length epochs "
     "batch_size learning_rate class_weights seed save_every resume head scheme lr_multiplier design pointer schema "
     "stride max_question_length max_answer_length joiner strict digits metric n_best threshold"
 ).split()

@@ -94,20 +94,20 @@ class ExampleMaker:
         if columns is None:
             columns = self.found = self.found or find_columns(where, values, self.wanted, self.require)
         if repeats_names(values) or (first and self.named and is_header(values, columns)):
-            return self._without(HEADER, where)
+            return self._without(HEADER, number)
         text = self._text(where, values, columns.text)
         if text is None:
-            return self._without(NO_TEXT, where)
+            return self._without(NO_TEXT, number)
         pair = None
         if columns.pair is not None and (self.unit == "line" or not is_missing(values.get(columns.pair))):
             pair = self._text(where, values, columns.pair)
             if pair is None:
-                return self._without(NO_TEXT, where)
+                return self._without(NO_TEXT, number)
         labels = None
         if columns.label is not None:
             labels = self._labels(values.get(columns.label), f"{where}, column {columns.label!r}")
             if labels is None and (self.require or self.skip_unlabelled):
-                return self._without(NO_LABEL, where)
+                return self._without(NO_LABEL, number)
         return TextExample(text, pair, labels, _weight(where, values, columns.weight), number)
 
     def nothing_left(self) -> str:
@@ -115,8 +115,8 @@ class ExampleMaker:
         what = " and a label" if NO_LABEL in self.left_out.reasons else ""
         return f"{self.name}: no rows with a text{what}; give a file with at least one"
 
-    def _without(self, reason: str, where: str) -> TextExample | None:
-        self.left_out.add(reason, where)
+    def _without(self, reason: str, number: int) -> TextExample | None:
+        self.left_out.add(reason, f"{self.unit} {number}")
         return None
 
     def _labels(self, value: Any, where: str) -> tuple[str, ...] | None:

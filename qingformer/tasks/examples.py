@@ -159,5 +159,5 @@ def _check_joined(examples: Examples) -> None:
                     raise DataError(
                         f"{examples.where(example)}: the label {quoted(label)} looks like several "
                         f"({quoted(parts[0])} and {quoted(parts[1])} are labels too); divide them with "
-                        f'separator="{joiner}", or with another character if it is one label'
+                        f"separator= '{joiner}', or with another character if it is one label"
                     )

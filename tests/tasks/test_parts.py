@@ -60,7 +60,7 @@ def test_labels_are_known_under_other_spellings_too():
 
 def test_joined_labels_are_noticed():
     table = {"text": ["x"] * 3, "label": ["a#b", "a", "b"]}
-    with pytest.raises(DataError, match=r"data, item 1: the label 'a#b' looks like several .* separator=\"#\""):
+    with pytest.raises(DataError, match=r"data, item 1: the label 'a#b' looks like several .* separator= '#'"):
         read_examples(table, multi_label=True)
     found = read_examples(table, Columns(separator="#"), multi_label=True)
     assert [example.labels for example in found] == [("a", "b"), ("a",), ("b",)]
