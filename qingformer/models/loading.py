@@ -15,6 +15,7 @@ from qingformer.checkpoints.weight_map import Loader, LoadingReport, Row, Weight
 from qingformer.errors import CheckpointError, ConfigError
 from qingformer.files import read_json
 from qingformer.models.config import BackboneConfig, block_group, check_known
+from qingformer.models.fine_tuned import StoredHead, find_head
 from qingformer.models.registry import check_role, family_class, family_of
 from qingformer.models.surgery import Stretch, VocabularySurgery
 
@@ -50,6 +51,7 @@ class Plan:
     config: BackboneConfig
     request: Request
     advice: str = ""
+    head: StoredHead | None = None
 
 
 def plan(source: str | os.PathLike[str], revision: str | None, request: Request) -> Plan:
@@ -65,9 +67,11 @@ def plan(source: str | os.PathLike[str], revision: str | None, request: Request)
         raise ConfigError(f"{files.config}: expected a JSON object with the model's configuration")
     with open_checkpoint(files.weights) as checkpoint:
         names = checkpoint.names()
+        shapes = {name: tuple(checkpoint.shape(name)) for name in names}
     stored, config = settle(values, str(files.config), files.layout, names, request)
     advice = about_family(values, names, request, config.family)
-    return Plan(str(source), Path(files.weights), files.layout, stored, config, request, advice)
+    head = find_head(values, Path(files.weights), shapes, config.family, files.layout)
+    return Plan(str(source), Path(files.weights), files.layout, stored, config, request, advice, head)
 
 
 def settle(
@@ -148,6 +152,7 @@ def load(model: Any, plan: Plan) -> LoadingReport:
         for path, array in arrays:
             # A copy: JAX would otherwise go on reading the mapped file, which may change or vanish under it.
             variables[path].assign(np.array(array))
+    report.head = plan.head
     start_anew([variables[path] for path in report.missing], plan.config)
     return report
 
@@ -168,7 +173,7 @@ def loader_of(plan: Plan, paths: list[str]) -> Loader:
 
 def left_over_patterns(plan: Plan) -> tuple[str, ...]:
     """Stored names that may stay unread: heads in our own files, and layers beyond the number that was asked for."""
-    patterns: tuple[str, ...] = ()
+    patterns: tuple[str, ...] = tuple(f"^{re.escape(name)}$" for name in plan.head.names) if plan.head else ()
     if plan.layout == "qingformer":
         patterns += HEADS + OTHER_HALF.get(plan.config.application, ())
     for side, wanted, stored in (
