@@ -16,6 +16,7 @@ import numpy as np
 from qingformer.checkpoints import open_checkpoint
 from qingformer.errors import QingFormerError
 from qingformer.files import read_json
+from qingformer.models.stored_heads import fine_tuned_head, fine_tuned_patterns
 
 SEQUENCE, TOKENS, ANSWERS, CHOICE = (
     "SequenceClassification", "TokenClassification", "QuestionAnswering", "MultipleChoice",
@@ -24,11 +25,6 @@ SEQUENCE, TOKENS, ANSWERS, CHOICE = (
 PARAMETERS, OURS = "task_specific_params", "qingformer"
 TASK_FILE, HEAD_FILE = "task.json", "head.safetensors"
 _PREFIX = r"^(?:(?:module|_orig_mod|model|net)\.)*"
-HEAD_NAMES = (
-    _PREFIX + r"(classifier|qa_outputs|sequence_summary|score)\.",
-    r"^output_(weights|bias)$",
-    r"^cls/squad/output_(weights|bias)$",
-)
 # What a configuration that does not say so means by `ForMultipleChoice`: how a sequence becomes one vector.
 SUMMARIES: dict[str, dict[str, Any]] = {
     "electra": {"summary_type": "first", "summary_use_proj": True, "summary_activation": "gelu"},
@@ -68,7 +64,7 @@ class StoredHead:
     def described(self) -> str:
         """In a few words, for messages."""
         if self.own is not None:
-            return f"the layers of a {self.settings.get('task', 'task')} ({self.own.name})"
+            return f"the head of a {self.settings.get('task', 'task')} ({self.own.name})"
         kind = f"For{self.kind}" if self.kind else "head"
         return f"a fine-tuned {kind} of {self.outputs} outputs ({self.names[0]})"
 
@@ -87,10 +83,11 @@ def find_head(values: Mapping[str, Any], weights: Path, shapes: Mapping[str, tup
     if layout == "qingformer":
         own = weights.parent / HEAD_FILE
         return _own_head(own, weights) if own.is_file() else None
-    names = tuple(sorted(name for name in shapes if any(re.search(pattern, name) for pattern in HEAD_NAMES)))
+    patterns = fine_tuned_patterns(layout)
+    names = tuple(sorted(n for n in shapes if any(re.search(p, re.sub(_PREFIX, "", n)) for p in patterns)))
     if not names:
         return None
-    kind = _kind(values, names)
+    kind = _kind(values, names, layout)
     layers, activation, problem = _layers(values, names, kind, family)
     for pair in layers:
         if any(name not in shapes for name in pair):
@@ -123,14 +120,14 @@ def _own_head(path: Path, weights: Path) -> StoredHead | None:
     )
 
 
-def _kind(values: Mapping[str, Any], names: Sequence[str]) -> str | None:
+def _kind(values: Mapping[str, Any], names: Sequence[str], layout: str) -> str | None:
     """By the class that wrote the files, else by the names of the weights, else by what the labels look like."""
     architectures = values.get("architectures")
     for architecture in architectures if isinstance(architectures, list) else ():
         match = re.match(r".*For([A-Z]\w*)$", str(architecture))  # RoFormerFor...
         if match:
             return match[1]
-    if any("qa_outputs" in name or name.startswith("cls/squad/") for name in names):
+    if any(fine_tuned_head(re.sub(_PREFIX, "", name), layout) == "reading" for name in names):
         return ANSWERS
     if any("classifier.out_proj" in name for name in names):
         return SEQUENCE
@@ -146,9 +143,11 @@ def _layers(
     values: Mapping[str, Any], names: Sequence[str], kind: str | None, family: str
 ) -> tuple[tuple[tuple[str, str], ...], str, str]:
     """Stored names of the layers, the activation between them, and why they cannot be computed here."""
-    if not any("." in name for name in names):
-        stem = "cls/squad/output" if any(name.startswith("cls/squad/") for name in names) else "output"
-        return ((f"{stem}_weights", f"{stem}_bias"),), "", ""
+    matrix = next((name for name in names if name.endswith("output_weights")), None)
+    if matrix is not None:
+        return ((matrix, matrix.removesuffix("weights") + "bias"),), "", ""
+    if not any(re.search(r"(^|\.)(classifier|qa_outputs|score)\.", name) for name in names):
+        return (), "", f"its weights {', '.join(names[:2])} are laid out in a way that is not known here"
     start = re.match(_PREFIX, names[0])
     prefix = start[0] if start else ""
 

@@ -71,7 +71,7 @@ def plain_tags(labels: Sequence[str]) -> list[str]:
     return ["O" if tag == "o" else tag for tag in found]
 
 
-def places_of(names: Sequence[str], stored: Sequence[str]) -> list[int]:
+def places_of(names: Sequence[Any], stored: Sequence[Any]) -> list[int]:
     """The place of each name among the stored ones, -1 where it is not there."""
     where = {name: place for place, name in enumerate(stored)}
     return [where.get(name, -1) for name in names]

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from qingformer.data.relations import RelationTexts, Triple, place, read_relations, relations_from_rows
+from qingformer.data.spans import trimmed
 from qingformer.errors import DataError
-from qingformer.tasks.windows import Pieces, Window
+from qingformer.tasks.windows import Pieces
 
 Place = tuple[int, int]
 
@@ -78,8 +79,11 @@ def token_triples(
     words = _has_words(text)
     for triple in triples:
         placed = place(text, triple, words=words)
-        subject = pieces.tokens_of(*placed[0].subject) if placed else None
-        target = pieces.tokens_of(*placed[0].object) if placed else None
+        subject, target = (
+            (pieces.tokens_of(*trimmed(text, *each)) for each in (placed[0].subject, placed[0].object))
+            if placed
+            else (None, None)
+        )
         if subject is None or target is None:
             lost.append(triple)
         else:
@@ -87,13 +91,9 @@ def token_triples(
     return kept, lost
 
 
-def within(triple: TokenTriple, window: Window, shift: int) -> TokenTriple | None:
-    """The triple by the places of a window with `shift` special tokens before, or None if it is not whole in it."""
-    first_token, last_token = triple.stretch
-    if first_token < window.first or last_token >= window.first + window.count:
-        return None
-    move = shift - window.first
-    subject, target = ((first + move, last + move) for first, last in (triple.subject, triple.object))
+def moved(triple: TokenTriple, by: int) -> TokenTriple:
+    """The triple `by` tokens further on."""
+    subject, target = ((first + by, last + by) for first, last in (triple.subject, triple.object))
     return TokenTriple(subject, triple.relation, target)
 
 

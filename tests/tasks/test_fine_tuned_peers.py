@@ -95,10 +95,14 @@ def test_reader(tmp_path, family):
     assert task.predict([("在北京你好", "难书")])[0].answer
 
 
-@pytest.mark.parametrize(("family", "options"), [
+CHOICES = [
     ("Bert", {}), ("Albert", {}), ("Electra", {}), ("Electra", {"summary_activation": "tanh"}),
-    ("Electra", {"summary_use_proj": False, "summary_activation": ""}), ("RoFormer", {"summary_type": "first", "summary_use_proj": True}),
-])  # fmt: skip
+    ("Electra", {"summary_use_proj": False, "summary_activation": ""}),
+    ("RoFormer", {"summary_type": "first", "summary_use_proj": True}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("family", "options"), CHOICES)
 def test_choice(tmp_path, family, options):
     model = stored(tmp_path, family, "MultipleChoice", **options)
     task, inputs = MultipleChoice.from_pretrained(tmp_path, max_length=16), batch(rows=2)
