@@ -71,7 +71,7 @@ class Safetensors(Checkpoint):
 
     format = "safetensors"
 
-    def __init__(self, path: PathLike, verify: bool = False) -> None:
+    def __init__(self, path: PathLike, verify: bool = True) -> None:
         super().__init__(path, verify)
         self._file = MappedFile(path)
         with about(path):
