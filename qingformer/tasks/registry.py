@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from qingformer.errors import CheckpointError
 from qingformer.files import read_json
+from qingformer.folders import finish_update
 
 TASK_FILE = "task.json"
 BEST = "best"  # where a run keeps the model to use
@@ -44,6 +45,7 @@ def task_directory(directory: str | os.PathLike[str]) -> Path:
     """`directory` itself if a task was saved there, or its `best` folder if `fit` wrote it."""
     path = Path(directory)
     for candidate in (path, path / BEST):
+        finish_update(candidate)
         if (candidate / TASK_FILE).is_file():
             return candidate
     what = "holds no saved model (no task.json)" if path.is_dir() else "no such directory"
