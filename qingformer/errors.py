@@ -1,8 +1,29 @@
 """The errors a user can meet: each message is one line that names the thing, what was expected and what to do."""
 
+import re
+
+LONGEST = 399
+_LINE_BREAKS = re.compile("[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]+")
+
 
 class QingFormerError(ValueError):
-    """Base of the errors that come from the input, not from a bug; on the command line they are exit code 2."""
+    """Base of the errors that come from the input, not from a bug; on the command line they are exit code 2.
+
+    Whatever a message quotes, it stays one line of under 400 characters: its beginning, which names the thing, and its
+    end, which says what to do.
+    """
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*(one_line(part) if isinstance(part, str) else part for part in arguments))
+
+
+def one_line(message: str) -> str:
+    """The message without line breaks, and without its middle if it is longer than `LONGEST` characters."""
+    # Half of a surrogate pair could not be printed.
+    message = _LINE_BREAKS.sub(" ", message).encode("utf-8", "backslashreplace").decode()
+    if len(message) > LONGEST:
+        message = f"{message[:260]} ... {message[-(LONGEST - 265) :]}"
+    return message
 
 
 class ConfigError(QingFormerError):

@@ -1,88 +1,89 @@
 """Files that are either whole or absent: write to a temporary name in the same folder, then rename."""
 
+import ctypes
 import json
 import os
-import shutil
-import tempfile
+import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from qingformer.errors import QingFormerError
+from qingformer.json_files import read_json as read_json
+from qingformer.leftovers import OLD, remove_leftovers, temporary_item
 
 
 @contextmanager
 def atomic_file(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it takes the place of `path`, on any error it is removed."""
-    target = Path(path)
+    """Yield a temporary path beside `path`; on success it takes the place of `path`, on any error it is removed.
+
+    Of a symbolic link the file that it names is replaced. Pipes and devices, such as /dev/stdout, are written directly.
+    """
+    target = Path(os.path.realpath(path))
+    if _is_stream(Path(path)):
+        yield Path(path)
+        return
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
-    temporary.chmod(0o666 & ~_umask())
-    try:
+    remove_leftovers(target.parent, target.name)
+    with temporary_item(target.parent, target.name, directory=False) as temporary:
         yield temporary
         os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+def _is_stream(path: Path) -> bool:
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 @contextmanager
 def atomic_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary directory beside `path`; on success it takes the place of `path`, on any error it is removed.
 
-    An existing directory is replaced as a whole: its previous content stays untouched until the new one is complete.
+    An existing directory is replaced as a whole: its previous content stays untouched until the new one is complete,
+    and then it is gone, whoever wrote it. For folders that may hold other files there is `folders.updated_directory`.
     """
-    target = Path(path)
+    target = Path(os.path.realpath(path))
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent))
-    temporary.chmod(0o777 & ~_umask())
-    try:
+    remove_leftovers(target.parent, target.name)
+    with temporary_item(target.parent, target.name, directory=True) as temporary:
         yield temporary
         _swap(temporary, target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _swap(new: Path, target: Path) -> None:
     if not target.exists():
         os.replace(new, target)
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
-    kept = old / target.name
+    if exchange(new, target):
+        return
+    with temporary_item(target.parent, target.name, directory=True, suffix=OLD) as old:
+        kept = old / target.name
+        try:
+            os.replace(target, kept)
+            os.replace(new, target)
+        except OSError:
+            if kept.exists():
+                os.replace(kept, target)
+            raise
+
+
+def exchange(first: Path, second: Path) -> bool:
+    """Let two paths change places in one step, with no moment without either; False where the system cannot."""
+    if not sys.platform.startswith("linux"):
+        return False
     try:
-        os.replace(target, kept)
-        os.replace(new, target)
-    except OSError:
-        if kept.exists():
-            os.replace(kept, target)
-        old.rmdir()
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _umask() -> int:
-    """The process's file mode mask: temporary files are private, what replaces them should be as any saved file."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError):
+        return False
+    here, swapped = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return bool(rename(here, os.fsencode(first), here, os.fsencode(second), swapped) == 0)
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write `value` as indented UTF-8 JSON, whole or not at all."""
     with atomic_file(path) as temporary:
         temporary.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-
-
-def read_json(path: str | os.PathLike[str], error: type[QingFormerError] = QingFormerError) -> Any:
-    """Read a UTF-8 JSON file; what is wrong with it is raised as `error`, naming the file and the line."""
-    path = Path(path)
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise error(f"{path}: no such file") from None
-    except UnicodeDecodeError as problem:
-        raise error(f"{path}: not UTF-8 (byte {problem.start}); save the file as UTF-8") from None
-    except json.JSONDecodeError as problem:
-        raise error(f"{path}, line {problem.lineno}: not JSON: {problem.msg}") from None

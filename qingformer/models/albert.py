@@ -119,8 +119,8 @@ class Albert(Backbone):
                 }
             },
             ignored={
-                "tensorflow": (*TRAINING_STATE, r"^output_(weights|bias)$"),
-                "huggingface": (r"embeddings\.position_ids$", r"^(classifier|qa_outputs)\."),
+                "tensorflow": TRAINING_STATE,
+                "huggingface": (r"embeddings\.position_ids$",),
             },
         )
 

@@ -43,8 +43,8 @@ def bert_like(rows: list[Row], huggingface: str = "bert") -> WeightMap:
             }
         },
         ignored={
-            "tensorflow": (*TRAINING_STATE, r"^output_(weights|bias)$"),
-            "huggingface": (r"embeddings\.position_ids$", r"^(classifier|qa_outputs)\."),
+            "tensorflow": TRAINING_STATE,
+            "huggingface": (r"embeddings\.position_ids$",),
         },
     )
 

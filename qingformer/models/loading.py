@@ -16,6 +16,7 @@ from qingformer.errors import CheckpointError, ConfigError
 from qingformer.files import read_json
 from qingformer.models.config import BackboneConfig, block_group, check_known
 from qingformer.models.registry import check_role, family_class, family_of
+from qingformer.models.stored_heads import fine_tuned_patterns
 from qingformer.models.surgery import Stretch, VocabularySurgery
 
 HEADS = (r"^(mlm_\w+|lm_head|next_sentence|replaced_\w+|pooler)/",)
@@ -168,7 +169,7 @@ def loader_of(plan: Plan, paths: list[str]) -> Loader:
 
 def left_over_patterns(plan: Plan) -> tuple[str, ...]:
     """Stored names that may stay unread: heads in our own files, and layers beyond the number that was asked for."""
-    patterns: tuple[str, ...] = ()
+    patterns = fine_tuned_patterns(plan.layout)
     if plan.layout == "qingformer":
         patterns += HEADS + OTHER_HALF.get(plan.config.application, ())
     for side, wanted, stored in (

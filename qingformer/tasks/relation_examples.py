@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from qingformer.data.relations import RelationTexts, Triple, place, read_relations, relations_from_rows
 from qingformer.errors import DataError
-from qingformer.tasks.windows import Pieces, Window
+from qingformer.tasks.windows import Pieces
 
 Place = tuple[int, int]
 
@@ -87,13 +87,9 @@ def token_triples(
     return kept, lost
 
 
-def within(triple: TokenTriple, window: Window, shift: int) -> TokenTriple | None:
-    """The triple by the places of a window with `shift` special tokens before, or None if it is not whole in it."""
-    first_token, last_token = triple.stretch
-    if first_token < window.first or last_token >= window.first + window.count:
-        return None
-    move = shift - window.first
-    subject, target = ((first + move, last + move) for first, last in (triple.subject, triple.object))
+def moved(triple: TokenTriple, by: int) -> TokenTriple:
+    """The triple `by` tokens further on."""
+    subject, target = ((first + by, last + by) for first, last in (triple.subject, triple.object))
     return TokenTriple(subject, triple.relation, target)
 
 

@@ -20,12 +20,12 @@ from qingformer.tasks.relation_examples import (
     Extraction,
     TokenTriple,
     found_triples,
+    moved,
     read_texts,
     token_triples,
-    within,
 )
 from qingformer.tasks.task import ScoredTask, asked, first_windows, rows_for
-from qingformer.tasks.windows import Frame, Pieces, Views, Window, pieces_of, windows_of
+from qingformer.tasks.windows import Frame, Pieces, Views, Window, inside, pieces_of, windows_of
 from qingformer.tokenization import Tokenizer
 
 DESIGNS = ("gplinker", "cascade")
@@ -193,8 +193,15 @@ class RelationExtractor(ScoredTask):
             kept, unsaid = token_triples(example.text, example.triples, each, numbers)
             placed.append(kept)
             lost += [(example, triple) for triple in unsaid]
-        rows = [[t for t in (within(t, window, shift) for t in placed[window.text]) if t] for window in windows]
-        self._note_lost(examples, lost, placed, windows, shift)
+        held = inside(windows, [[triple.stretch for triple in each] for each in placed])
+        rows = [
+            [moved(placed[window.text][place], shift - window.first) for place in places]
+            for window, places in zip(windows, held)
+        ]
+        learnt = {(window.text, place) for window, places in zip(windows, held) for place in places}
+        self._note_lost(examples, lost, [
+            n for n, each in enumerate(placed) for place in range(len(each)) if (n, place) not in learnt
+        ])  # fmt: skip
         if self.design == "gplinker":
             labels = relation_linker.linker_labels(rows, len(self.relations))
             return self._padded(windows, labels, batch_size=batch_size, shuffle=True, seed=seed)
@@ -203,18 +210,14 @@ class RelationExtractor(ScoredTask):
             batch_size=batch_size, shuffle=True, seed=seed,
         )  # fmt: skip
 
-    def _note_lost(
-        self, examples: Any, lost: list[tuple[Any, Triple]], placed: list[list[TokenTriple]],
-        windows: Sequence[Window], shift: int,
-    ) -> None:  # fmt: skip
+    def _note_lost(self, examples: Any, lost: list[tuple[Any, Triple]], apart: Sequence[int]) -> None:
+        """`apart` are the numbers of the texts of triples that are whole in no window."""
         if lost:
             example, triple = lost[0]
             self.cut[f"{examples.name}: tokens"] = (
                 f"{examples.where(example)}: subject or object of {tuple(triple)} begins or ends within a token and is "
                 f"not learnt; {len(lost)} triples"
             )
-        learnt = {(w.text, t) for w in windows for t in placed[w.text] if within(t, w, shift)}
-        apart = [number for number, each in enumerate(placed) for t in each if (number, t) not in learnt]
         if apart:
             self.cut[f"{examples.name}: windows"] = (
                 f"{examples.where(examples[apart[0]])}: subject and object of a triple are too far apart for one "
@@ -233,8 +236,8 @@ class RelationExtractor(ScoredTask):
             each = self._linked if self.design == "gplinker" else self._cascaded
             for number, triples in each(predictor, batches, windows, shift):
                 window = windows[number]
-                moved = (_moved(triple, window.first - shift) for triple in triples)
-                found[window.text] += [t for t in moved if views.best(number, *t.stretch)]
+                there = (moved(triple, window.first - shift) for triple in triples)
+                found[window.text] += [t for t in there if views.best(number, *t.stretch)]
                 tell([number])
         return [
             Extraction(text, found_triples(text, each, triples, self.relations))
@@ -282,8 +285,3 @@ class RelationExtractor(ScoredTask):
 
     def _names(self, scores: np.ndarray, power: float, window: Window, shift: int) -> list[Any]:
         return relation_cascade.spans_of(scores, power, shift, shift + window.count - 1)
-
-
-def _moved(triple: TokenTriple, by: int) -> TokenTriple:
-    subject, target = ((first + by, last + by) for first, last in (triple.subject, triple.object))
-    return TokenTriple(subject, triple.relation, target)

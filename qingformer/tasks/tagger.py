@@ -18,7 +18,7 @@ from qingformer.tasks.registry import register_task
 from qingformer.tasks.tagged import TaggedExamples, Tagging, entities_of, read_tagged, with_gaps
 from qingformer.tasks.tagger_decoding import chain_spans, pointer_spans
 from qingformer.tasks.task import ScoredTask, asked, first_windows, rows_for
-from qingformer.tasks.windows import Frame, Pieces, Window, pieces_of, windows_of
+from qingformer.tasks.windows import Frame, Pieces, Window, inside, pieces_of, windows_of
 from qingformer.tokenization import Tokenizer
 
 HEADS = (*CHAINS, *POINTERS)
@@ -197,7 +197,7 @@ class SequenceTagger(ScoredTask):
         return self._padded(windows, labels, batch_size=batch_size, shuffle=True, seed=seed)
 
     def _token_spans(self, examples: Any, pieces: Sequence[Pieces]) -> list[list[Span]]:
-        """The spans by tokens, end exclusive; those whose border lies within a token are left out and noted."""
+        """The spans by tokens, end exclusive; those that tokens cannot say are left out and noted."""
         found: list[list[Span]] = []
         lost: list[tuple[int, Span]] = []
         for number, (example, each) in enumerate(zip(examples, pieces)):
@@ -229,7 +229,8 @@ class SequenceTagger(ScoredTask):
         for number, (kept, each) in enumerate(zip(spans, pieces)):
             disjoint, overlapping = longest_disjoint(kept)
             if overlapping:
-                first = next(span for span in kept if span not in disjoint)
+                learnt = set(disjoint)
+                first = next(span for span in kept if span not in learnt)
                 lost += [(number, Span(*each.characters_of(first.start, first.end - 1), first.label))] * overlapping
             if scheme.segments:
                 disjoint = with_gaps(disjoint, each, examples[number].text)
@@ -244,17 +245,17 @@ class SequenceTagger(ScoredTask):
         assert self.labels is not None
         numbers = {label: number for number, label in enumerate(self.labels)}
         shift = len(frame.before)
-        fitted: set[tuple[int, Span]] = set()
+        held = inside(windows, [[(span.start, span.end - 1) for span in each] for each in spans])
         rows = []
-        for window in windows:
-            row = []
-            for span in spans[window.text]:
-                start, end = span.start - window.first, span.end - window.first
-                if start >= 0 and end <= window.count:
-                    row.append((numbers[span.label], start + shift, end - 1 + shift))
-                    fitted.add((window.text, span))
-            rows.append(row)
-        self._note_long(examples, [(n, s) for n, each in enumerate(spans) for s in each if (n, s) not in fitted])
+        for window, numbers_held in zip(windows, held):
+            by = shift - window.first
+            taken = [spans[window.text][place] for place in numbers_held]
+            rows.append([(numbers[span.label], span.start + by, span.end - 1 + by) for span in taken])
+        fitted = {(window.text, place) for window, places in zip(windows, held) for place in places}
+        self._note_long(
+            examples,
+            [(n, span) for n, each in enumerate(spans) for place, span in enumerate(each) if (n, place) not in fitted],
+        )
         return PairLabels(rows, len(self.labels))
 
     def _note_long(self, examples: Any, long: Sequence[tuple[int, Span]]) -> None:

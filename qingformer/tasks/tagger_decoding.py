@@ -8,12 +8,11 @@ import numpy as np
 from qingformer.data.schemes import TagScheme
 from qingformer.data.spans import Span
 from qingformer.layers.linear_chain import LinearChain
-from qingformer.tasks.encoding import buckets_up_to
 from qingformer.tasks.windows import Views, Window, merge_scores
 
 Outputs = Iterator[tuple[np.ndarray, Any]]
 Tell = Callable[[Iterable[int]], None]
-PATHS = 64  # texts of one call of Viterbi's algorithm
+PATHS, STEPS = 64, 1 << 15  # of one call of Viterbi's algorithm: texts, and tokens of all of them together
 MOST = 1000
 
 
@@ -37,11 +36,10 @@ def chain_spans(
     merged = merge_scores(windows, scores, lengths)
     spans: list[list[Span]] = [[] for _ in lengths]
     order = sorted((number for number, length in enumerate(lengths) if length), key=lambda number: lengths[number])
-    for start in range(0, len(order), PATHS):
-        part = order[start : start + PATHS]
-        width = next(width for width in buckets_up_to(max(16, 2 * lengths[part[-1]])) if width >= lengths[part[-1]])
-        emissions = np.zeros((PATHS, width, len(scheme.tags)), np.float32)
-        mask = np.zeros((PATHS, width), bool)
+    for part, width in _together(order, lengths):
+        rows = min(PATHS, max(1, STEPS // width))
+        emissions = np.zeros((rows, width, len(scheme.tags)), np.float32)
+        mask = np.zeros((rows, width), bool)
         for place, number in enumerate(part):
             emissions[place, : lengths[number]] = merged[number]
             mask[place, : lengths[number]] = True
@@ -49,6 +47,21 @@ def chain_spans(
         for place, number in enumerate(part):
             spans[number] = scheme.decode(tags[place, : lengths[number]].tolist())
     return spans
+
+
+def _together(order: Sequence[int], lengths: Sequence[int]) -> Iterator[tuple[list[int], int]]:
+    """Texts to decode at once, shorter ones first, and the width they are padded to: a power of two, so few shapes."""
+    part: list[int] = []
+    width = 16
+    for number in order:
+        needed = max(16, 1 << (lengths[number] - 1).bit_length())
+        if part and (needed > width or len(part) >= min(PATHS, max(1, STEPS // width))):
+            yield part, width
+            part = []
+        width = needed
+        part.append(number)
+    if part:
+        yield part, width
 
 
 def pointer_spans(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from qingformer.data.spans import is_blank, trimmed
 from qingformer.errors import ConfigError
 from qingformer.tokenization import Tokenizer
 
@@ -62,7 +63,8 @@ class Frame:
 
 
 def pieces_of(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Pieces]:
-    """The tokens of each text. What no token covers and is no space (a stripped accent) goes with its neighbour.
+    """The tokens of each text. What no token covers (a stripped accent) goes with its neighbour, unless it is blank:
+    white space and invisible characters belong to a token only where they stand inside it.
 
     >>> tokenizer = Tokenizer.from_vocabulary(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "ca", "##fe", "好"])
     >>> pieces_of(tokenizer, ["cafe\\u0301 好"])[0].places
@@ -77,22 +79,14 @@ def _pieces(text: str, ids: list[int], offsets: list[Place]) -> Pieces:
     places = [place for _, place in kept]
     for number, (start, end) in enumerate(places):
         before = places[number - 1][1] if number else 0
-        while start > before and not text[start - 1].isspace():
+        while start > before and not is_blank(text[start - 1]):
             start -= 1
         after = places[number + 1][0] if number + 1 < len(places) else len(text)
-        while end < after and not text[end].isspace():
+        while end < after and not is_blank(text[end]):
             end += 1
-        places[number] = _without_space(text, start, end)
+        inner = trimmed(text, start, end)
+        places[number] = inner if inner[0] < inner[1] else (start, end)  # blank characters may be all there is
     return Pieces([token for token, _ in kept], places)
-
-
-def _without_space(text: str, start: int, end: int) -> Place:
-    """The place without the space at its borders, unless there is nothing else in it."""
-    inner = text[start:end].strip()
-    if not inner:
-        return start, end
-    start += text[start:end].index(inner)
-    return start, start + len(inner)
 
 
 def windows_of(pieces: Sequence[Pieces], frame: Frame, max_length: int, stride: int) -> list[Window]:
@@ -144,11 +138,27 @@ def _context(window: Window, length: int) -> np.ndarray:
     return np.minimum(left, right)
 
 
+def inside(windows: Sequence[Window], stretches: Sequence[Sequence[Place]]) -> list[list[int]]:
+    """Which stretches of its text each window holds whole; `stretches` are the first and last tokens, text by text.
+
+    >>> inside([Window(0, 0, 4, [], []), Window(0, 2, 4, [], [])], [[(4, 5), (0, 3), (1, 4), (2, 3)]])
+    [[1, 3], [0, 3]]
+    """
+    orders = [sorted(range(len(each)), key=each.__getitem__) for each in stretches]
+    starts = [[each[number][0] for number in order] for each, order in zip(stretches, orders)]
+    found = []
+    for window in windows:
+        order, first, end = orders[window.text], starts[window.text], window.first + window.count
+        near = order[bisect_left(first, window.first) : bisect_left(first, end)]
+        found.append(sorted(number for number in near if stretches[window.text][number][1] < end))
+    return found
+
+
 class Views:
     """Which window of a text has most around a stretch of it: what other windows say there does not count.
 
     Args:
-        windows: those of all texts.
+        windows: those of all texts, those of one text in order, as from `windows_of`.
         lengths: tokens of each text.
 
     >>> views = Views([Window(0, 0, 4, [], []), Window(0, 2, 4, [], [])], [6])
@@ -158,22 +168,25 @@ class Views:
 
     def __init__(self, windows: Sequence[Window], lengths: Sequence[int]) -> None:
         self._windows, self._lengths = windows, lengths
-        self._of_text: dict[int, list[int]] = {}
+        self._of_text: dict[int, tuple[list[int], list[int], list[int]]] = {}
         for number, window in enumerate(windows):
-            self._of_text.setdefault(window.text, []).append(number)
+            numbers, starts, ends = self._of_text.setdefault(window.text, ([], [], []))
+            numbers.append(number)
+            starts.append(window.first)
+            ends.append(window.first + window.count)
 
     def best(self, number: int, first: int, last: int) -> bool:
         """Whether window `number` is the one for tokens `first` to `last`, both included; the first of equals is."""
-        rivals = self._of_text[self._windows[number].text]
-        return len(rivals) == 1 or number == max(rivals, key=lambda rival: (self._around(rival, first, last), -rival))
+        numbers, starts, ends = self._of_text[self._windows[number].text]
+        # Starts and ends ascend: the windows that hold the stretch whole stand side by side.
+        rivals = numbers[bisect_right(ends, last) : bisect_right(starts, first)] or numbers[:1]
+        return number == max(rivals, key=lambda rival: (self._around(rival, first, last), -rival))
 
     def _around(self, number: int, first: int, last: int) -> int:
-        """Tokens between the stretch and the nearer cut of a window; -1 where it is not whole in it."""
+        """Tokens between the stretch and the nearer cut of a window that holds it."""
         window = self._windows[number]
         length = self._lengths[window.text]
         end = window.first + window.count
-        if first < window.first or last >= end:
-            return -1
         left = first - window.first if window.first else length
         right = end - 1 - last if end < length else length
         return min(left, right)
