@@ -11,7 +11,8 @@ from qingformer.training import check_weights, weights_to_keep
 class BestInMemory(keras.callbacks.Callback):
     """After every epoch whose `monitor` is the best so far, copy the weights; the first of equals stays.
 
-    What is not finite is never the best; weights that are not are refused by a `DivergenceError`. Smaller is better for names that end in "loss", larger for the others.
+    What is not finite is never the best; weights that are not are refused by a `DivergenceError`. Smaller
+    is better for names that end in "loss", larger for the others.
     """
 
     def __init__(self, monitor: str) -> None:

@@ -25,9 +25,10 @@ def check_rate(rate: Any, owner: str = "learning_rate") -> float:
             f"{owner} is {str(rate)[:80]!r}; expected a number above 0, such as 1e-4; a schedule belongs into "
             "optimizer=, for instance qf.optimizers.adamw(schedule)"
         )
-    if not (math.isfinite(rate) and rate > 0):
-        raise ConfigError(f"{owner} is {rate}; expected a finite number above 0, such as 1e-4")
-    return float(rate)
+    number = float(rate)
+    if not (math.isfinite(number) and number > 0):
+        raise ConfigError(f"{owner} is {number}; expected a finite number above 0, such as 1e-4")
+    return number
 
 
 def check_plan(epochs: Any, learning_rate: Any, optimizer: Any) -> None:
@@ -46,8 +47,10 @@ def check_plan(epochs: Any, learning_rate: Any, optimizer: Any) -> None:
     value = getattr(schedule, "learning_rate", getattr(schedule, "initial_learning_rate", None))
     if schedule is not None and not callable(schedule):
         value = float(inner.learning_rate)
-    if isinstance(value, Real) and not (math.isfinite(value) and value >= 0):
-        raise ConfigError(f"the learning rate of {type(optimizer).__name__} is {value}; expected a finite number above 0")
+    if isinstance(value, Real) and not 0 <= float(value) < math.inf:
+        raise ConfigError(
+            f"the learning rate of {type(optimizer).__name__} is {value}; expected a finite number above 0"
+        )
 
 
 def check_run(

@@ -68,7 +68,9 @@ def training_of(model: Any) -> Iterator[None]:
         use.trainer = thread
         if not use.condition.wait_for(lambda: not set(use.readers) - {thread}, timeout=_PATIENCE):
             use.trainer = None
-            raise ConfigError(f"predictions of other threads have not ended in {_PATIENCE:.0f} seconds; fit needs them to")
+            raise ConfigError(
+                f"predictions of other threads have not ended in {_PATIENCE:.0f} seconds; fit needs them to"
+            )
     try:
         yield
     finally:

@@ -288,9 +288,9 @@ class ScoredTask(Task):
             directory: for the learning curve (`curve.jsonl`), the model of the best epoch, or of the last one without
                 validation data (`best/`), and resume points (`state/`).
             save_every: steps between resume points; None for one after each epoch. Needs `directory`.
-            resume: go on from the last resume point in `directory`, exactly as if never stopped. With more `epochs` than
-                before a finished run goes on too; the rate of the default optimizer then rises again to what the new
-                number of epochs has at that step.
+            resume: go on from the last resume point in `directory`, exactly as if never stopped. With more `epochs`
+                than before a finished run goes on too; the rate of the default optimizer then rises again to what a
+                run of so many epochs has at that step.
             overwrite: replace the run that is in `directory`; without it and `resume` a run there is an error.
             callbacks, verbose: as in Keras.
             progress: told where training stands (see `qingformer.training.ProgressEvent`).

@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -67,7 +68,7 @@ def clear_run(folder: Path) -> None:
 class KeptFolder:
     """The folder of the best epoch: written beside, and put in its place once the run's state knows of it.
 
-    `.best.epoch-00003` waits for its turn; while it takes the place of `best`, the old one is `.best.previous`. At every
+    `.best.epoch-00003` waits for its turn; while it takes the place of `best`, the old one is `.best.previous`. At any
     moment one of `best` and `.best.previous` is whole, and `whole_folder` finds it.
     """
 
@@ -139,8 +140,14 @@ def read_whole(find: Callable[[], Path], read: Callable[[Path], T]) -> T:
         CheckpointError: it is replaced faster than it can be read.
     """
     path = None
-    for _ in range(_ATTEMPTS):
-        path = find()
+    for attempt in range(_ATTEMPTS):
+        try:
+            path = find()
+        except QingFormerError:
+            if attempt > 1:  # a folder may change its name in the very moment when it is looked for
+                raise
+            time.sleep(0.01)
+            continue
         before = _identity(path)
         try:
             found = read(path)

@@ -10,7 +10,6 @@ import keras
 from qingformer.training.errors import TrainingInterrupted
 from qingformer.training.state import TrainingState
 
-
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 

@@ -26,7 +26,8 @@ class RunResult:
     """What a training did.
 
     `history` has the logs of every finished epoch, those before a resume included. `interrupted` says that Ctrl-C or
-    SIGTERM (`signal`) ended it. `resumed_from` is the (epoch, batch) it began with. `best` and `best_epoch` (from 0) are of the monitored value.
+    SIGTERM (`signal`) ended it. `resumed_from` is the (epoch, batch) it began with. `best` and `best_epoch` (from 0) are of
+    the monitored value.
     """
 
     history: list[Logs]
@@ -78,9 +79,9 @@ def run(
     Written are `curve.jsonl` (`LearningCurve`), `best/` (`BestCheckpoint`, if `monitor` is given) and `state/`
     (`TrainingState`). With `resume` training goes on from the saved state, if there is one, and gives what an
     uninterrupted one would have given; without, an old state is deleted. Ctrl-C or SIGTERM ends the training after the
-    current step; the result then says `interrupted`. While it lasts the directory is locked: another process is refused.
-    A loss or score that is not finite ends it, and the state and the best before that stay. If the optimizer keeps averages of the weights (`averages_of`), these are
-    validated and kept as the best.
+    current step; the result then says `interrupted`. While it lasts the directory is locked: another process is
+    refused. A loss or score that is not finite ends it, and the state and the best before that stay. If the optimizer
+    keeps averages of the weights (`averages_of`), these are validated and kept as the best.
 
     Args:
         model: compiled with an optimizer.
@@ -130,15 +131,14 @@ def run(
         best.recover() if best is not None else KeptFolder(folder / "best").recover(None)
         stopper = Interruptible(state)
         once = _OneRun([SwapAverages(), *companions, state, stopper], model=model, epochs=epochs, **options)
-        if not state.ended:
-            _fit(model, dataset, (epoch, batch), epochs, validation_data, once)
+        stopped = not state.ended and _fit(model, dataset, (epoch, batch), epochs, validation_data, once)
     found = (None, None) if best is None else (best.best, best.best_epoch)
-    return RunResult(list(state.epoch_logs), stopper.requested, (epoch, batch), *found, stopper.received)
+    return RunResult(list(state.epoch_logs), stopped or stopper.requested, (epoch, batch), *found, stopper.received)
 
 
 def _fit(
     model: keras.Model, dataset: Any, start: tuple[int, int], epochs: int, validation_data: Any, callbacks: _OneRun
-) -> None:
+) -> bool:
     epoch, batch = start
     # Keras asks for the number of batches once in a fit: the rest of an epoch is one of its own.
     parts = [(epoch, epoch + 1), (epoch + 1, epochs)] if batch else [(epoch, epochs)]
@@ -160,10 +160,11 @@ def _fit(
             if model.stop_training:
                 break
     except TrainingInterrupted:
-        pass
+        return True
     finally:
         callbacks.finish()
         _release(callbacks)
+    return False
 
 
 def _release(callbacks: _OneRun) -> None:
