@@ -5,6 +5,7 @@ Nothing here, nor at the top of a verb's file, imports Keras: `qingformer --help
 
 import errno
 import os
+import re
 import sys
 from typing import Annotated
 
@@ -117,9 +118,14 @@ def _remedy(problem: BaseException | None) -> str:
 _NO_ROOM = {getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EFBIG")}
 
 
+def _one_line(message: str) -> str:
+    """The message without its line breaks; what it quotes keeps its spaces."""
+    return re.sub(r"[^\S\r\n]*[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]\s*", " ", message).strip()
+
+
 def _say(line: str, code: int) -> int:
     sys.stdout.flush()
-    print(as_options(" ".join(line.split())), file=sys.stderr)
+    print(as_options(_one_line(line)), file=sys.stderr)
     return code
 
 

@@ -77,7 +77,7 @@ class Settings:
 class RunDirectory:
     """The output folder of `train`, which `task.fit` takes as its directory.
 
-    `fit` calls `begin` when nothing is left to check. So a start that fails leaves no folder, or the run that was there.
+    `fit` calls `begin` when nothing is left to check: a start that fails leaves no folder, or the run that was there.
     """
 
     def __init__(self, output: Path, settings: Settings, *, resume: bool, overwrite: bool) -> None:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from qingformer.errors import CheckpointError
 from qingformer.files import read_json
+from qingformer.folders import finish_update
 from qingformer.training import holds_run, read_whole, whole_folder
 
 TASK_FILE = "task.json"
@@ -49,6 +50,7 @@ def task_directory(directory: str | os.PathLike[str]) -> Path:
     path = Path(directory)
     for candidate in (path, path / BEST):
         found = whole_folder(candidate)
+        finish_update(found)
         if (found / TASK_FILE).is_file():
             return found
     what = "holds no saved model (no task.json)" if path.is_dir() else "no such directory"

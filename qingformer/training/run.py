@@ -26,8 +26,8 @@ class RunResult:
     """What a training did.
 
     `history` has the logs of every finished epoch, those before a resume included. `interrupted` says that Ctrl-C or
-    SIGTERM (`signal`) ended it. `resumed_from` is the (epoch, batch) it began with. `best` and `best_epoch` (from 0) are of
-    the monitored value.
+    SIGTERM (`signal`) ended it. `resumed_from` is the (epoch, batch) it began with. `best` and `best_epoch` (from 0)
+    are of the monitored value.
     """
 
     history: list[Logs]
