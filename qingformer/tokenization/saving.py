@@ -8,13 +8,9 @@ from typing import Any
 from tokenizers import Tokenizer as RustTokenizer
 from tokenizers import models, normalizers, pre_tokenizers
 
-<<<<<<< HEAD
 from qingformer.errors import TokenizerError
 from qingformer.files import write_json
 from qingformer.folders import updated_directory
-=======
-from qingformer.files import atomic_file, write_json
->>>>>>> main
 from qingformer.tokenization.build import CUSTOM_WORDS
 from qingformer.tokenization.sources import CONFIG_FILE, MODEL_FILE, VOCABULARY_FILE
 from qingformer.tokenization.special_tokens import BERT_SPECIAL_TOKENS, STANDARD_NAMES
@@ -34,34 +30,18 @@ def save(
     wordpiece = isinstance(rust.model, models.WordPiece)
     if wordpiece:
         for index, token in enumerate(vocabulary):
-<<<<<<< HEAD
-            if "\n" in token or "\r" in token:
-                raise TokenizerError(f"token {index} ({token!r}) holds a line break: no line of a file can be that")
-=======
             if "\n" in token or token.endswith("\r"):
                 check_line(token, f"token {index}")
-    directory.mkdir(parents=True, exist_ok=True)
->>>>>>> main
     config = _config(rust, special_tokens)
     if split_special_tokens:
         config["split_special_tokens"] = True
     if pre_tokenize is not None:
         config["qingformer_pre_tokenize"] = pre_tokenize if isinstance(pre_tokenize, str) else CUSTOM_WORDS
-<<<<<<< HEAD
     with updated_directory(directory, error=TokenizerError) as folder:
         if wordpiece:
-            lines = "".join(f"{token}\n" for token in vocabulary)
-            (folder / VOCABULARY_FILE).write_text(lines, encoding="utf-8", newline="\n")
+            (folder / VOCABULARY_FILE).write_text(vocabulary_lines(vocabulary), encoding="utf-8", newline="\n")
         (folder / MODEL_FILE).write_text(_state(rust), encoding="utf-8", newline="\n")
         write_json(folder / CONFIG_FILE, config)
-=======
-    if wordpiece:
-        with atomic_file(directory / VOCABULARY_FILE) as path:
-            path.write_text(vocabulary_lines(vocabulary), encoding="utf-8", newline="\n")
-    with atomic_file(directory / MODEL_FILE) as path:
-        path.write_text(_state(rust), encoding="utf-8", newline="\n")
-    write_json(directory / CONFIG_FILE, config)
->>>>>>> main
 
 
 def _state(rust: RustTokenizer) -> str:

@@ -9,14 +9,9 @@ from typing import Any
 from tokenizers import Tokenizer as RustTokenizer
 
 from qingformer.errors import TokenizerError
-<<<<<<< HEAD
-from qingformer.files import read_json
 from qingformer.folders import finish_update
-from qingformer.tokenization.special_tokens import read_special_tokens
-=======
 from qingformer.json_files import read_object
 from qingformer.tokenization.special_tokens import STANDARD_NAMES, read_special_tokens
->>>>>>> main
 
 CONFIG_FILE, MODEL_FILE, VOCABULARY_FILE = "tokenizer_config.json", "tokenizer.json", "vocab.txt"
 _NULL = type(None)
