@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from qingformer.checkpoints import open_checkpoint
+from qingformer.checkpoints import open_checkpoint, own_files
 from qingformer.errors import QingFormerError
 from qingformer.files import read_json
 from qingformer.models.stored_heads import fine_tuned_head, fine_tuned_patterns
@@ -23,7 +23,6 @@ SEQUENCE, TOKENS, ANSWERS, CHOICE = (
 )  # fmt: skip
 # Where `task.json` of a saved task lies inside a Hugging Face configuration, so that nothing is lost on the way back.
 PARAMETERS, OURS = "task_specific_params", "qingformer"
-TASK_FILE, HEAD_FILE = "task.json", "head.safetensors"
 _PREFIX = r"^(?:(?:module|_orig_mod|model|net)\.)*"
 # What a configuration that does not say so means by `ForMultipleChoice`: how a sequence becomes one vector.
 SUMMARIES: dict[str, dict[str, Any]] = {
@@ -70,7 +69,7 @@ class StoredHead:
 
     def read(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """The layers as kernels (inputs, outputs) and biases, in float32."""
-        with open_checkpoint(self.weights) as file:
+        with open_checkpoint(self.weights, verify=False) as file:  # examined when the body was read
             return [
                 (np.array(file.read(kernel), "float32").T, np.array(file.read(bias), "float32"))
                 for kernel, bias in self.layers
@@ -81,7 +80,7 @@ def find_head(values: Mapping[str, Any], weights: Path, shapes: Mapping[str, tup
               layout: str) -> StoredHead | None:  # fmt: skip
     """The fine-tuned head in files with this configuration and these stored names, or None."""
     if layout == "qingformer":
-        own = weights.parent / HEAD_FILE
+        own = weights.parent / own_files.HEAD
         return _own_head(own, weights) if own.is_file() else None
     patterns = fine_tuned_patterns(layout)
     names = tuple(sorted(n for n in shapes if any(re.search(p, re.sub(_PREFIX, "", n)) for p in patterns)))
@@ -111,10 +110,10 @@ def find_head(values: Mapping[str, Any], weights: Path, shapes: Mapping[str, tup
 
 def _own_head(path: Path, weights: Path) -> StoredHead | None:
     try:
-        settings = read_json(path.parent / TASK_FILE)
+        settings = read_json(path.parent / own_files.TASK)
     except QingFormerError:
         settings = None
-    problem = "" if isinstance(settings, dict) else f"{TASK_FILE} beside {HEAD_FILE} cannot be read"
+    problem = "" if isinstance(settings, dict) else f"{own_files.TASK} beside {own_files.HEAD} cannot be read"
     return StoredHead(
         weights, (path.name,), problem=problem, settings=settings if isinstance(settings, dict) else {}, own=path
     )

@@ -116,7 +116,8 @@ def _own_settings(cls: Any, head: StoredHead, given: Mapping[str, Any]) -> dict[
     """The settings of a saved task of the same class, with those `given` in place of what names no outputs."""
     if head.settings.get("task") != cls.task_name:
         raise Unusable(f"it belongs to a {head.settings.get('task')}, not to a {cls.task_name}")
-    stored = {key: head.settings[key] for key in cls.settings_types if key in head.settings}
+    kinds = cls.settings_types
+    stored = {key: value for key, value in head.settings.items() if key in kinds and type(value) is kinds[key]}
     for key in cls.identity:
         if given.get(key) is not None and listed(given[key]) != stored.get(key):
             raise Unusable(f"its {key} is {brief(stored.get(key))}, but {brief(given[key])} is asked for")
