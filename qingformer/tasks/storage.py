@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import keras
@@ -79,7 +80,7 @@ def settings_of(task: Any) -> dict[str, Any]:
 
 def load(cls: Any, directory: Path, **options: Any) -> Any:
     """See `Task.load`; `options` are the backbone's, such as `dtype`."""
-    settings = read_settings(directory / TASK_FILE, cls.settings_types)
+    settings = read_settings(directory / TASK_FILE, cls.settings_types, cls.later_settings)
     backbone, tokenizer = Backbone.from_pretrained(directory, **options), Tokenizer.from_pretrained(directory)
     check_fit(backbone, tokenizer, settings["max_length"], str(directory))
     task = cls(backbone, tokenizer, **settings)
@@ -123,13 +124,21 @@ def _read(path: Path, variables: dict[str, keras.Variable]) -> None:
             variable.assign(np.array(checkpoint.read(name)))  # a copy: the file may change
 
 
-def read_settings(path: Path, types: Mapping[str, type]) -> dict[str, Any]:
-    """The settings in a `task.json`, checked by name and type.
+def read_head(path: Path, variables: dict[str, keras.Variable]) -> None:
+    """Read the layers on top of the encoder, all of them, from the file that `write` wrote."""
+    _read(path, variables)
+
+
+def read_settings(
+    path: Path, types: Mapping[str, type], later: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
+    """The settings in a `task.json`, checked by name and type; `later` are those that older files do not have.
 
     Raises:
         ConfigError: a key is missing, unknown or of the wrong type.
     """
     values = read_json(path, ConfigError)
+    values = {**later, **values} if isinstance(values, dict) else values
     known = {"task", "qingformer_version", *types}
     unknown = [key for key in values if key not in known]
     if unknown:
