@@ -9,6 +9,7 @@ from qingformer.data.readers import Path, read_rows
 from qingformer.data.schemes import WORD, TagScheme
 from qingformer.data.sources import check_file
 from qingformer.data.spans import Span
+from qingformer.data.tables import rows_of
 from qingformer.data.tagging_blocks import Block, texts_of
 from qingformer.data.tagging_columns import read_columns
 from qingformer.data.tagging_formats import FORMATS, first_lines, format_of
@@ -112,9 +113,7 @@ def from_rows(rows: Iterable[Any], name: str = "rows", labelled: bool = True) ->
     >>> from_rows([("在北京", [(1, 3, "LOC")])]).items[0].spans
     (Span(start=1, end=3, label='LOC'),)
     """
-    if isinstance(rows, str):
-        raise DataError(f"{name}: expected a list of texts, found one text; write [text]")
-    found = collected(name, "item", ((row, number, 0) for number, row in enumerate(rows, 1)), labelled)
+    found = collected(name, "item", ((row, number, 0) for number, row in enumerate(rows_of(rows, name), 1)), labelled)
     if labelled and not found.items:
         raise DataError(f"{name}: holds no texts; give at least one")
     return found

@@ -57,6 +57,7 @@ class PretrainedModel(keras.Model):
         application: str | None = None,
         revision: str | None = None,
         strict: bool = True,
+        verify: bool = True,
         dtype: Any = None,
         keep_tokens: Sequence[int] | None = None,
         compound_tokens: Sequence[CompoundToken] = (),
@@ -69,7 +70,8 @@ class PretrainedModel(keras.Model):
         `application` is "encoder", "lm" or "unilm"; `keep_tokens` and `compound_tokens` change the vocabulary (see
         `VocabularySurgery`), `autoresize` stretches weights of another size, `changes` replace values of the
         configuration. Strict: missing, unknown or wrongly shaped weights are errors; with `strict=False` missing ones
-        start anew. What happened is in `model.loading_report`. Errors: `CheckpointError`, `ConfigError`.
+        start anew. `verify` compares the weights with the checksums that the file holds and refuses numbers that are
+        not finite. What happened is in `model.loading_report`. Errors: `CheckpointError`, `ConfigError`.
 
         Example: `Backbone.from_pretrained("chinese_L-12_H-768_A-12", application="unilm")`
         """
@@ -82,11 +84,13 @@ class PretrainedModel(keras.Model):
             surgery=VocabularySurgery(keep_tokens, compound_tokens),
             autoresize=autoresize,
             strict=strict,
+            verify=verify,
             changes=changes,
         )
         plan = loading.plan(source, revision, request)
-        model = cls(plan.config, initializer="zeros", dtype=dtype)
-        model.loading_report = loading.load(model, plan)
+        with loading.opened(plan) as stored:
+            model = cls(plan.config, initializer="zeros", dtype=dtype)
+            model.loading_report = loading.load(model, plan, stored)
         if gradient_checkpointing:
             model.enable_gradient_checkpointing()
         return model
