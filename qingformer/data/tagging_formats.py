@@ -78,8 +78,8 @@ def _words(path: Path, lines: Sequence[str], suffix: str, segmented: bool | None
     speech = word_with_speech(lines)
     if speech is not None:
         raise DataError(
-            f"{path}: its words carry parts of speech ({speech[:60]!r}), no entities; for entities write 李/B-PER "
-            "雷/I-PER or a token and its tag a line, for words remove what follows them: sed -E 's#[/_][A-Za-z]+[0-9]?##g'"
+            f"{path}: its words carry parts of speech ({speech[:40]!r}), no tags; for entities write 李/B-PER "
+            "雷/I-PER or a token and its tag a line, for words remove what follows: sed -E 's#[/_][A-Za-z]+[0-9]?##g'"
         )
     counts = [len(line.split()) for line in lines]
     if max(counts) < 2:

@@ -69,5 +69,7 @@ def _parts(path: Path, number: int, line: str, separator: str) -> tuple[list[str
     parts = [chunk.rpartition(separator) for chunk in line.split()]
     for token, _, tag in parts:
         if not token:
-            raise DataError(f"{path}, line {number}: expected token{separator}tag, found {tag[:60]!r}; correct the line")
+            raise DataError(
+                f"{path}, line {number}: expected token{separator}tag, found {tag[:60]!r}; correct the line"
+            )
     return [token for token, _, _ in parts], [tag for _, _, tag in parts]

@@ -124,7 +124,7 @@ def _entry(where: str, text: str, entry: Any) -> Iterator[Span]:
         for point in entry["points"] or []:  # DataTurks: the place of the last character
             if not isinstance(point, Mapping):
                 raise DataError(f"{where}: {shown(entry)} is no span; write {_FORMS}")
-            last = point.get("end")
+            last: Any = point.get("end")
             end = last + 1 if is_place(last) else last
             for label in _each(entry.get("label")):
                 yield _checked(where, text, point.get("start"), end, label, None, f"entity {shown(entry)}")
@@ -141,9 +141,7 @@ def _entry(where: str, text: str, entry: Any) -> Iterator[Span]:
     else:
         raise DataError(f"{where}: {shown(entry)} is no span; write {_FORMS}")
     for each in _each(label):
-        yield _checked(
-            where, text, start, end, each, surface, f"entity {shown(entry)}"
-        )
+        yield _checked(where, text, start, end, each, surface, f"entity {shown(entry)}")
 
 
 def _each(label: Any) -> list[Any]:

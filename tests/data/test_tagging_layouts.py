@@ -93,7 +93,7 @@ def test_columns_of_words_are_no_segmented_text(tmp_path):
     path = write(tmp_path, "a.txt", "共 B\n同 E\n新 S\n")
     assert read_tagging(path, segmented=True).items[0].spans == (Span(0, 2, "word"), Span(2, 3, "word"))
     path = write(tmp_path, "b.txt", "迈向/v 充满/v 希望/n 的/u\n")
-    with pytest.raises(DataError, match="for words remove what follows them"):
+    with pytest.raises(DataError, match="for words remove what follows"):
         read_tagging(path, segmented=True)
     assert len(read_tagging(write(tmp_path, "c.txt", "共同 创造\n"), segmented=True).items[0].spans) == 2
 
