@@ -131,10 +131,8 @@ class MultipleChoice(ScoredTask):
             found = source
         elif isinstance(source, str | os.PathLike):
             found = read_choice(source, labelled=labelled, **reading)
-        elif isinstance(source, Iterable):
-            found = choices_from_rows(source, name, labelled=labelled, **reading)
         else:
-            raise DataError(f"{name}: expected a path or a sequence of questions, got {type(source).__name__}")
+            found = choices_from_rows(source, name, labelled=labelled, **reading)
         return self._noting(found)
 
     def _texts(self, examples: Any) -> Iterable[str]:

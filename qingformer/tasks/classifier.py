@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 import keras
 
 from qingformer.data import MixedBatches, PaddedBatches
-from qingformer.errors import ConfigError, DataError
+from qingformer.errors import ConfigError
 from qingformer.evaluation import (
     ClassificationReport,
     MultiLabelReport,
@@ -25,7 +25,7 @@ from qingformer.tasks.head_labels import Unusable, labels_for, places_of
 from qingformer.tasks.labels import check_labels, discover_labels, label_targets, row_weights
 from qingformer.tasks.prediction import Prediction, choose
 from qingformer.tasks.registry import register_task
-from qingformer.tasks.task import Task, rows_for
+from qingformer.tasks.task import Task, asked, rows_for
 from qingformer.tokenization import Tokenizer
 
 
@@ -134,7 +134,7 @@ class TextClassifier(Task):
         learning_rate: float | None = None,
         transforms: Sequence[Any] = (),
         loss: keras.losses.Loss | str | None = None,
-        class_weights: Mapping[str, float] | str | None = None,
+        class_weights: Mapping[Any, float] | str | None = None,
         unlabelled: Any = None,
         unlabelled_share: float = 0.5,
         seed: int = 0,
@@ -153,7 +153,8 @@ class TextClassifier(Task):
         averages (`qf.optimizers.ExponentialMovingAverage`) these are scored, kept as the best, and put in at the end.
 
         Args:
-            train: a path, or a sequence of `(text, label)`, `(text, pair, label)` or dictionaries.
+            train: a path, a sequence of `(text, label)`, `(text, pair, label)` or dictionaries, a table with columns
+                (pandas, polars, ...) or a dictionary of them.
             validation_data: the same kinds; scored after every epoch.
             columns: which field of a row is what.
             epochs, batch_size: passes over the data, texts per step.
@@ -242,7 +243,7 @@ class TextClassifier(Task):
         threshold: float = 0.5,
         done: Callable[[int], None] | None = None,
     ) -> list[Prediction]:
-        """Name the labels of texts, `(text, pair)` tuples, dictionaries, or the rows of a file.
+        """Name the labels of texts, `(text, pair)` tuples, dictionaries, the rows of a table or of a file.
 
         Each prediction has `.label`, `.labels`, `.probability` and, with `return_probabilities`, `.probabilities`.
         `threshold` is the least probability of a label that counts when there may be several.
@@ -251,13 +252,9 @@ class TextClassifier(Task):
             DataError: no text, or something that is not text.
         """
         labels = self._trained_labels()
-        if isinstance(texts, Sequence) and not isinstance(texts, str) and len(texts) == 0:
+        if not asked(texts, "texts"):
             return []
-        if isinstance(texts, str) and not os.path.exists(texts):
-            raise DataError(
-                f"predict takes a list of texts or the path of a file; to predict one text write [{texts!r}]"
-            )
-        examples = texts if isinstance(texts, Examples) else read_examples(texts, columns, name="texts", labelled=False)
+        examples = self._read(texts, "texts", labelled=False, columns=columns)
         return choose(
             self._probabilities(examples, batch_size, done), labels, multi_label=self.multi_label,
             threshold=threshold, with_all=return_probabilities,
@@ -278,9 +275,9 @@ class TextClassifier(Task):
     def _read(  # type: ignore[override]
         self, source: Any, name: str, labelled: bool = True, *, columns: Columns | None = None
     ) -> Examples:
-        if isinstance(source, Examples):
-            return source
-        return read_examples(source, columns, name=name, multi_label=self.multi_label, labelled=labelled)
+        if not isinstance(source, Examples):
+            source = read_examples(source, columns, name=name, multi_label=self.multi_label, labelled=labelled)
+        return self._noting(source)
 
     def _texts(self, examples: Any) -> Iterable[str]:
         return (part for example in examples for part in (example.text, example.pair) if part)

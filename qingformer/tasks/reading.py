@@ -166,10 +166,8 @@ class ReadingComprehension(ScoredTask):
             found = source
         elif isinstance(source, str | os.PathLike):
             found = read_reading(source, labelled=labelled, **reading)
-        elif isinstance(source, Iterable):
-            found = questions_from_rows(source, name, labelled=labelled, **reading)
         else:
-            raise DataError(f"{name}: expected a path or a sequence of questions, got {type(source).__name__}")
+            found = questions_from_rows(source, name, labelled=labelled, **reading)
         return self._noting(found)
 
     def _texts(self, examples: Any) -> Iterable[str]:

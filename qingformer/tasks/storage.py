@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from qingformer.checkpoints import open_checkpoint, own_files, write_safetensors
+from qingformer.data.cells import plain
 from qingformer.errors import CheckpointError, ConfigError
 from qingformer.files import read_json, write_json
 from qingformer.folders import updated_directory
@@ -73,7 +74,7 @@ def write(task: Any, folder: Path) -> None:
 
 def settings_of(task: Any) -> dict[str, Any]:
     """What `task.json` holds."""
-    settings = {key: getattr(task, key) for key in task.settings_types}
+    settings = {key: plain(getattr(task, key)) for key in task.settings_types}  # NumPy's numbers are no JSON
     return {"task": task.task_name, "qingformer_version": __version__, **settings}
 
 

@@ -125,7 +125,7 @@ class SequenceTagger(ScoredTask):
             DataError: no text, or something that is not text.
         """
         self._ready()
-        if not asked(texts, "texts", f"; to predict one text write [{texts!r}]"):
+        if not asked(texts, "texts"):
             return []
         examples = self._read(texts, "texts", labelled=False, **reading)
         given = [example.text for example in examples]

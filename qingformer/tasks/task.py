@@ -10,6 +10,8 @@ from typing import Any, ClassVar, Self, TypeVar
 import keras
 
 from qingformer.data import PaddedBatches
+from qingformer.data.cells import plain, quoted
+from qingformer.data.tables import is_empty
 from qingformer.errors import ConfigError, DataError
 from qingformer.models import Backbone
 from qingformer.objectives import TrainableModel
@@ -62,7 +64,9 @@ class Task(fine_tuned.TakesHeads, ABC):
         if (backbone is None or tokenizer is None) and size is None:
             raise ConfigError("a task needs a backbone and a tokenizer; see from_pretrained and from_scratch")
         self.backbone, self.tokenizer = backbone, tokenizer
-        self.max_length, self.dropout, self.seed = max_length, float(dropout), seed
+        if not isinstance(plain(max_length), int):
+            raise ConfigError(f"max_length is {quoted(max_length)}; expected a whole number of tokens")
+        self.max_length, self.dropout, self.seed = plain(max_length), float(dropout), seed
         self.model: TrainableModel | None = None
         self.cut: dict[str, str] = {}
         self._size, self._dtype = size, dtype
@@ -352,15 +356,18 @@ class ScoredTask(Task):
         """Scores by name, with that of `monitor` (less "val_") among them."""
 
 
-def asked(data: Any, what: str, remedy: str = "") -> bool:
-    """Whether there is anything to predict in a list or a file.
+def asked(data: Any, what: str) -> bool:
+    """Whether there is anything to predict in a list, a table or a file.
 
     Raises:
         DataError: a text in the place of a list, or a path where no file is.
     """
     if isinstance(data, str) and data != "-" and not os.path.exists(data):
-        raise DataError(f"predict takes a list of {what} or the path of a file{remedy}")
-    return isinstance(data, str) or not isinstance(data, Sequence) or len(data) > 0
+        raise DataError(
+            f"predict takes a list of {what} or the path of a file, and there is no file {quoted(data)}; "
+            "put what is asked in a list"
+        )
+    return isinstance(data, str | os.PathLike) or not is_empty(data)
 
 
 def rows_for(count: int, batch_size: int) -> int:
