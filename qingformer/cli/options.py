@@ -63,6 +63,23 @@ Quoting = Annotated[
     ),
 ]
 SkipEmpty = Annotated[bool, typer.Option("--skip-empty", help="Leave out rows without a text.", rich_help_panel=DATA)]
+LabelSeparator = Annotated[
+    str | None,
+    typer.Option(
+        help="What divides several labels in a cell: any of these characters, or a word. [dim]A comma.[/dim]",
+        rich_help_panel=DATA, show_default=False,
+    ),
+]  # fmt: skip
+NoLabel = Annotated[
+    str | None,
+    typer.Option(
+        help='A value that means "no label", such as - ; rows with it are left out.',
+        rich_help_panel=DATA, show_default=False,
+    ),
+]  # fmt: skip
+SkipUnlabelled = Annotated[
+    bool, typer.Option("--skip-unlabelled", help="Leave out rows without a label.", rich_help_panel=DATA)
+]
 Joiner = Annotated[
     str | None,
     typer.Option(

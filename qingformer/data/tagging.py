@@ -10,6 +10,7 @@ from qingformer.data.readers import Path, read_rows
 from qingformer.data.schemes import WORD, TagScheme, split_tag
 from qingformer.data.sources import bare_suffix, check_file, open_lines
 from qingformer.data.spans import Span
+from qingformer.data.tables import rows_of
 from qingformer.data.tagging_columns import columns_of, read_columns
 from qingformer.data.tagging_json import LABEL_FIELDS, checked_spans, tagged_of
 from qingformer.data.tagging_texts import TaggedText, TaggedTexts, join_tokens, joiner_of
@@ -85,9 +86,7 @@ def from_rows(rows: Iterable[Any], name: str = "rows", labelled: bool = True) ->
     >>> from_rows([("在北京", [(1, 3, "LOC")])]).items[0].spans
     (Span(start=1, end=3, label='LOC'),)
     """
-    if isinstance(rows, str):
-        raise DataError(f"{name}: expected a list of texts, found one text; write [text]")
-    items = [_item(f"{name}, item {number}", row, labelled) for number, row in enumerate(rows, 1)]
+    items = [_item(f"{name}, item {number}", row, labelled) for number, row in enumerate(rows_of(rows, name), 1)]
     if labelled and not items:
         raise DataError(f"{name}: holds no texts; give at least one")
     return TaggedTexts(name, items, [], None)

@@ -17,6 +17,7 @@ from qingformer.checkpoints.weight_map import Loader, LoadingReport, Row, Stored
 from qingformer.errors import CheckpointError, ConfigError
 from qingformer.files import read_json
 from qingformer.models.config import BackboneConfig, block_group, check_known
+from qingformer.models.fine_tuned import StoredHead, find_head
 from qingformer.models.registry import check_role, family_class, family_of
 from qingformer.models.stored_heads import fine_tuned_patterns
 from qingformer.models.surgery import Stretch, VocabularySurgery
@@ -54,6 +55,7 @@ class Plan:
     config: BackboneConfig
     request: Request
     advice: str = ""
+    head: StoredHead | None = None
 
 
 def plan(source: str | os.PathLike[str], revision: str | None, request: Request) -> Plan:
@@ -69,9 +71,11 @@ def plan(source: str | os.PathLike[str], revision: str | None, request: Request)
         raise ConfigError(f"{files.config}: expected a JSON object with the model's configuration")
     with open_checkpoint(files.weights) as checkpoint:
         names = checkpoint.names()
+        shapes = {name: tuple(checkpoint.shape(name)) for name in names}
     stored, config = settle(values, str(files.config), files.layout, names, request)
     advice = about_family(values, names, request, config.family)
-    return Plan(str(source), Path(files.weights), files.layout, stored, config, request, advice)
+    head = find_head(values, Path(files.weights), shapes, config.family, files.layout)
+    return Plan(str(source), Path(files.weights), files.layout, stored, config, request, advice, head)
 
 
 def settle(
@@ -162,6 +166,7 @@ def load(model: Any, plan: Plan, stored: Stored) -> LoadingReport:
     for path, array in arrays:
         # A copy: JAX would otherwise go on reading the mapped file, which may change or vanish under it.
         variables[path].assign(np.array(array))
+    report.head = plan.head
     start_anew([variables[path] for path in report.missing], plan.config)
     return report
 

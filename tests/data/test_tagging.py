@@ -291,7 +291,7 @@ def test_from_python():
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ("在北京", "expected a list of texts"),
+        ("在北京", "expected a list, found one text; write"),
         (["在北京"], "dev, item 1: is not labelled"),
         ([TaggedText("王")], "dev, item 1: is not labelled"),
         ([TaggedText("王", (Span(0, 2, "PER"),))], "not inside the text"),
