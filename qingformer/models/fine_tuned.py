@@ -119,13 +119,21 @@ def _own_head(path: Path, weights: Path) -> StoredHead | None:
     )
 
 
-def _kind(values: Mapping[str, Any], names: Sequence[str], layout: str) -> str | None:
-    """By the class that wrote the files, else by the names of the weights, else by what the labels look like."""
+def stated_kind(values: Mapping[str, Any]) -> str | None:
+    """What a configuration says behind "For" in the name of its class, such as "SequenceClassification"."""
     architectures = values.get("architectures")
     for architecture in architectures if isinstance(architectures, list) else ():
-        match = re.match(r".*For([A-Z]\w*)$", str(architecture))  # RoFormerFor...
+        match = re.match(r".*For([A-Z]\w*)$", str(architecture))  # the last "For": RoFormer has one of its own
         if match:
             return match[1]
+    return None
+
+
+def _kind(values: Mapping[str, Any], names: Sequence[str], layout: str) -> str | None:
+    """By the class that wrote the files, else by the names of the weights, else by what the labels look like."""
+    stated = stated_kind(values)
+    if stated is not None:
+        return stated
     if any(fine_tuned_head(re.sub(_PREFIX, "", name), layout) == "reading" for name in names):
         return ANSWERS
     if any("classifier.out_proj" in name for name in names):

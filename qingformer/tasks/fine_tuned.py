@@ -40,6 +40,10 @@ class TakesHeads:
         """For each of our outputs its place in the stored head, -1 where it has none; None: the same order."""
         return None
 
+    def output_names(self) -> list[str]:
+        """The names of the outputs in their order, where they have some."""
+        return []
+
     def head_fits(self, examples: Any) -> bool:
         """Whether a head that was taken goes on to learn from the data."""
         try:

@@ -15,7 +15,7 @@ from qingformer.data.tables import is_empty
 from qingformer.errors import ConfigError, DataError
 from qingformer.models import Backbone
 from qingformer.objectives import TrainableModel
-from qingformer.tasks import adapters, fine_tuned, fitting, storage
+from qingformer.tasks import adapters, fine_tuned, fitting, huggingface, storage
 from qingformer.tasks.encoding import buckets_up_to
 from qingformer.tasks.head import new_backbone
 from qingformer.tasks.prediction import Predictor
@@ -141,16 +141,20 @@ class Task(fine_tuned.TakesHeads, ABC):
         for each in (examples, *(self._read(other, "held-out data", **reading) for other in others)):
             self._check(each)
 
-    def save(self, directory: str | os.PathLike[str]) -> Path:
+    def save(self, directory: str | os.PathLike[str], format: str = "qingformer") -> Path:
         """Write weights, configuration, vocabulary and settings; the directory is whole or as it was before.
 
         `config.json` and `model.safetensors` are the encoder's, so `Backbone.from_pretrained` reads them too;
-        `head.safetensors` holds the layers on top, `task.json` the labels and settings.
+        `head.safetensors` holds the layers on top, `task.json` the labels and settings. With `format="huggingface"` the
+        folder is that of the class in `transformers` which computes the same (`BertForSequenceClassification`, ...),
+        with `id2label`; `from_pretrained` reads it back.
 
         Raises:
-            ConfigError: there is nothing to save yet.
+            ConfigError: there is nothing to save yet, or no class in `transformers` computes this task.
         """
-        return storage.save(self, directory)
+        if format not in ("qingformer", "huggingface"):
+            raise ConfigError(f"unknown format {format!r} of a task; use qingformer or huggingface")
+        return storage.save(self, directory) if format == "qingformer" else huggingface.save(self, directory)
 
     @classmethod
     def load(cls, directory: str | os.PathLike[str], **options: Any) -> Self:

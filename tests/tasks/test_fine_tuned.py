@@ -9,8 +9,8 @@ import pytest
 
 from qingformer.checkpoints import open_checkpoint, write_safetensors, write_tensor_bundle
 from qingformer.errors import ConfigError
-from qingformer.models import Backbone
-from qingformer.tasks import MultipleChoice, ReadingComprehension, SequenceTagger, TextClassifier
+from qingformer.models import Backbone, MaskedLM, PreTraining
+from qingformer.tasks import MultipleChoice, ReadingComprehension, SequenceTagger, TextClassifier, load
 from tests.tasks.helpers import VOCABULARY, backbone, classifier, rows, tokenizer
 
 LABELS = ["weather", "music", "food"]
@@ -218,3 +218,65 @@ def test_a_saved_task_is_a_fine_tuned_head(tmp_path):
         SequenceTagger.from_pretrained(saved, max_length=16)
     assert "left out" in Backbone.from_pretrained(saved).loading_report.summary()
     assert len(VOCABULARY) == task.backbone.config.vocab_size
+
+
+# --- in Hugging Face's form -------------------------------------------------------------------------------------------
+
+
+def written(path):
+    with open_checkpoint(path / "model.safetensors") as file:
+        return {name: np.array(file.read(name)) for name in file.names()}
+
+
+def test_a_classifier_goes_out_and_comes_back(tmp_path):
+    task = classifier(labels=["b", "a"], dropout=0.25, multi_label=True)
+    task.model.get_layer("classifier").bias.assign([1.0, 2.0])
+    task.save(tmp_path / "hf", format="huggingface")
+    config = json.loads((tmp_path / "hf" / "config.json").read_text())
+    assert config["architectures"] == ["BertForSequenceClassification"]
+    assert config["id2label"] == {"0": "b", "1": "a"}
+    assert config["label2id"] == {"b": 0, "a": 1}
+    assert config["problem_type"] == "multi_label_classification"
+    arrays = written(tmp_path / "hf")
+    kernel = keras.ops.convert_to_numpy(task.model.get_layer("classifier").kernel)
+    np.testing.assert_array_equal(arrays["classifier.weight"], kernel.T)
+    np.testing.assert_array_equal(arrays["classifier.bias"], [1, 2])
+    assert "bert.pooler.dense.weight" in arrays
+    for again in (TextClassifier.from_pretrained(tmp_path / "hf"), load(tmp_path / "hf")):
+        assert isinstance(again, TextClassifier)
+        assert (again.labels, again.multi_label, again.dropout, again.max_length) == (["b", "a"], True, 0.25, 16)
+        np.testing.assert_array_equal(outputs_of(again), outputs_of(task))
+
+
+def test_a_tagger_goes_out_without_the_pooler_and_over_an_older_task(tmp_path):
+    made = SequenceTagger(backbone(), tokenizer(), ["A"], head="softmax", scheme="bioes", max_length=16)
+    (tmp_path / "notes.txt").write_text("mine")
+    made.save(tmp_path)
+    made.save(tmp_path, format="huggingface")
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert json.loads((tmp_path / "config.json").read_text())["id2label"]["3"] == "E-A"
+    assert not any("pooler" in name for name in written(tmp_path))
+    again = load(tmp_path)
+    assert (again.head, again.scheme, again.labels, again.stride) == ("softmax", "bioes", ["A"], made.stride)
+    np.testing.assert_array_equal(outputs_of(again), outputs_of(made))
+
+
+def test_what_transformers_cannot_compute_is_refused(tmp_path):
+    tagger = SequenceTagger(backbone(), tokenizer(), ["A"], max_length=16)
+    with pytest.raises(ConfigError, match="no class for a tagger with head='crf'; train one with head='softmax'"):
+        tagger.save(tmp_path / "a", format="huggingface")
+    with pytest.raises(ConfigError, match="reads a tanh pooler"):
+        TextClassifier(backbone(pooler=False), tokenizer(), ["a", "b"], max_length=16).save(
+            tmp_path / "a", "huggingface"
+        )
+    with pytest.raises(ConfigError, match="unknown format 'tensorflow' of a task"):
+        tagger.save(tmp_path / "a", format="tensorflow")
+    assert not (tmp_path / "a").exists()
+
+
+def test_the_body_alone_has_its_own_class(tmp_path):
+    body = backbone()
+    for model, name in ((body, "BertModel"), (MaskedLM(body), "BertForMaskedLM"), (PreTraining(body), None)):
+        model.save_pretrained(tmp_path, format="huggingface")
+        found = json.loads((tmp_path / "config.json").read_text())["architectures"]
+        assert found == [name or "BertForPreTraining"]

@@ -1,13 +1,14 @@
 """Fine-tuned heads of `transformers`: the classes' logits, labels and answers are the task's."""
 
 import json
+import warnings
 
 import keras
 import numpy as np
 import pytest
 
 from qingformer.models import Backbone
-from qingformer.tasks import MultipleChoice, ReadingComprehension, SequenceTagger, TextClassifier
+from qingformer.tasks import MultipleChoice, ReadingComprehension, SequenceTagger, TextClassifier, storage
 
 pytestmark = pytest.mark.peers
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"好看难书在北京你"]
@@ -122,3 +123,91 @@ def test_several_labels(tmp_path):
     assert task.multi_label
     assert task.labels == ["LABEL_0", "LABEL_1", "LABEL_2"]
     assert len(json.loads((tmp_path / "config.json").read_text())["id2label"]) == 3
+
+
+# --- and back ---------------------------------------------------------------------------------------------------------
+
+KINDS = {
+    "SequenceClassification": (TextClassifier, {"labels": ["no", "yes", "?"]}),
+    "TokenClassification": (SequenceTagger, {"labels": ["LOC", "PER"], "head": "softmax", "scheme": "bioes"}),
+    "QuestionAnswering": (ReadingComprehension, {"no_answer": True, "stride": 2}),
+    "MultipleChoice": (MultipleChoice, {}),
+}
+
+
+def disturbed(task):
+    for number, variable in enumerate(task.model.variables):
+        if not variable.path.endswith("seed_generator_state"):
+            noise = np.random.default_rng(number).normal(size=variable.shape) * 0.2
+            variable.assign(keras.ops.convert_to_numpy(variable.value) + noise.astype("float32"))
+    return task
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_transformers_reads_what_a_task_saves(tmp_path, family, kind):
+    import transformers
+
+    stored(tmp_path / "start", family, kind)
+    make, options = KINDS[kind]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the head that is there has other labels, or none
+        made = make.from_pretrained(tmp_path / "start", max_length=16, **options)
+    task, inputs = disturbed(made), batch()
+    task.save(tmp_path / "saved", format="huggingface")
+    model, notes = getattr(transformers, f"AutoModelFor{kind}").from_pretrained(
+        tmp_path / "saved", output_loading_info=True
+    )
+    assert type(model).__name__ == f"{family}For{kind}"
+    assert not any(notes[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    many = kind == "MultipleChoice"
+    found = theirs(model.eval(), {key: value[None] for key, value in inputs.items()} if many else inputs)
+    kept = inputs["padding_mask"].astype(bool)
+    if kind == "QuestionAnswering":
+        wanted = np.stack([found.start_logits.numpy(), found.end_logits.numpy()], axis=-1)[kept]
+        got = ours(task, {**inputs, "answer_mask": inputs["padding_mask"]})[kept]
+    else:
+        wanted, got = found.logits.numpy(), ours(task, inputs)
+        wanted, got = (wanted.T, got) if many else (wanted, got)
+        wanted, got = (wanted[kept], got[kept]) if kind == "TokenClassification" else (wanted, got)
+    np.testing.assert_allclose(got, wanted, atol=1e-5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = make.from_pretrained(tmp_path / "saved")
+    assert storage.settings_of(again) == storage.settings_of(task)
+    for one, other in zip(task.model.weights, again.model.weights, strict=True):
+        if "pooler" not in one.path and "seed" not in one.path:
+            np.testing.assert_array_equal(one.numpy(), other.numpy())
+
+
+def test_a_pipeline_says_the_same(tmp_path):
+    import transformers
+
+    stored(tmp_path / "start", "Bert", "SequenceClassification", id2label={0: "no", 1: "yes"})
+    task = disturbed(TextClassifier.from_pretrained(tmp_path / "start", max_length=16))
+    task.save(tmp_path / "saved", format="huggingface")
+    ask = transformers.pipeline("text-classification", str(tmp_path / "saved"), top_k=None)
+    for text in ("好看在北京", "难书"):
+        found = {each["label"]: each["score"] for each in ask([text])[0]}
+        wanted = task.predict([text])[0].probabilities
+        assert found == pytest.approx(wanted, abs=1e-5)
+
+
+def test_a_body_alone_has_the_name_of_its_class(tmp_path):
+    import transformers
+
+    for family in FAMILIES:
+        stored(tmp_path / family, family, "SequenceClassification")
+        body = Backbone.from_pretrained(tmp_path / family)
+        body.save_pretrained(tmp_path / f"{family}-body", format="huggingface")
+        model, notes = transformers.AutoModel.from_pretrained(tmp_path / f"{family}-body", output_loading_info=True)
+        assert type(model).__name__ == f"{family}Model"
+        assert json.loads((tmp_path / f"{family}-body" / "config.json").read_text())["architectures"] == [
+            f"{family}Model"
+        ]
+        assert not notes["missing_keys"]
+        assert not notes["unexpected_keys"]
+        wanted = theirs(model.eval(), batch()).last_hidden_state.numpy()
+        kept = batch()["padding_mask"].astype(bool)
+        got = keras.ops.convert_to_numpy(body(batch())["sequence_output"])
+        np.testing.assert_allclose(got[kept], wanted[kept], atol=1e-5)
