@@ -98,7 +98,11 @@ def _is_whole(text: str) -> bool:
 def text_at(where: str, value: Any, name: str, *, empty: bool = False) -> str:
     """`value` if it is a text, and not blank unless `empty`; otherwise a `DataError` that begins with `where`."""
     if not isinstance(value, str):
-        found = "is missing" if value is None or (isinstance(value, float) and value != value) else f"is {type(value).__name__}, not text"
+        found = (
+            "is missing"
+            if value is None or (isinstance(value, float) and value != value)
+            else f"is {type(value).__name__}, not text"
+        )
         raise DataError(f"{where}: the {name} {found}; expected a string")
     if not empty and not value.strip():
         raise DataError(f"{where}: the {name} is empty; fill it in or remove the row")
