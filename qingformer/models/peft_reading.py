@@ -80,6 +80,12 @@ def read(folder: Path, backbone: Any) -> PeftFile:
     settings = read_json(folder / SETTINGS, CheckpointError)
     _check(settings, folder)
     found, others = _pair(_arrays(folder))
+    tables = [name for name in others if ".lora_embedding_" in name]
+    if tables:
+        raise CheckpointError(
+            f"{folder}: {tables[0]} is the adapter of an embedding table, which the output may be tied to; merge it "
+            "in peft into a table of its own, or train the other modules alone"
+        )
     names, layers, head_layers = _names(backbone), {}, {}
     for module, sides in found.items():
         adapter = _adapter(module, sides, settings, folder)
