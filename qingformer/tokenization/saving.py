@@ -23,6 +23,7 @@ def save(
     special_tokens: Mapping[str, str],
     pre_tokenize: str | WordSplitter | None,
     split_special_tokens: bool,
+    normalization: str | None,
 ) -> None:
     """Write `tokenizer.json`, `tokenizer_config.json` and, for WordPiece, `vocab.txt`; each whole or not at all."""
     wordpiece = isinstance(rust.model, models.WordPiece)
@@ -34,6 +35,8 @@ def save(
     config = _config(rust, special_tokens)
     if split_special_tokens:
         config["split_special_tokens"] = True
+    if normalization is not None:
+        config["qingformer_normalization"] = normalization
     if pre_tokenize is not None:
         config["qingformer_pre_tokenize"] = pre_tokenize if isinstance(pre_tokenize, str) else CUSTOM_WORDS
     if wordpiece:
