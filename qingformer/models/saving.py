@@ -2,16 +2,18 @@
 
 import dataclasses
 import os
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from qingformer.checkpoints import write_safetensors, write_tensor_bundle
+from qingformer.checkpoints import own_files, write_safetensors, write_tensor_bundle
 from qingformer.checkpoints.weight_map import save_rows
 from qingformer.errors import CheckpointError, ConfigError
-from qingformer.files import atomic_directory, write_json
+from qingformer.files import write_json
+from qingformer.folders import updated_directory
 from qingformer.models.config import BackboneConfig
 from qingformer.models.family import COMMON_KEYS
 from qingformer.models.registry import family_class
@@ -40,7 +42,15 @@ def save(model: Any, directory: str | os.PathLike[str], format: str, tokenizer: 
     if writer is None:
         raise CheckpointError(f"unknown format {format!r}; use one of {', '.join(FORMATS)}")
     arrays = model.weight_arrays()
-    with atomic_directory(directory) as temporary:
+
+    def superseded(folder: Path) -> list[str]:
+        own_files.check_no_other_task(folder, Path(temporary))
+        earlier = own_files.of_earlier_model(folder)
+        if format == "tensorflow":
+            own_files.check_read_back(folder, earlier)
+        return earlier
+
+    with updated_directory(directory, superseded) as temporary:
         writer(temporary, model, arrays)
         if tokenizer is not None:
             tokenizer.save_pretrained(temporary)
@@ -55,19 +65,45 @@ def save_qingformer(directory: Path, model: Any, arrays: dict[str, np.ndarray]) 
 
 def save_huggingface(directory: Path, model: Any, arrays: dict[str, np.ndarray]) -> None:
     """config.json and model.safetensors with the names and layouts of `transformers`."""
+    config, stored = huggingface_parts(model, arrays)
+    write_json(directory / "config.json", config)
+    write_safetensors(directory / "model.safetensors", stored, metadata={"format": "pt"})
+
+
+def huggingface_parts(model: Any, arrays: dict[str, np.ndarray]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The configuration and the arrays by name, as `transformers` has them."""
     family = family_class(model.config.family)
     refuse_unknown_there(model.config, "huggingface", (*family.keys, *family.said_otherwise))
-    architecture = family.huggingface_class_of(model.config)
+    architecture = architecture_of(model)
     # Without a class in `transformers` the folder is for other readers of the names; ours finds the family by its type.
     config: dict[str, Any] = {"architectures": [architecture]} if architecture else {}
     config["model_type"] = model.config.family
     if "encoder" in family.applications:
         config["is_decoder"] = model.config.application == "lm"
     config |= family.write_config(model.config.to_dict())
-    write_json(directory / "config.json", config)
     stored = save_rows(model.weight_map(model.config), "huggingface", arrays.items())
     stored |= family.fixed_tables(model.config)
-    write_safetensors(directory / "model.safetensors", stored, metadata={"format": "pt"})
+    return config, stored
+
+
+def stem_of(config: BackboneConfig) -> str:
+    """What the names of the family's classes in `transformers` begin with, "" where it has none."""
+    name = family_class(config.family).huggingface_class_of(config) or ""
+    return re.sub(r"(For(?!mer)\w+|LMHeadModel|EncoderModel)$", "", name)
+
+
+def architecture_of(model: Any) -> str | None:
+    """The class in `transformers` that has this body and this head, no more."""
+    name: str | None = family_class(model.config.family).huggingface_class_of(model.config)
+    stem, kind = stem_of(model.config), type(model).__name__
+    if not name or model.config.application in ("seq2seq", "decoder") or name.endswith("EncoderModel"):
+        return name
+    if getattr(model, "backbone", None) is None:
+        return f"{stem}Model"
+    if name.endswith("ForPreTraining") and kind in ("MaskedLM", "NextSentencePrediction"):
+        alone = kind == "MaskedLM" or stem in ("Bert", "Nezha")
+        return f"{stem}For{kind}" if alone else name
+    return name
 
 
 def save_tensorflow(directory: Path, model: Any, arrays: dict[str, np.ndarray]) -> None:
@@ -84,6 +120,7 @@ def save_tensorflow(directory: Path, model: Any, arrays: dict[str, np.ndarray]) 
             config[key] = values[key]
     if model.config.family != "bert":
         config["model_type"] = model.config.family
+    config[own_files.VERSION] = __version__
     write_json(directory / "bert_config.json", config)
     write_tensor_bundle(
         directory / "bert_model.ckpt", save_rows(model.weight_map(model.config), "tensorflow", arrays.items())

@@ -1,12 +1,17 @@
 """Which class reads a saved task: `task.json` names it."""
 
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from qingformer.checkpoints import own_files
 from qingformer.errors import CheckpointError
 from qingformer.files import read_json
+from qingformer.folders import finish_update
+from qingformer.models.fine_tuned import stated_kind
+from qingformer.training import holds_run, read_whole, whole_folder
 
 TASK_FILE = "task.json"
 BEST = "best"  # where a run keeps the model to use
@@ -28,23 +33,54 @@ def register_task(name: str) -> Callable[[Task], Task]:
 def load(directory: str | os.PathLike[str], **options: Any) -> Any:
     """Read a task saved by `save`, or the best model of a run's output folder, whatever its class.
 
+    A folder of `transformers` with a fine-tuned head (`BertForSequenceClassification`, ...) is read as well.
+
     Raises:
         CheckpointError: no task there, or one that this version does not know.
 
     Example: `classifier = load("runs/demo")`
     """
-    path = task_directory(directory)
+    return read_whole(lambda: task_directory(directory), lambda path: _load(path, options))
+
+
+def _load(path: Path, options: dict[str, Any]) -> Any:
+    if not (path / TASK_FILE).is_file():
+        return _load_fine_tuned(path, options)
     name = read_json(path / TASK_FILE, CheckpointError).get("task")
     if name not in TASKS:
         raise CheckpointError(f"{path / TASK_FILE}: task {name!r} is not known; known tasks: {', '.join(TASKS)}")
     return TASKS[name].load(path, **options)
 
 
+def _load_fine_tuned(path: Path, options: dict[str, Any]) -> Any:
+    """The task for the head in a folder of `transformers`. Errors: `CheckpointError` where it cannot be used."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # what it says is raised
+        task = TASKS[str(_fine_tuned_task(path))].from_pretrained(path, **options)
+    if task.left_out:
+        raise CheckpointError(f"{task.left_out}; make the task with from_pretrained and train it")
+    return task
+
+
+def _fine_tuned_task(path: Path) -> str | None:
+    """The name of the task whose head the configuration in a folder names, None for another or none."""
+    kind = stated_kind(own_files.json_object(path / own_files.CONFIG))
+    return next((name for name, cls in TASKS.items() if kind is not None and cls.huggingface_head == kind), None)
+
+
 def task_directory(directory: str | os.PathLike[str]) -> Path:
     """`directory` itself if a task was saved there, or its `best` folder if `fit` wrote it."""
     path = Path(directory)
     for candidate in (path, path / BEST):
-        if (candidate / TASK_FILE).is_file():
-            return candidate
+        found = whole_folder(candidate)
+        finish_update(found)
+        if (found / TASK_FILE).is_file():
+            return found
+    if _fine_tuned_task(path) is not None:
+        return path
     what = "holds no saved model (no task.json)" if path.is_dir() else "no such directory"
+    if (path / "run.json").is_file() or holds_run(path):
+        raise CheckpointError(
+            f"{path}: this run has no model yet: its first epoch is not over; wait, or continue it with train --resume"
+        )
     raise CheckpointError(f"{path}: {what}; give the folder that train --output or save() wrote")

@@ -9,6 +9,7 @@ from typing import Any
 from tokenizers import Tokenizer as RustTokenizer
 
 from qingformer.errors import TokenizerError
+from qingformer.folders import finish_update
 from qingformer.json_files import read_object
 from qingformer.tokenization.special_tokens import STANDARD_NAMES, read_special_tokens
 
@@ -58,6 +59,7 @@ def find_source(source: str | os.PathLike[str]) -> Source:
         located = locate(str(source), need=["vocabulary"])  # and not the weights
         return _from_directory(Path(located.directory), str(source))
     path = Path(source).expanduser()
+    finish_update(path)
     if path.is_dir():
         return _from_directory(path, str(path))
     if Path(f"{path}.index").is_file() or (path.suffix in _WEIGHT_SUFFIXES and path.is_file()):
