@@ -100,6 +100,7 @@ def new_backbone(size: str, tokenizer: Tokenizer, max_length: int, *, seed: int,
     return Backbone(config, initializer=SeededNormal(config.initializer_range, seed), dtype=dtype)
 
 
+@keras.saving.register_keras_serializable("qingformer")
 class SeededNormal(keras.initializers.TruncatedNormal):
     """The truncated normal for all matrices of a model, repeatable without seeding the whole process.
 
@@ -109,17 +110,28 @@ class SeededNormal(keras.initializers.TruncatedNormal):
 
     def __init__(self, stddev: float, seed: int) -> None:
         super().__init__(stddev=stddev, seed=keras.random.SeedGenerator(seed))
+        self._start = seed
+
+    def get_config(self) -> dict[str, Any]:
+        """The deviation and the seed."""
+        return {"stddev": self.stddev, "seed": self._start}
 
     def clone(self) -> "SeededNormal":
         """This very object."""
         return self
 
 
+@keras.saving.register_keras_serializable("qingformer")
 class SeededLecunNormal(keras.initializers.LecunNormal):
     """The truncated normal of deviation sqrt(1 / inputs), repeatable as `SeededNormal` is."""
 
     def __init__(self, seed: int) -> None:
         super().__init__(seed=keras.random.SeedGenerator(seed))
+        self._start = seed
+
+    def get_config(self) -> dict[str, Any]:
+        """The seed."""
+        return {"seed": self._start}
 
     def clone(self) -> "SeededLecunNormal":
         """This very object."""

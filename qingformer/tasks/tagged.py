@@ -94,6 +94,8 @@ class TaggedExamples(Sequence[TaggedText]):
 
     def where(self, number: int) -> str:
         """The place of example `number` in words."""
+        if self[number].source:
+            return self[number].source
         return f"{self.name}, line {self[number].line}" if self.is_file else f"{self.name}, item {number + 1}"
 
 

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from qingformer.data import PaddedBatches
 from qingformer.data.labels import PairLabels, TokenLabels
-from qingformer.data.schemes import SCHEMES, TagScheme, split_tag
+from qingformer.data.schemes import SCHEMES, WORD, TagScheme, split_tag
 from qingformer.data.spans import Span, longest_disjoint
 from qingformer.errors import ConfigError, DataError
 from qingformer.evaluation.spans import SpanReport, evaluate_spans
@@ -135,6 +135,8 @@ class SequenceTagger(ScoredTask):
     # --- inside -------------------------------------------------------------------------------------------------------
 
     def _read(self, source: Any, name: str, labelled: bool = True, **reading: Any) -> TaggedExamples:
+        if self.labels is not None or self.scheme != "bmes":  # else the data tell whether words are meant
+            reading.setdefault("segmented", self.scheme == "bmes" and self.labels == [WORD])
         examples = read_tagged(source, name, labelled, **reading)
         return self._noting(examples)
 
