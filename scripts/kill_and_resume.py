@@ -18,13 +18,15 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from scripts.struck import Outcome, end_of, forked, signalled
+from scripts.struck import Outcome, end_of, forked, keep_all_programs, signalled
 
 TASKS = ("classification", "ner")
 KINDS = {
@@ -124,10 +126,8 @@ def strike(
         second = run(sample, output, other, dice.choice(("--resume", "--overwrite")))
         check_second(second, child)
     if kind == "moment" or dice.random() < 0.5:
-        try:
+        with suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
     return end_of(child, log)
 
 
@@ -186,8 +186,7 @@ def main() -> int:
     plan = [kind for kind, count in SHORT.items() for _ in range(count)] if options.short else []
     plan = plan or [kinds[number % len(kinds)] for number in range(options.runs)]
     folder = Path(tempfile.mkdtemp(prefix="kill-and-resume-"))
-    os.environ["XDG_CACHE_HOME"] = str(folder / "cache")  # the user's compiled programs stay as they are
-    os.environ |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
+    keep_all_programs(folder / "cache")
     _import_everything()
     began, samples = time.monotonic(), [make_sample(task, folder) for task in TASKS]
     for task, sample in zip(TASKS, samples):
@@ -222,14 +221,10 @@ def _import_everything() -> None:
     from qingformer.cli.quiet import import_keras_quietly
 
     import_keras_quietly()
-    import qingformer.cli.kinds
-    import qingformer.cli.training
-
-    try:
-        import matplotlib.backends.backend_agg
-        import matplotlib.figure
-    except ImportError:
-        pass
+    import_module("qingformer.cli.training")
+    with suppress(ImportError):
+        import_module("matplotlib.backends.backend_agg")
+        import_module("matplotlib.figure")
 
 
 if __name__ == "__main__":

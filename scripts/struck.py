@@ -29,10 +29,18 @@ class Outcome:
     errors: list[str]
 
 
+def keep_all_programs(cache: Path) -> None:
+    """Before JAX is imported: forked children keep every compiled program there, the user's own cache stays as it is."""
+    os.environ |= {
+        "XDG_CACHE_HOME": str(cache), "JAX_COMPILATION_CACHE_DIR": str(cache / "forked"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }  # fmt: skip
+
+
 class Changes:
     """Counts the changes to files below a folder; at the one of number `at` does `action`.
 
-    With "kill" the process dies just before the change, with "full" no file can be made from then on, as on a full disk.
+    With "kill" the process dies just before the change, with "full" no file can be made from then on: the disk is full.
     """
 
     def __init__(self, folder: Path, at: int, action: str) -> None:
@@ -58,7 +66,7 @@ class Changes:
 
 
 def forked(arguments: list[str], folder: Path, log: Path, *, at: int = 0, action: str = "", limit: int = 0) -> int:
-    """Start a command line in a forked process and return the number of that; its changes are counted in `log`.count."""
+    """Start a command line in a forked process and return its number; it counts its changes of files in `log`.count."""
     sys.stdout.flush()
     child = os.fork()
     if child:
@@ -71,6 +79,7 @@ def forked(arguments: list[str], folder: Path, log: Path, *, at: int = 0, action
 
 
 def _child(arguments: list[str], folder: Path, log: Path, at: int, action: str, limit: int) -> int:
+    from qingformer import backend
     from qingformer.cli import main as entry
     from qingformer.cli.stopping import leave_with
 
@@ -81,6 +90,7 @@ def _child(arguments: list[str], folder: Path, log: Path, at: int, action: str, 
     if limit:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    backend.enable_compilation_cache = lambda directory=None: None  # type: ignore[assignment]
     changes = Changes(folder, at, action)
     try:
         leave_with(lambda: int(entry.__globals__["run"](arguments)))
