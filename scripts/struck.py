@@ -30,7 +30,7 @@ class Outcome:
 
 
 def keep_all_programs(cache: Path) -> None:
-    """Before JAX is imported: forked children keep every compiled program there, the user's own cache stays as it is."""
+    """Before JAX is imported: forked children keep every compiled program there; the user's cache stays as it is."""
     os.environ |= {
         "XDG_CACHE_HOME": str(cache), "JAX_COMPILATION_CACHE_DIR": str(cache / "forked"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
