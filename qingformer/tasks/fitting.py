@@ -21,6 +21,7 @@ from qingformer.tasks.head import reseed
 from qingformer.tasks.in_use import training_of
 from qingformer.tasks.registry import BEST
 from qingformer.training import Progress, ProgressEvent
+from qingformer.training.finite import located
 
 Listener = Callable[[ProgressEvent], None]
 
@@ -73,7 +74,7 @@ class HeldOutScores(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         # Asking for `self.model` brings the trained values back into the variables on JAX.
-        with training.weights_to_keep(self.model):
+        with located(f"epoch {epoch + 1}"), training.weights_to_keep(self.model):
             found = self._score()
         if logs is not None:
             logs.update({f"val_{name}": float(value) for name, value in found.items()})
@@ -110,7 +111,7 @@ def fit(
     reseed(model, plan.seed)
     monitor = None if held_out is None else plan.monitor
     scored = isinstance(held_out, HeldOutScores)
-    everyone = [held_out, *callbacks] if scored else list(callbacks)
+    everyone = [training.FiniteTraining(), *([held_out] if scored else []), *callbacks]
     if progress is not None:
         everyone.append(Progress(progress, plan.epochs, batches.batches_per_epoch))
     options = {"epochs": plan.epochs, "validation_data": None if scored else held_out}
