@@ -113,7 +113,7 @@ def strike(
     if kind == "full":
         return run(sample, output, log, *how, at=1 + int(turn * sample.changes), action="full")
     if kind == "limit":
-        return run(sample, output, log, *how, limit=dice.choice((1, 300, 2000, 20_000, 100_000, 300_000)))
+        return run(sample, output, log, *how, limit=dice.choice((2000, 20_000, 100_000, 300_000)))
     if kind == "term":
         return signalled(arguments, [signal.SIGTERM], [dice.uniform(0, 2.5 + sample.seconds)])
     if kind == "twice":
