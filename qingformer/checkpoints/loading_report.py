@@ -1,6 +1,7 @@
 """What a load did with every weight of the model and every tensor of the file."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(repr=False)
@@ -10,7 +11,7 @@ class LoadingReport:
     Variable paths: `loaded`, `missing` (left at their initial values), `resized` (path to old and new shape). Stored
     names: `copies` (to the name whose weights they repeat), `left_over` (known to the family, not part of this model)
     and `unknown`. Keys of the configuration that were passed over: `unknown_keys`. `prefix` is what all stored names
-    of the model began with.
+    of the model began with. `head` is the fine-tuned head in the files, if any, `head_taken` whether a task uses it.
     """
 
     source: str
@@ -22,6 +23,8 @@ class LoadingReport:
     copies: dict[str, str] = field(default_factory=dict)
     unknown_keys: list[str] = field(default_factory=list)
     prefix: str = ""
+    head: Any = None
+    head_taken: bool = False
 
     def summary(self) -> str:
         """One line with the counts."""
@@ -29,6 +32,8 @@ class LoadingReport:
         for name in ("resized", "missing", "copies", "left_over", "unknown", "unknown_keys"):
             if getattr(self, name):
                 counts.append(f"{len(getattr(self, name))} {name.replace('_', ' ')}")
+        if self.head is not None:
+            counts.append(f"{self.head.described} {'taken' if self.head_taken else 'left out'}")
         return f"{self.source}: {', '.join(counts)}"
 
     def __repr__(self) -> str:

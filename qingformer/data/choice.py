@@ -7,6 +7,7 @@ from typing import Any
 
 from qingformer.data.documents import Sourced, read_documents, text_at
 from qingformer.data.readers import Path
+from qingformer.data.tables import rows_of
 from qingformer.errors import DataError
 
 BLANK = "#idiom#"
@@ -133,7 +134,7 @@ def _from_file(path: Path, encoding: str) -> Iterator[_Raw]:
 
 
 def _from_rows(rows: Iterable[Any], name: str) -> Iterator[_Raw]:
-    for item, row in enumerate(rows, 1):
+    for item, row in enumerate(rows_of(rows, name), 1):
         where = f"{name}, item {item}"
         if isinstance(row, ChoiceQuestion):
             yield _Raw(where, row.context, row.question, row.choices, row.answer, row.id, item)

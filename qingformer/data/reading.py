@@ -7,6 +7,7 @@ from typing import Any
 from qingformer.data.documents import Document, Sourced, read_documents, text_at
 from qingformer.data.readers import Path
 from qingformer.data.relations import find_all
+from qingformer.data.tables import rows_of
 from qingformer.errors import DataError
 
 _CONTEXT, _QUESTION, _ID = ("context", "context_text"), ("question", "query_text"), ("id", "query_id")
@@ -199,7 +200,7 @@ def _from_documents(path: Path, documents: list[Document]) -> Iterator[_Raw]:
 
 
 def _from_rows(rows: Iterable[Any], name: str) -> Iterator[_Raw]:
-    for item, row in enumerate(rows, 1):
+    for item, row in enumerate(rows_of(rows, name), 1):
         where = f"{name}, item {item}"
         if isinstance(row, Question):
             given = list(row.references or (text for _, text in row.answers or ()))

@@ -10,6 +10,7 @@ from qingformer.data.documents import Sourced, text_at
 from qingformer.data.readers import Path, read_rows
 from qingformer.data.relation_schema import read_schema as read_schema
 from qingformer.data.spans import trimmed
+from qingformer.data.tables import rows_of
 from qingformer.errors import DataError
 
 TRIPLE_FIELDS = ("spo_list", "triple_list", "triples")
@@ -96,7 +97,8 @@ def relations_from_rows(
     >>> relations_from_rows([("桐华写了步步惊心", [("步步惊心", "作者", "桐华")])], "mine")[0].triples[0].object
     '桐华'
     """
-    return _collect(name, ((row, item) for item, row in enumerate(rows, 1)), False, schema, labelled, strict)
+    numbered = ((row, item) for item, row in enumerate(rows_of(rows, name), 1))
+    return _collect(name, numbered, False, schema, labelled, strict)
 
 
 def _collect(

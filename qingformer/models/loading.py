@@ -20,6 +20,7 @@ from qingformer.checkpoints.weight_map import Row, WeightMap
 from qingformer.errors import CheckpointError, ConfigError
 from qingformer.files import read_json
 from qingformer.models.config import BackboneConfig, block_group, check_known, unknown_keys
+from qingformer.models.fine_tuned import StoredHead, find_head
 from qingformer.models.registry import check_role, family_class, family_of
 from qingformer.models.stored_heads import fine_tuned_patterns
 from qingformer.models.surgery import Stretch, VocabularySurgery
@@ -77,6 +78,7 @@ class Plan:
     config: BackboneConfig
     request: Request
     advice: str = ""
+    head: StoredHead | None = None
     unknown_keys: tuple[str, ...] = ()
 
 
@@ -93,6 +95,7 @@ def plan(source: str | os.PathLike[str], revision: str | None, request: Request)
         raise ConfigError(f"{files.config}: expected a JSON object with the model's configuration")
     with open_checkpoint(files.weights) as checkpoint:
         names = checkpoint.names()
+        shapes = {name: tuple(checkpoint.shape(name)) for name in names}
     unknown: tuple[str, ...] = ()
     if not request.strict:
         family = request.family or family_of(values, str(files.config), without_wrappers(names))
@@ -100,7 +103,8 @@ def plan(source: str | os.PathLike[str], revision: str | None, request: Request)
         values = {key: value for key, value in values.items() if key not in unknown}
     stored, config = settle(values, str(files.config), files.layout, names, request)
     advice = about_family(values, names, request, config.family)
-    return Plan(str(source), Path(files.weights), files.layout, stored, config, request, advice, unknown)
+    head = find_head(values, Path(files.weights), shapes, config.family, files.layout)
+    return Plan(str(source), Path(files.weights), files.layout, stored, config, request, advice, head, unknown)
 
 
 def settle(
@@ -196,7 +200,7 @@ def load(model: Any, plan: Plan, stored: Stored) -> LoadingReport:
     for path, array in arrays:
         # A copy: JAX would otherwise go on reading the mapped file, which may change or vanish under it.
         variables[path].assign(np.array(array))
-    report.unknown_keys = list(plan.unknown_keys)
+    report.head, report.unknown_keys = plan.head, list(plan.unknown_keys)
     start_anew([variables[path] for path in report.missing], plan.config)
     return report
 

@@ -13,6 +13,7 @@ from qingformer.checkpoints.loading_report import LoadingReport
 from qingformer.checkpoints.weight_map import WeightMap
 from qingformer.errors import ConfigError
 from qingformer.layers.lora import low_rank_config, restore_low_rank
+from qingformer.layers.quantization import quantization_config, restore_quantization
 from qingformer.models import adapter_files, adapters, loading, lora, saving
 from qingformer.models.config import BackboneConfig
 from qingformer.models.registry import family_class
@@ -223,20 +224,23 @@ class PretrainedModel(keras.Model):
         return super().__call__(self.complete_inputs(inputs), *args, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
-        low_rank = low_rank_config(self)
+        low_rank, quantized = low_rank_config(self), quantization_config(self)
         return {
             "config": self.config.to_dict(),
             "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
             "name": self.name,
             "trainable": self.trainable,
+            **({} if quantized is None else {"quantized": quantized}),
             **({} if low_rank is None else {"low_rank": low_rank}),
         }
 
     @classmethod
     def from_config(cls: type[Self], config: dict[str, Any], custom_objects: Any = None) -> Self:
         config = {**config, "dtype": keras.saving.deserialize_keras_object(config["dtype"])}
-        low_rank = config.pop("low_rank", None)
+        low_rank, quantized = config.pop("low_rank", None), config.pop("quantized", None)
         model = cls(**config)
+        if quantized is not None:
+            restore_quantization(model, quantized)
         if low_rank is not None:
             restore_low_rank(model, low_rank)
         return model

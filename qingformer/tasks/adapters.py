@@ -37,7 +37,7 @@ def load(task: Any, directory: str | os.PathLike[str], strict: bool) -> list[str
     kind = read_json(folder / TASK_FILE, ConfigError).get("task")
     if kind != task.task_name:
         raise CheckpointError(f"{folder}: the adapters are those of a {kind}, not of a {task.task_name}")
-    settings = read_settings(folder / TASK_FILE, task.settings_types)
+    settings = read_settings(folder / TASK_FILE, task.settings_types, task.later_settings)
     if task.backbone is None:
         raise ConfigError("load_adapters: this task has no encoder yet; make it with from_pretrained")
     theirs = {key: settings[key] for key in task.identity}
