@@ -15,12 +15,13 @@ from typing import Any
 
 import keras
 
-from qingformer.backend.library import keep_reads_in_order, name, without_gradients
+from qingformer.backend.library import check_device, keep_reads_in_order, name, without_gradients
 from qingformer.backend.loops import scan
 from qingformer.backend.updates import fused_adam, in_place, mix, move, subtract_in_place
 
 __all__ = [
     "FixedSeed",
+    "check_device",
     "checkpointed",
     "compile",
     "dense",

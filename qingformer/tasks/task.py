@@ -175,6 +175,8 @@ class Task(fine_tuned.TakesHeads, ABC):
         """Read what `save_adapters` wrote into a task over the same encoder; returns the paths of the adapters.
 
         Its labels are those of the file, unless it has some, which must be the same. See `Backbone.load_adapters`.
+        A folder of the library `peft` is read as well, with the head that was trained beside its adapters; it names no
+        labels, so the task must have them, in the order of the outputs there.
         Errors: `CheckpointError` names what does not fit.
 
         Example: `TextClassifier.from_pretrained("chinese_L-12_H-768_A-12").load_adapters("sentiment")`
