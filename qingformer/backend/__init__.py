@@ -17,6 +17,7 @@ import keras
 
 from qingformer.backend.library import keep_reads_in_order, name, without_gradients
 from qingformer.backend.loops import scan
+from qingformer.backend.steps import dense_train_step
 from qingformer.backend.updates import fused_adam, in_place, mix, move, subtract_in_place
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "checkpointed",
     "compile",
     "dense",
+    "dense_train_step",
     "device_kind",
     "enable_compilation_cache",
     "fresh_seed",

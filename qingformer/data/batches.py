@@ -46,6 +46,8 @@ class PaddedBatches(keras.utils.PyDataset):
     ((4, 8), [1.0, 0.0, 0.0, 0.0])
     """
 
+    pads_rows = True  # models of ours then take means over the rows whose weight is not 0
+
     def __init__(
         self,
         features: Iterable[Any],

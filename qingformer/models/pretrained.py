@@ -16,6 +16,7 @@ from qingformer.models import adapter_files, adapters, loading, lora, saving
 from qingformer.models.config import BackboneConfig
 from qingformer.models.registry import family_class
 from qingformer.models.surgery import CompoundToken, VocabularySurgery
+from qingformer.objectives.base import BaseModel
 from qingformer.ops.masking import padding_mask_from_ids
 
 Self = TypeVar("Self", bound="PretrainedModel")
@@ -35,7 +36,7 @@ DERIVED_INPUTS: dict[str, tuple[str, Callable[[Any, BackboneConfig], Any]]] = {
 }
 
 
-class PretrainedModel(keras.Model):
+class PretrainedModel(BaseModel):
     """Base of backbones and of backbones with heads: a functional model with a configuration and a weight map."""
 
     default_application: ClassVar[str] = "encoder"

@@ -11,7 +11,7 @@ from qingformer import training
 from qingformer.data import PaddedBatches
 from qingformer.errors import ConfigError
 from qingformer.losses import named_loss
-from qingformer.optimizers import adamw, warmup_linear
+from qingformer.optimizers import AdjustableRate, adamw, warmup_linear
 from qingformer.tasks import storage
 from qingformer.tasks.best import BestInMemory
 from qingformer.tasks.head import reseed
@@ -98,7 +98,8 @@ def fit(
         raise ConfigError("resume and save_every need a directory to keep resume points in")
     model = task.model
     total_steps = plan.epochs * batches.batches_per_epoch
-    compile_model(model, optimizer or adamw(warmup_linear(plan.learning_rate, total_steps)), plan)
+    rate = AdjustableRate(warmup_linear(plan.learning_rate, total_steps))
+    compile_model(model, optimizer or adamw(rate), plan)
     reseed(model, plan.seed)
     monitor = None if held_out is None else plan.monitor
     scored = isinstance(held_out, HeldOutScores)
