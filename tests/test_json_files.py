@@ -23,14 +23,17 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("content, said", REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize(("content", "said"), REFUSED.values(), ids=REFUSED)
 def test_one_kind_of_error(tmp_path, content, said):
     path = tmp_path / "config.json"
     path.write_bytes(content)
     with pytest.raises(TokenizerError) as caught:
         read_json(path, TokenizerError)
-    assert str(caught.value).startswith(str(path)) and said in str(caught.value)
-    assert "\n" not in str(caught.value) and len(str(caught.value)) <= LONGEST
+    message = str(caught.value)
+    assert message.startswith(str(path))
+    assert said in message
+    assert "\n" not in message
+    assert len(message) <= LONGEST
 
 
 def test_what_is_read(tmp_path):
@@ -66,5 +69,7 @@ def test_types_at_keys(tmp_path):
 
 def test_every_message_is_one_short_line():
     message = str(QingFormerError("name.txt: " + "x\ny\u2028" * 10**6 + "\ud800 remove it"))
-    assert message.startswith("name.txt: x y ") and message.endswith("\\ud800 remove it")
-    assert len(message) == LONGEST and not set("\n\u2028") & set(message)
+    assert message.startswith("name.txt: x y ")
+    assert message.endswith("\\ud800 remove it")
+    assert len(message) == LONGEST
+    assert not set("\n\u2028") & set(message)

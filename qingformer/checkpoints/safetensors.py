@@ -15,6 +15,7 @@ import ml_dtypes
 import numpy as np
 
 from qingformer.checkpoints.checkpoint import Checkpoint, PathLike
+from qingformer.checkpoints.checksum import checksum, take_checksums
 from qingformer.checkpoints.mapped_file import MappedFile, byte_count
 from qingformer.checkpoints.wire import about
 from qingformer.errors import CheckpointError
@@ -56,7 +57,8 @@ class Safetensors(Checkpoint):
 
     Args:
         path: the file.
-        verify: accepted for uniformity; the format has no checksums, its structure is always checked.
+        verify: compare each tensor that is read with its checksum. The format has none; files that this package wrote
+            carry them in the texts of their header (`checksum.CHECKSUMS`).
 
     Raises:
         CheckpointError: the file is missing, truncated, or breaks a rule of the format.
@@ -77,6 +79,7 @@ class Safetensors(Checkpoint):
         with about(path):
             header, start = _read_header(self._file)
             self.metadata: dict[str, str] = _metadata(header)
+            self.checksums = take_checksums(self.metadata)
             self._entries = {name: _entry(name, value, start) for name, value in header.items()}
             _check_layout(self._entries, start, self._file.size)
 
@@ -85,7 +88,16 @@ class Safetensors(Checkpoint):
 
     def _read(self, name: str) -> np.ndarray:
         entry = self._entries[name]
-        return self._file.array(entry.offset, entry.dtype, entry.shape)
+        array = self._file.array(entry.offset, entry.dtype, entry.shape)
+        if self._verify and self.checksums:
+            # the raw bytes, as they lie in the file, are little-endian on every machine
+            found = checksum(array, name, CODES[entry.dtype], entry.shape)
+            if found != self.checksums.get(name):
+                raise CheckpointError(
+                    f"{self.path}: damaged: {name[:80]!r} does not have the checksum that was stored with it; save or "
+                    "copy the file again (verify=False reads it all the same)"
+                )
+        return array
 
 
 def looks_like_safetensors(head: bytes, size: int) -> bool:

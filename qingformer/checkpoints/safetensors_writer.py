@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from qingformer.checkpoints.checkpoint import PathLike
+from qingformer.checkpoints.checksum import CHECKSUMS, checksum
 from qingformer.checkpoints.safetensors import CODES
-from qingformer.checkpoints.tensor_bundle_writer import little_endian_bytes
+from qingformer.checkpoints.tensor_bundle_writer import little_endian, little_endian_bytes
 from qingformer.errors import CheckpointError
 from qingformer.files import atomic_file
 
@@ -28,7 +29,8 @@ def write_safetensors(
 ) -> list[Path]:
     """Write `tensors` to `path`, or to `stem-00001-of-0000N.safetensors` and `path`.index.json if they are too large.
 
-    An earlier save of the same name in the other form is removed once the new one is complete.
+    An earlier save of the same name in the other form is removed once the new one is complete. The header gets a
+    checksum of each tensor beside the `metadata`, which `open_checkpoint(path, verify=True)` compares.
 
     Args:
         path: a name ending in ".safetensors".
@@ -52,7 +54,8 @@ def write_safetensors(
     path = Path(path)
     if path.suffix != ".safetensors":
         raise CheckpointError(f"{path}: a safetensors file needs a name that ends in .safetensors")
-    arrays = {name: np.asarray(tensor) for name, tensor in tensors.items()}
+    # In C order, here for every writer: the bytes of a transposed view are those of the array it was made from.
+    arrays = {name: np.asarray(tensor, order="C") for name, tensor in tensors.items()}
     for name, array in arrays.items():
         _check(name, array)
     header = dict(PYTORCH_METADATA if metadata is None else metadata)
@@ -117,12 +120,15 @@ def _remove_superseded(path: Path, index_path: Path, written: list[Path]) -> Non
 def _write_file(path: Path, arrays: Mapping[str, np.ndarray], metadata: dict[str, str]) -> None:
     # wider types first, so that every tensor starts at a multiple of its item size
     ordered = sorted(arrays.items(), key=lambda item: (-item[1].dtype.itemsize, item[0]))
-    header: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
-    offset = 0
+    header: dict[str, Any] = {"__metadata__": {}}
+    checksums, offset = {}, 0
     for name, array in ordered:
+        assert array.flags.c_contiguous, name
         code = CODES[array.dtype.newbyteorder("=")]
+        checksums[name] = checksum(little_endian(array), name, code, array.shape)
         header[name] = {"dtype": code, "shape": list(array.shape), "data_offsets": [offset, offset + array.nbytes]}
         offset += array.nbytes
+    header["__metadata__"] = {**metadata, CHECKSUMS: json.dumps(checksums, separators=(",", ":"), ensure_ascii=False)}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
     text += b" " * (-len(text) % _ALIGNMENT)
     with open(path, "wb") as file:

@@ -81,10 +81,14 @@ def _write_data(file: BinaryIO, named: list[tuple[bytes, np.ndarray]]) -> list[t
 
 def little_endian_bytes(tensor: np.ndarray) -> np.ndarray:
     """Return the C-ordered little-endian bytes of `tensor` as a flat uint8 array, a view where possible."""
-    flat = np.ascontiguousarray(tensor).reshape(-1)
-    if flat.dtype.byteorder == ">" or (flat.dtype.byteorder == "=" and sys.byteorder == "big"):
-        flat = flat.astype(flat.dtype.newbyteorder("<"))
-    return flat.view(np.uint8)
+    return little_endian(np.ascontiguousarray(tensor)).reshape(-1).view(np.uint8)
+
+
+def little_endian(tensor: np.ndarray) -> np.ndarray:
+    """Return the values of `tensor` with little-endian bytes, itself where it has them."""
+    if tensor.dtype.byteorder == ">" or (tensor.dtype.byteorder == "=" and sys.byteorder == "big"):
+        return tensor.astype(tensor.dtype.newbyteorder("<"))
+    return tensor
 
 
 def _flush(file: BinaryIO) -> None:

@@ -5,6 +5,7 @@ Nothing here, nor at the top of a verb's file, imports Keras: `qingformer --help
 
 import errno
 import os
+import re
 import sys
 from typing import Annotated
 
@@ -13,7 +14,7 @@ import typer
 from qingformer.cli import convert, evaluate, info, predict, suggest_lr, train
 from qingformer.cli.console import as_options
 from qingformer.cli.quiet import import_keras_quietly
-from qingformer.cli.stopping import EXIT_INTERRUPTED, leave_with
+from qingformer.cli.stopping import exit_code, last_word, leave_with
 from qingformer.errors import QingFormerError
 from qingformer.version import __version__
 
@@ -55,7 +56,7 @@ def _top(
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command line and return its exit code: 0 done, 2 wrong input, 130 stopped by Ctrl-C.
+    """Run one command line and return its exit code: 0 done, 2 wrong input, 130 stopped by Ctrl-C, 143 by SIGTERM.
 
     Whatever is wrong with the input is one line on standard error that starts with `error:`. With `--debug` the
     exception itself is let through.
@@ -69,7 +70,8 @@ def run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_PIPE_CLOSED
     except KeyboardInterrupt as stop:
-        return _say(str(stop) or "stopped", EXIT_INTERRUPTED)
+        last_word()
+        return _say(str(stop) or "stopped", exit_code(stop))
     except QingFormerError as problem:
         if debug:
             raise
@@ -116,9 +118,14 @@ def _remedy(problem: BaseException | None) -> str:
 _NO_ROOM = {getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EFBIG")}
 
 
+def _one_line(message: str) -> str:
+    """The message without its line breaks; what it quotes keeps its spaces."""
+    return re.sub(r"[^\S\r\n]*[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]\s*", " ", message).strip()
+
+
 def _say(line: str, code: int) -> int:
     sys.stdout.flush()
-    print(as_options(" ".join(line.split())), file=sys.stderr)
+    print(as_options(_one_line(line)), file=sys.stderr)
     return code
 
 

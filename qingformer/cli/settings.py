@@ -1,13 +1,18 @@
 """The settings of a training run: checked, parsed, and written beside its results."""
 
 import dataclasses
+import os
+import re
 from pathlib import Path
 from typing import Any
 
 from qingformer.errors import ConfigError
 from qingformer.files import read_json, write_json
+from qingformer.training import clear_run
 
 RUN_FILE = "run.json"
+_LEFT_OVER = re.compile(r"\.run\.lock|\.run\.json\..*\.part")  # of a process that was killed at its very start
+_PATHS = ("train", "dev", "test", "source", "vocabulary", "schema")
 PRECISIONS = ("float32", "mixed_bfloat16")
 
 
@@ -59,56 +64,86 @@ class Settings:
         if self.precision not in PRECISIONS:
             raise ConfigError(f"--precision is {self.precision!r}; choose one of {', '.join(PRECISIONS)}")
         if self.learning_rate is not None and not 0 < self.learning_rate < 1:
-            raise ConfigError(f"--learning-rate is {self.learning_rate}; it must lie between 0 and 1")
+            raise ConfigError(
+                f"--learning-rate is {self.learning_rate}; it must lie between 0 and 1, without both ends"
+            )
+        if self.lr_multiplier is not None and not 0 <= self.lr_multiplier < float("inf"):
+            raise ConfigError(f"--lr-multiplier is {self.lr_multiplier}; expected a finite number, 0 or more")
         for path in (self.train, self.dev, self.test, self.schema):
             if path is not None and not Path(path).exists():
                 raise ConfigError(f"{path}: no such file; check the path")
 
 
-def claim_folder(output: Path, settings: Settings, *, resume: bool, overwrite: bool) -> None:
-    """Make `output` this run's folder, or refuse it if it holds something else.
+class RunDirectory:
+    """The output folder of `train`, which `task.fit` takes as its directory.
 
-    Raises:
-        ConfigError: another run, or other files, are there; or `resume` with other settings than the run began with.
+    `fit` calls `begin` when nothing is left to check: a start that fails leaves no folder, or the run that was there.
     """
-    there = output / RUN_FILE
-    if resume:
-        if not there.exists():
-            raise ConfigError(
-                f"{output}: no run to resume there ({RUN_FILE} is missing); leave out --resume to begin one"
-            )
-        _check_same(there, read_json(there, ConfigError), dataclasses.asdict(settings))
-        return
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+
+    def __init__(self, output: Path, settings: Settings, *, resume: bool, overwrite: bool) -> None:
+        self.output, self.settings, self.resume, self.overwrite = output, settings, resume, overwrite
+
+    def __fspath__(self) -> str:
+        return str(self.output)
+
+    def check(self) -> None:
+        """Refuse a folder that is not this run's, changing nothing; the caller holds its lock.
+
+        Raises:
+            ConfigError: another run, or other files, are there; or `resume` with other settings than at its beginning.
+        """
+        output, there = self.output, self.output / RUN_FILE
+        if self.resume:
+            if not there.exists():
+                raise ConfigError(
+                    f"{output}: no run to resume there ({RUN_FILE} is missing); leave out --resume to begin one"
+                )
+            _check_same(there, read_json(there, ConfigError), dataclasses.asdict(self.settings))
+            return
+        others = [name for name in os.listdir(output) if not _LEFT_OVER.fullmatch(name)]
+        if not others or others == [RUN_FILE]:  # killed before there was anything to lose
+            return
         if not there.exists():
             raise ConfigError(f"{output}: holds files that no run wrote; choose another --output")
-        if not overwrite:
+        if not self.overwrite:
             raise ConfigError(
                 f"{output}: holds a run already; continue it with --resume or replace it with --overwrite"
             )
-        _clear(output)
-    output.mkdir(parents=True, exist_ok=True)
-    write_json(there, dataclasses.asdict(settings))
+
+    def begin(self) -> None:
+        """Make the folder this run's. What an old run wrote goes first; other files stay."""
+        settings = dataclasses.asdict(self.settings)
+        if self.resume:
+            before = read_json(self.output / RUN_FILE, ConfigError)
+            settings = {**before, "epochs": max(before.get("epochs", 0), settings["epochs"])}
+            if settings == before:
+                return
+        else:
+            clear_run(self.output)
+            settings["working_directory"] = os.getcwd()
+        write_json(self.output / RUN_FILE, settings)
 
 
-def _check_same(path: Path, begun: dict[str, Any], now: dict[str, Any]) -> None:
+def _check_same(path: Path, begun: Any, now: dict[str, Any]) -> None:
     defaults = {field.name: field.default for field in dataclasses.fields(Settings)}  # of runs before these settings
+    if not isinstance(begun, dict):
+        raise ConfigError(f"{path}: expected a JSON object with the settings of a run; replace it with --overwrite")
     for key, value in now.items():
         before = begun.get(key, defaults[key])
-        if before != value:
-            raise ConfigError(
-                f"{path}: the run began with {key} = {before!r}, not {value!r}; --resume needs the same settings"
-            )
+        if key == "epochs" or before == value or (key in _PATHS and _same_file(begun, before, value)):
+            continue  # more epochs go on, and the state knows whether fewer will do
+        raise ConfigError(
+            f"{path}: the run began with {key} = {before!r}, not {value!r}; --resume needs the same settings"
+        )
 
 
-def _clear(output: Path) -> None:
-    """Remove what runs write, and nothing else."""
-    import shutil
-
-    for name in (RUN_FILE, "curve.jsonl", "curve.png", "report.json"):
-        (output / name).unlink(missing_ok=True)
-    for name in ("best", "state"):
-        shutil.rmtree(output / name, ignore_errors=True)
+def _same_file(begun: dict[str, Any], before: Any, now: Any) -> bool:
+    """Whether two spellings mean one file; the first as seen from where the run began."""
+    if not isinstance(before, str) or not isinstance(now, str):
+        return False
+    base = begun.get("working_directory")
+    first = os.path.join(base, before) if isinstance(base, str) else before
+    return os.path.exists(now) and os.path.realpath(first) == os.path.realpath(now)
 
 
 def parse_transforms(wanted: list[str]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Ctrl-C and a polite kill stop the program at any moment, with one line and one exit code."""
+"""Ctrl-C and a polite kill stop the program at any moment, with one line and one exit code each."""
 
 import _thread
 import atexit
@@ -12,56 +12,110 @@ from types import FrameType
 from typing import NoReturn
 
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
 _RETRY_SECONDS = 0.02
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM") if hasattr(signal, name)]
+
+
+class Stopped(KeyboardInterrupt):
+    """One of the signals arrived; `signal` is its number."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.signal = number
+
+
+class _Program:
+    """Whether `leave_with` is in charge, which signal has arrived, and whether its line has been said."""
+
+    in_charge = False
+    received: int | None = None
+    said = False
+
+
+def exit_code(stop: BaseException) -> int:
+    """130 after Ctrl-C, 143 after SIGTERM."""
+    return EXIT_TERMINATED if getattr(stop, "signal", None) == signal.SIGTERM else EXIT_INTERRUPTED
+
+
+def last_word() -> None:
+    """Called before the one line about a stop is printed: from here on further signals change nothing."""
+    if _Program.in_charge:
+        _ignore()
+        _Program.said = True
 
 
 def leave_with(work: Callable[[], int]) -> NoReturn:
     """End the program with the exit code that `work()` returns; within it SIGINT and SIGTERM raise KeyboardInterrupt.
 
-    Four habits of Python are set aside. An exception that passes through the import of a native library may crash it:
+    Five habits of Python are set aside. An exception that passes through the import of a native library may crash it:
     nothing has been begun by then, so the program leaves at once. An exception inside a callback of the garbage
     collector (JAX has one) or a finalizer is dropped: an interrupt dropped there is raised again a moment later. A
-    signal that arrives while Python closes kills it: the work is done by then, so it is ignored. And once an interrupt
-    has passed through `exec` of a string, as dataclasses do, Python dies of SIGINT whatever exit code is asked for:
-    here 130 stays 130.
+    second signal while the first is being dealt with would end in a traceback: it makes the program leave at once. One
+    that arrives while Python closes kills it: the work is done by then, so it is ignored. And once an interrupt has
+    passed through `exec` of a string, as dataclasses do, Python dies of SIGINT whatever exit code is asked for: here
+    130 stays 130.
     """
-    interrupted = threading.Event()
-    atexit.register(_close, interrupted)  # the first one registered is the last one called
+    closing: list[int] = []
+    atexit.register(_close, closing)  # the first one registered is the last one called
     sys.unraisablehook = _raise_again
+    _Program.in_charge = True
     for number in _SIGNALS:
         signal.signal(number, _interrupt)
     try:
-        code = work()
-    finally:
-        for number in _SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
-    if code == EXIT_INTERRUPTED:
-        interrupted.set()
+        try:
+            code = work()
+        finally:
+            _ignore()
+    except KeyboardInterrupt as stop:  # it came when `work` was over but for its return
+        code = exit_code(stop)
+        if not _Program.said:
+            os.write(2, b"stopped\n")
+    if code in (EXIT_INTERRUPTED, EXIT_TERMINATED):
+        closing.append(code)
     sys.exit(code)
 
 
+def _ignore() -> None:
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    while frame is not None:
-        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
-            os.write(2, b"stopped\n")
-            os._exit(EXIT_INTERRUPTED)
+    again, _Program.received = _Program.received is not None, number
+    while frame is not None and not again:
+        again = frame.f_code.co_filename == "<frozen importlib._bootstrap>"
         frame = frame.f_back
-    raise KeyboardInterrupt
+    if again:
+        _leave_at_once(number)
+    raise Stopped(number)
+
+
+def _leave_at_once(number: int) -> NoReturn:
+    _flush()
+    if not _Program.said:
+        os.write(2, b"stopped\n")
+    os._exit(EXIT_TERMINATED if number == signal.SIGTERM else EXIT_INTERRUPTED)
 
 
 def _raise_again(dropped: "sys.UnraisableHookArgs") -> None:
     if issubclass(dropped.exc_type, KeyboardInterrupt):
-        timer = threading.Timer(_RETRY_SECONDS, _thread.interrupt_main)
+        number = _Program.received or signal.SIGINT
+        _Program.received = None  # it counts as not yet arrived
+        timer = threading.Timer(_RETRY_SECONDS, _thread.interrupt_main, (number,))
         timer.daemon = True
         timer.start()
     else:
         sys.__unraisablehook__(dropped)
 
 
-def _close(interrupted: threading.Event) -> None:
-    if interrupted.is_set():
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):  # closed already, or its reader is gone
-                stream.flush()
-        os._exit(EXIT_INTERRUPTED)
+def _close(closing: list[int]) -> None:
+    if closing:
+        _flush()
+        os._exit(closing[0])
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, RuntimeError):  # closed, its reader is gone, or it is at work
+            stream.flush()

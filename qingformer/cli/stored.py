@@ -15,6 +15,7 @@ from qingformer.models.config import known_keys
 from qingformer.models.loading import Plan, Request, loader_of, settle
 from qingformer.models.registry import family_class, family_of
 from qingformer.tasks.registry import BEST, TASK_FILE
+from qingformer.training import whole_folder
 
 PARTS = (
     (r"embedding|^embeddings|position_bias/", "embeddings"),
@@ -102,7 +103,7 @@ def inspect(source: str, family: str | None = None) -> Stored:
 
 def run_model(source: str) -> str:
     """The model's folder where `source` is the output folder of `train`."""
-    inner = Path(source) / BEST
+    inner = whole_folder(Path(source) / BEST)
     return str(inner) if (inner / TASK_FILE).is_file() else source
 
 

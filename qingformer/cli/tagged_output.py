@@ -1,6 +1,6 @@
 """Tagged texts as columns, as folders for brat, and in colour."""
 
-import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -14,6 +14,7 @@ from qingformer.data.spans import Span, longest_disjoint
 from qingformer.data.tagging import to_brat, to_columns
 from qingformer.files import atomic_directory
 from qingformer.tasks import Tagging
+from qingformer.tasks.tagged import words_between
 
 COLORS = (
     "green", "magenta", "cyan", "yellow", "blue", "red", "bright_green", "bright_magenta", "bright_cyan",
@@ -33,17 +34,8 @@ def word_spans(tagging: Tagging) -> list[Span]:
     >>> word_spans(Tagging("今天 好", ()))
     [Span(start=0, end=2, label='word'), Span(start=3, end=4, label='word')]
     """
-    found, position = [], 0
     kept, _ = longest_disjoint(tagging.spans)
-    for start, end in [*((span.start, span.end) for span in kept), (len(tagging.text), None)]:
-        found += [
-            Span(position + match.start(), position + match.end(), WORD)
-            for match in re.finditer(r"\S+", tagging.text[position:start])
-        ]
-        if end is not None:
-            found.append(Span(start, end, WORD))
-            position = end
-    return found
+    return [Span(start, end, WORD) for start, end in words_between(tagging.text, kept)]
 
 
 @dataclass
@@ -82,8 +74,9 @@ class Columns:
 
 
 def _whole(span: Span, tokens: Sequence[tuple[int, int]]) -> Span:
-    touched = [place for place in tokens if place[0] < span.end and place[1] > span.start]
-    return Span(touched[0][0], touched[-1][1], span.label) if touched else span
+    first = bisect_right(tokens, span.start, key=lambda place: place[1])
+    last = bisect_left(tokens, span.end, key=lambda place: place[0]) - 1
+    return Span(tokens[first][0], tokens[last][1], span.label) if first <= last else span
 
 
 def write_brat(predictions: Sequence[Tagging], folder: Path) -> None:

@@ -10,48 +10,56 @@ from qingformer.cli.kind import Kind
 from qingformer.cli.kinds import kind_named, refuse
 from qingformer.cli.progress import counting, training
 from qingformer.cli.running import new_task, prepare
-from qingformer.cli.settings import Settings, claim_folder, parse_transforms
+from qingformer.cli.settings import RUN_FILE, RunDirectory, Settings, parse_transforms
+from qingformer.errors import ConfigError
 from qingformer.files import write_json
 from qingformer.tasks import Task
 from qingformer.tasks.registry import BEST
-from qingformer.training import PlotError, TrainingInterrupted, plot_curve
+from qingformer.training import PlotError, TrainingInterrupted, locked, plot_curve
 
 __all__ = ["Settings", "train_task"]
 
 
 def train_task(settings: Settings, output: Path, *, save_every: int | None, resume: bool, overwrite: bool) -> None:
-    """Read everything that can be wrong first, then train, draw, and score."""
+    """Read everything that can be wrong first, then train, draw, and score; the folder is locked all the while."""
     kind, options = kind_named(settings.task), dataclasses.asdict(settings)
     refuse(kind, options)
     transforms = parse_transforms(settings.transforms)
     fitting = kind.fitting(options)
-    parts = {
-        name: kind.read(path, options)
-        for name, path in (("train", settings.train), ("dev", settings.dev), ("test", settings.test))
-        if path is not None
-    }
-    prepare()
-    task = _new_task(kind, settings)
-    task.check_data(parts["train"], *(parts[name] for name in ("dev", "test") if name in parts))
-    claim_folder(output, settings, resume=resume, overwrite=overwrite)
-    out = results()
-    out.print(_opening(settings, parts, kind.unit), markup=False)
-    began = time.perf_counter()
-    try:
-        with training(out, status()) as progress:
-            task.fit(
-                parts["train"], parts.get("dev"), epochs=settings.epochs, batch_size=settings.batch_size,
-                learning_rate=settings.learning_rate, transforms=transforms, seed=settings.seed, directory=output,
-                save_every=save_every, resume=resume, progress=progress, **fitting,
-            )  # fmt: skip
-    except TrainingInterrupted:
-        raise KeyboardInterrupt(
-            f"stopped; to continue where it was, run the same command with --resume ({output})"
-        ) from None
-    except OSError as problem:  # NumPy's writers do not say which file it was
-        raise OSError(problem.errno, problem.strerror or str(problem), problem.filename or str(output)) from problem
-    out.print(f"trained in {time.perf_counter() - began:.1f} s", markup=False)
-    _finish(kind, task, parts.get("test"), output, settings.batch_size)
+    if resume and overwrite:
+        raise ConfigError("--resume continues the run in --output, --overwrite replaces it; choose one")
+    if output.exists() and not output.is_dir():
+        raise ConfigError(f"{output}: is a file; choose another --output")
+    if resume and not (output / RUN_FILE).exists():
+        raise ConfigError(f"{output}: no run to resume there ({RUN_FILE} is missing); leave out --resume to begin one")
+    with locked(output):
+        directory = RunDirectory(output, settings, resume=resume, overwrite=overwrite)
+        directory.check()
+        parts = {
+            name: kind.read(path, options)
+            for name, path in (("train", settings.train), ("dev", settings.dev), ("test", settings.test))
+            if path is not None
+        }
+        prepare()
+        task = _new_task(kind, settings)
+        task.check_data(parts["train"], *(parts[name] for name in ("dev", "test") if name in parts))
+        out = results()
+        out.print(_opening(settings, parts, kind.unit), markup=False)
+        began = time.perf_counter()
+        try:
+            with training(out, status()) as progress:
+                task.fit(
+                    parts["train"], parts.get("dev"), epochs=settings.epochs, batch_size=settings.batch_size,
+                    learning_rate=settings.learning_rate, transforms=transforms, seed=settings.seed,
+                    directory=directory, save_every=save_every, resume=resume, progress=progress, **fitting,
+                )  # fmt: skip
+        except TrainingInterrupted as stop:
+            message = f"stopped; to continue where it was, run the same command with --resume ({output})"
+            raise TrainingInterrupted(message, stop.signal) from None
+        except OSError as problem:  # NumPy's writers do not say which file it was
+            raise OSError(problem.errno, problem.strerror or str(problem), problem.filename or str(output)) from problem
+        out.print(f"trained in {time.perf_counter() - began:.1f} s", markup=False)
+        _finish(kind, task, parts.get("test"), output, settings.batch_size)
 
 
 def _new_task(kind: Kind, settings: Settings) -> Task:

@@ -2,17 +2,20 @@
 
 import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import keras
 import numpy as np
 
+from qingformer.data.fingerprint import fingerprint
 from qingformer.data.labels import RowLabels
 from qingformer.data.packed import PackedFeatures
 from qingformer.data.plan import Plan, bucket_of, make_plan
 from qingformer.errors import DataError
 
 Inputs = dict[str, np.ndarray]
+_POSITION = {"epoch", "_first", "_begun", "_read", "_plan", "_last"}  # where a run stands, not what it reads
 
 
 class PaddedBatches(keras.utils.PyDataset):
@@ -92,6 +95,12 @@ class PaddedBatches(keras.utils.PyDataset):
     def batches_per_epoch(self) -> int:
         """Number of batches of a whole epoch; the same for every epoch."""
         return len(self._plan_of(self.epoch).rows)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of all that the batches are made of: another text, label or weight makes another one."""
+        own = {key: value for key, value in self.__dict__.items() if key not in _POSITION}
+        return fingerprint({key: value for key, value in own.items() if key not in vars(keras.utils.PyDataset())})
 
     @property
     def padding_fraction(self) -> float:

@@ -1,6 +1,7 @@
 """Texts and the triples (subject, relation, object) they state, in the file forms of DuIE, CasRel and others."""
 
 import difflib
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple
 from qingformer.data.documents import Sourced, text_at
 from qingformer.data.readers import Path, read_rows
 from qingformer.data.relation_schema import read_schema as read_schema
+from qingformer.data.spans import trimmed
 from qingformer.errors import DataError
 
 TRIPLE_FIELDS = ("spo_list", "triple_list", "triples")
@@ -165,8 +167,8 @@ def _triples(where: str, given: Any) -> Iterator[Triple]:
             subject, relation, value = one
         else:
             raise DataError(f"{where}: {one!r} is not a triple; write {_SHAPE}")
-        relation = text_at(where, relation, "relation of a triple").strip()
-        subject = text_at(where, subject, f"subject of {relation!r}").strip()
+        relation = _bare(text_at(where, relation, "relation of a triple"))
+        subject = _bare(text_at(where, subject, f"subject of {relation!r}"))
         slots = value if isinstance(value, Mapping) else {"@value": value}
         if not slots:
             raise DataError(f'{where}: the object of {relation!r} has no slots; write {{"@value": "..."}}')
@@ -174,7 +176,12 @@ def _triples(where: str, given: Any) -> Iterator[Triple]:
             if slot != "@value" and part == "":
                 continue
             name = relation if slot == "@value" else f"{relation}_{slot}"
-            yield Triple(subject, name, text_at(where, part, f"object of {name!r}").strip())
+            yield Triple(subject, name, _bare(text_at(where, part, f"object of {name!r}")))
+
+
+def _bare(name: str) -> str:
+    """A name without the white space and invisible characters around it."""
+    return name[slice(*trimmed(name, 0, len(name)))] or name
 
 
 def _unknown(relation: str, known: list[str]) -> str:
@@ -206,18 +213,28 @@ def place(text: str, triple: Triple, *, words: bool = False) -> list[PlacedTripl
     >>> place("姚明和姚沁蕾,姚明的女儿", Triple("姚沁蕾", "父亲", "姚明"))
     [PlacedTriple(subject=(3, 6), relation='父亲', object=(0, 2))]
     """
-    subjects, objects = (
-        [(start, start + len(part)) for start in _starts(text, part, words)] for part in (triple.subject, triple.object)
-    )
+    subjects, objects = (_starts(text, part, words) for part in (triple.subject, triple.object))
     if not subjects or not objects:
         return []
-    subject, target = min(((s, o) for s in subjects for o in objects), key=lambda pair: _distance(*pair))
-    return [PlacedTriple(subject, triple.relation, target)]
+    length, width = len(triple.subject), len(triple.object)
+    # Both lists ascend, so the nearest object on either side of a subject is found by bisection.
+    near = [pair for start in subjects for pair in _neighbours(start, length, objects, width)]
+    subject, target = min(near, default=(0, 0, subjects[0], objects[0]))[2:]
+    return [PlacedTriple((subject, subject + length), triple.relation, (target, target + width))]
 
 
-def _distance(subject: tuple[int, int], target: tuple[int, int]) -> tuple[bool, int, int, int]:
-    gap = max(subject[0], target[0]) - min(subject[1], target[1])
-    return gap < 0, gap if gap > 0 else 0, min(subject[0], target[0]), subject[0]
+def _neighbours(start: int, length: int, objects: Sequence[int], width: int) -> Iterator[tuple[int, int, int, int]]:
+    """The nearest object before a subject and the nearest after it, neither of which overlaps it.
+
+    Characters between the two, start of the first, start of the subject, start of the object.
+    """
+    before, after = bisect_right(objects, start - width), bisect_left(objects, start + length)
+    if before:
+        target = objects[before - 1]
+        yield start - target - width, target, start, target
+    if after < len(objects):
+        target = objects[after]
+        yield target - start - length, start, start, target
 
 
 def _starts(text: str, part: str, words: bool) -> list[int]:

@@ -1,5 +1,6 @@
 """Texts with labelled spans: named entities, slots, words; from any usual file or from Python, and back to files."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -201,12 +202,13 @@ def _item(where: str, row: Any, labelled: bool) -> TaggedText:
 
 
 def _token_span(text: str, span: Span, tokens: Sequence[tuple[int, int]]) -> Span:
-    inside = [place for place, (start, end) in enumerate(tokens) if start < span.end and end > span.start]
-    if not inside:
+    first = bisect_right(tokens, span.start, key=lambda place: place[1])
+    last = bisect_left(tokens, span.end, key=lambda place: place[0]) - 1
+    if first > last:
         raise DataError(f"span {tuple(span)}, {text[span.start : span.end]!r}, covers no token")
-    if tokens[inside[0]][0] < span.start or tokens[inside[-1]][1] > span.end:
+    if tokens[first][0] < span.start or tokens[last][1] > span.end:
         raise DataError(
             f"span {tuple(span)}, {text[span.start : span.end]!r}, cuts a token; a column file cannot say that, "
             "write JSON, or give other tokens"
         )
-    return Span(inside[0], inside[-1] + 1, span.label)
+    return Span(first, last + 1, span.label)

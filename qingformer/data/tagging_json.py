@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from numbers import Integral
 from typing import Any
 
-from qingformer.data.spans import Span
+from qingformer.data.spans import Span, trimmed
 from qingformer.data.tagging_texts import TaggedText
 from qingformer.errors import DataError
 
@@ -54,7 +54,7 @@ def _entry(where: str, text: str, entry: Any) -> Span:
         start, end, label = entry
     else:
         raise DataError(f"{where}: {entry!r} is no span; write {_FORMS}")
-    return _checked(where, text, start, end, label, surface, f"entity {_shown(entry)}")
+    return _checked(where, text, start, end, label, surface, f"entity {shown(entry)}")
 
 
 def _by_type(where: str, text: str, value: Mapping[Any, Any]) -> Iterator[Span]:
@@ -81,17 +81,26 @@ def _checked(where: str, text: str, start: Any, end: Any, label: Any, surface: A
             f"{where}: {entity} is empty or not inside the text, which has {len(text)} characters, counted from 0"
         )
     there = text[start:end]
-    if surface is not None and surface != there:
-        inclusive = text[start : end + 1] == surface
+    if surface is not None and not _same(surface, there):
+        inclusive = _same(surface, text[start : end + 1])
         hint = "its end seems to be inclusive, add 1" if inclusive else "correct the places or the text"
-        raise DataError(f"{where}: {entity} should be {surface!r}, but there stands {there!r}; {hint}")
-    return Span(int(start), int(end), label)
+        raise DataError(f"{where}: {entity} should be {shown(surface)}, but there stands {shown(there)}; {hint}")
+    start, end = trimmed(text, int(start), int(end))
+    if start == end:
+        raise DataError(f"{where}: {entity} covers nothing but white space; remove it, or correct its places")
+    return Span(start, end, label)
+
+
+def _same(surface: Any, there: str) -> bool:
+    """Whether both are one text but for their white space, which annotation tools collapse or cut off."""
+    return isinstance(surface, str) and surface.split() == there.split()
 
 
 def _is_place(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
-def _shown(entry: Any) -> str:
-    shown = repr(entry)
-    return shown if len(shown) <= 120 else shown[:120] + "..."
+def shown(value: Any) -> str:
+    """A value in a message, not longer than that can bear."""
+    text = repr(value[:120] if isinstance(value, str) else value)
+    return text if len(text) <= 120 else text[:120] + "..."

@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from qingformer.checkpoints import open_checkpoint, write_safetensors
+from qingformer.checkpoints import open_checkpoint, own_files, write_safetensors
 from qingformer.errors import CheckpointError
-from qingformer.files import atomic_directory, read_json, write_json
+from qingformer.files import read_json, write_json
+from qingformer.folders import finish_update, updated_directory
 from qingformer.models import peft
 from qingformer.models.adapter_state import Adapter, Adapters, gather, put
 from qingformer.version import __version__
 
-SETTINGS, WEIGHTS = "adapters.json", "adapters.safetensors"
+SETTINGS, WEIGHTS = own_files.ADAPTERS
 FORMATS = ("qingformer", "peft")
 _PARTS = ("lora_kernel_a", "lora_kernel_b", "lora_start_a", "lora_start_b")
 
@@ -24,7 +25,8 @@ def save(model: Any, backbone: Any, directory: str | os.PathLike[str], format: s
     if format not in FORMATS:
         raise CheckpointError(f"unknown format {format!r} of adapters; use one of {', '.join(FORMATS)}")
     adapters = gather(model, backbone)
-    with atomic_directory(directory) as folder:
+    names = own_files.PEFT if format == "peft" else own_files.ADAPTERS
+    with updated_directory(directory, lambda folder: own_files.of_earlier_adapters(folder, names)) as folder:
         if format == "peft":
             peft.write(folder, backbone, adapters)
         else:
@@ -35,6 +37,7 @@ def save(model: Any, backbone: Any, directory: str | os.PathLike[str], format: s
 def load(model: Any, backbone: Any, directory: str | os.PathLike[str], strict: bool = True) -> list[str]:
     """See `PretrainedModel.load_adapters`."""
     folder = Path(directory)
+    finish_update(folder)
     if (folder / SETTINGS).is_file():
         return put(model, backbone, read(folder), strict)
     if (folder / peft.SETTINGS).is_file():
@@ -72,7 +75,7 @@ def read(folder: Path) -> Adapters:
         isinstance(settings.get(key), kind) for key, kind in (("base", dict), ("layers", dict), ("trained", list))
     ):
         raise CheckpointError(f"{folder / SETTINGS}: expected an object with base, layers and trained")
-    with open_checkpoint(folder / WEIGHTS) as file:
+    with open_checkpoint(folder / WEIGHTS, verify=True) as file:
         arrays = {name: np.array(file.read(name)) for name in file.names()}
     wanted = {f"trained/{key}" for key in settings["trained"]}
     for path, layer in settings["layers"].items():

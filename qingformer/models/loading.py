@@ -143,7 +143,7 @@ def map_for(
 def load(model: Any, plan: Plan) -> LoadingReport:
     """Read the weights of `plan` into `model`; see `PretrainedModel.from_pretrained`."""
     variables = model.named_variables()
-    with open_checkpoint(plan.weights) as checkpoint:
+    with open_checkpoint(plan.weights, verify=True) as checkpoint:
         shapes = {path: tuple(variable.shape) for path, variable in variables.items()}
         arrays, report = loader_of(plan, list(variables)).load(checkpoint, shapes, plan.source)
         for path, array in arrays:

@@ -73,7 +73,7 @@ def read(folder: Path, backbone: Any, strict: bool) -> Adapters:
     """
     settings = read_json(folder / SETTINGS, CheckpointError)
     _check(settings, folder)
-    with open_checkpoint(folder / WEIGHTS) as file:
+    with open_checkpoint(folder / WEIGHTS, verify=True) as file:
         arrays = {name: np.array(file.read(name)) for name in file.names()}
     found, others = _pair(arrays)
     if others and strict:

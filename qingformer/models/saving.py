@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from qingformer.checkpoints import write_safetensors, write_tensor_bundle
+from qingformer.checkpoints import own_files, write_safetensors, write_tensor_bundle
 from qingformer.checkpoints.weight_map import save_rows
 from qingformer.errors import CheckpointError, ConfigError
-from qingformer.files import atomic_directory, write_json
+from qingformer.files import write_json
+from qingformer.folders import updated_directory
 from qingformer.models.config import BackboneConfig
 from qingformer.models.family import COMMON_KEYS
 from qingformer.models.registry import family_class
@@ -40,7 +41,15 @@ def save(model: Any, directory: str | os.PathLike[str], format: str, tokenizer: 
     if writer is None:
         raise CheckpointError(f"unknown format {format!r}; use one of {', '.join(FORMATS)}")
     arrays = model.weight_arrays()
-    with atomic_directory(directory) as temporary:
+
+    def superseded(folder: Path) -> list[str]:
+        own_files.check_no_other_task(folder, Path(temporary))
+        earlier = own_files.of_earlier_model(folder)
+        if format == "tensorflow":
+            own_files.check_read_back(folder, earlier)
+        return earlier
+
+    with updated_directory(directory, superseded) as temporary:
         writer(temporary, model, arrays)
         if tokenizer is not None:
             tokenizer.save_pretrained(temporary)
@@ -84,6 +93,7 @@ def save_tensorflow(directory: Path, model: Any, arrays: dict[str, np.ndarray]) 
             config[key] = values[key]
     if model.config.family != "bert":
         config["model_type"] = model.config.family
+    config[own_files.VERSION] = __version__
     write_json(directory / "bert_config.json", config)
     write_tensor_bundle(
         directory / "bert_model.ckpt", save_rows(model.weight_map(model.config), "tensorflow", arrays.items())

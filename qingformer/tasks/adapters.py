@@ -4,8 +4,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+from qingformer.checkpoints import own_files
 from qingformer.errors import CheckpointError, ConfigError
-from qingformer.files import atomic_directory, read_json, write_json
+from qingformer.files import read_json, write_json
+from qingformer.folders import finish_update, updated_directory
 from qingformer.models import adapter_files
 from qingformer.models.adapter_state import gather
 from qingformer.tasks.registry import TASK_FILE
@@ -17,7 +19,12 @@ def save(task: Any, directory: str | os.PathLike[str]) -> Path:
     if task.model is None:
         raise ConfigError("there is nothing to save yet: call fit, or give labels")
     adapters = gather(task.model, task.backbone)
-    with atomic_directory(directory) as folder:
+
+    def superseded(folder: Path) -> list[str]:
+        own_files.check_same_task(folder, settings_of(task), own_files.HEAD, "the model")
+        return own_files.of_earlier_adapters(folder, own_files.ADAPTERS)
+
+    with updated_directory(directory, superseded) as folder:
         adapter_files.write(folder, adapters)
         write_json(folder / TASK_FILE, settings_of(task))
     return Path(directory)
@@ -26,6 +33,7 @@ def save(task: Any, directory: str | os.PathLike[str]) -> Path:
 def load(task: Any, directory: str | os.PathLike[str], strict: bool) -> list[str]:
     """See `Task.load_adapters`."""
     folder = Path(directory)
+    finish_update(folder)
     kind = read_json(folder / TASK_FILE, ConfigError).get("task")
     if kind != task.task_name:
         raise CheckpointError(f"{folder}: the adapters are those of a {kind}, not of a {task.task_name}")

@@ -5,13 +5,14 @@ from typing import Any
 
 import keras
 
-from qingformer.training import weights_to_keep
+from qingformer.training import check_weights, weights_to_keep
 
 
 class BestInMemory(keras.callbacks.Callback):
     """After every epoch whose `monitor` is the best so far, copy the weights; the first of equals stays.
 
-    Smaller is better for names that end in "loss", larger for the others.
+    What is not finite is never the best; weights that are not are refused by a `DivergenceError`. Smaller
+    is better for names that end in "loss", larger for the others.
     """
 
     def __init__(self, monitor: str) -> None:
@@ -22,11 +23,12 @@ class BestInMemory(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         value = self.sign * float((logs or {}).get(self.monitor, math.nan))
-        if value > self.best:
-            self.best = value
+        if value > self.best and math.isfinite(value):
             # Asking for `self.model` brings the trained values back into the variables on JAX.
             model = self.model
             with weights_to_keep(model):
+                check_weights(model.trainable_variables)
+                self.best = value
                 self._arrays = [keras.ops.convert_to_numpy(variable.value).copy() for variable in model.variables]
 
     def restore(self, model: keras.Model) -> None:

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import keras
@@ -134,6 +133,7 @@ class TextClassifier(Task):
         directory: str | os.PathLike[str] | None = None,
         save_every: int | None = None,
         resume: bool = False,
+        overwrite: bool = False,
         callbacks: Sequence[keras.callbacks.Callback] = (),
         progress: fitting.Listener | None = None,
         verbose: Any = "auto",
@@ -165,7 +165,10 @@ class TextClassifier(Task):
             directory: for the learning curve (`curve.jsonl`), the model of the best epoch, or of the last one without
                 validation data (`best/`), and resume points (`state/`).
             save_every: steps between resume points; None for one after each epoch. Needs `directory`.
-            resume: go on from the last resume point in `directory`, exactly as if never stopped.
+            resume: go on from the last resume point in `directory`, exactly as if never stopped. With more `epochs`
+                than before a finished run goes on too; the rate of the default optimizer then rises again to what a
+                run of so many epochs has at that step.
+            overwrite: replace the run that is in `directory`; without it and `resume` a run there is an error.
             callbacks, verbose: as in Keras.
             progress: told where training stands (see `qingformer.training.ProgressEvent`).
 
@@ -191,9 +194,9 @@ class TextClassifier(Task):
         batches = self._padded(encoded.features, targets, weights, shuffle=True, seed=seed, **options)
         held_out_batches = None if held_out is None else self._labelled_batches(held_out, batch_size)
         chosen = fitting.choose_loss(loss, targets, len(self.labels), multi_label=self.multi_label)
-        rate = learning_rate or self._learning_rate()
+        rate = self._learning_rate() if learning_rate is None else learning_rate
         plan = fitting.classifier_plan(epochs, seed, rate, transforms, chosen, multi_label=self.multi_label)
-        run = fitting.Run(None if directory is None else Path(directory), save_every, resume)
+        run = fitting.Run(directory, save_every, resume, overwrite)
         return fitting.fit(
             self, batches, held_out_batches, plan, run, optimizer=optimizer, callbacks=callbacks, progress=progress,
             verbose=verbose,

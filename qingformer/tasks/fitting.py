@@ -1,5 +1,7 @@
 """How a task is trained: optimizer, loss, metrics, callbacks, and the best weights put back at the end."""
 
+import os
+import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +11,14 @@ import keras
 
 from qingformer import training
 from qingformer.data import PaddedBatches
+from qingformer.data.fingerprint import fingerprint
 from qingformer.errors import ConfigError
 from qingformer.losses import named_loss
 from qingformer.optimizers import AdjustableRate, adamw, warmup_linear
-from qingformer.tasks import storage
+from qingformer.tasks import checks, storage
 from qingformer.tasks.best import BestInMemory
 from qingformer.tasks.head import reseed
+from qingformer.tasks.in_use import training_of
 from qingformer.tasks.registry import BEST
 from qingformer.training import Progress, ProgressEvent
 
@@ -58,9 +62,14 @@ class HeldOutScores(keras.callbacks.Callback):
     It must stand before the callbacks that read these values.
     """
 
-    def __init__(self, score: Callable[[], Mapping[str, float]]) -> None:
+    def __init__(self, score: Callable[[], Mapping[str, float]], data: Any = None) -> None:
         super().__init__()
-        self._score = score
+        self._score, self._data = score, data
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of what is scored."""
+        return fingerprint(self._data)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         # Asking for `self.model` brings the trained values back into the variables on JAX.
@@ -72,11 +81,12 @@ class HeldOutScores(keras.callbacks.Callback):
 
 @dataclass(frozen=True)
 class Run:
-    """Where a run writes, how often it makes a resume point, and whether it goes on from one."""
+    """Where a run writes, how often it makes a resume point, whether it goes on from one or replaces another run."""
 
-    directory: Path | None
+    directory: str | os.PathLike[str] | None
     save_every: int | None
     resume: bool
+    overwrite: bool = False
 
 
 def fit(
@@ -92,10 +102,8 @@ def fit(
     verbose: Any,
 ) -> dict[str, list[float]]:
     """See `ScoredTask.fit`; `held_out` are batches with labels, or what scores an epoch in their place."""
-    if plan.epochs < 1:
-        raise ConfigError(f"epochs is {plan.epochs}; expected 1 or more")
-    if run.directory is None and (run.resume or run.save_every):
-        raise ConfigError("resume and save_every need a directory to keep resume points in")
+    checks.check_plan(plan.epochs, plan.learning_rate, optimizer)
+    checks.check_run(run.directory, run.save_every, resume=run.resume, overwrite=run.overwrite)
     model = task.model
     total_steps = plan.epochs * batches.batches_per_epoch
     rate = AdjustableRate(warmup_linear(plan.learning_rate, total_steps))
@@ -107,21 +115,36 @@ def fit(
     if progress is not None:
         everyone.append(Progress(progress, plan.epochs, batches.batches_per_epoch))
     options = {"epochs": plan.epochs, "validation_data": None if scored else held_out}
-    if run.directory is None:
-        return _fit_in_memory(model, batches, monitor, everyone, verbose, options)
-    return _fit_on_disk(task, batches, monitor, everyone, verbose, options, run, run.directory)
+    with training_of(model):
+        if run.directory is None:
+            return _fit_in_memory(model, batches, monitor, everyone, verbose, options)
+        with training.locked(run.directory) as directory:
+            begin = getattr(run.directory, "begin", None)  # of whoever has files of its own there
+            if begin is not None:
+                begin()
+            elif run.overwrite:
+                training.clear_run(directory)
+            return _fit_on_disk(
+                task, batches, monitor, everyone, verbose, options | {"held_out": held_out}, run, directory
+            )
 
 
 def _fit_in_memory(
     model: Any, batches: PaddedBatches, monitor: str | None, callbacks: list[Any], verbose: Any, options: dict[str, Any]
 ) -> dict[str, list[float]]:
     best = None if monitor is None else BestInMemory(monitor)
-    everyone = [training.SwapAverages(), *callbacks, *([best] if best else [])]
-    history = model.fit(batches, callbacks=everyone, verbose=verbose, shuffle=False, **options)
+    everyone = [training.SwapAverages(), *callbacks, training.FiniteTraining(), *([best] if best else [])]
+    try:
+        history = model.fit(batches, callbacks=everyone, verbose=verbose, shuffle=False, **options)
+    except training.DivergenceError:
+        if best is not None:
+            best.restore(model)
+        raise
     if best is not None:
         best.restore(model)
     else:
         training.keep_averages(model)
+        training.check_weights(model.trainable_variables)
     curve: dict[str, list[float]] = history.history
     return curve
 
@@ -136,27 +159,34 @@ def _fit_on_disk(
     run: Run,
     directory: Path,
 ) -> dict[str, list[float]]:
-    result = training.run(
-        task.model,
-        batches,
-        directory=directory,
-        resume=run.resume,
-        callbacks=callbacks,
-        monitor=monitor,
-        save_best=lambda folder: storage.write(task, folder),
-        save_every_steps=run.save_every or 0,
-        verbose=0 if verbose == "auto" else verbose,
-        **options,
-    )
-    if result.interrupted:
-        raise training.TrainingInterrupted(
-            f"stopped by Ctrl-C; go on with fit(..., directory={str(directory)!r}, resume=True)"
+    best = directory / BEST
+    try:
+        result = training.run(
+            task.model,
+            batches,
+            directory=directory,
+            resume=run.resume,
+            callbacks=callbacks,
+            monitor=monitor,
+            save_best=lambda folder: storage.write(task, folder),
+            save_every_steps=run.save_every or 0,
+            verbose=0 if verbose == "auto" else verbose,
+            **options,
         )
+    except training.DivergenceError:
+        if monitor is not None and best.exists():
+            storage.read_weights(task, best)
+        raise
+    if result.interrupted:
+        by = "Ctrl-C" if result.signal == signal.SIGINT else "SIGTERM"
+        message = f"stopped by {by}; go on with fit(..., directory={str(directory)!r}, resume=True)"
+        raise training.TrainingInterrupted(message, result.signal or signal.SIGINT)
     if result.best_epoch is not None:
-        storage.read_weights(task, directory / BEST)
+        storage.read_weights(task, best)
     else:
         training.keep_averages(task.model)
-        storage.save(task, directory / BEST)
+        training.check_weights(task.model.trainable_variables)
+        training.replace_folder(best, lambda folder: storage.write(task, folder))
     return {key: [logs[key] for logs in result.history] for key in result.history[0]}
 
 

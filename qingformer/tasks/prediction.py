@@ -1,5 +1,6 @@
 """Fast prediction: one compiled call per batch and length, and the object that a prediction is."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,8 @@ import numpy as np
 
 from qingformer import backend
 from qingformer.data import PaddedBatches
+from qingformer.tasks.in_use import reading
+from qingformer.training import DivergenceError, check_weights
 
 
 @dataclass(frozen=True)
@@ -53,16 +56,18 @@ class Predictor:
         self, batches: PaddedBatches, done: Callable[[int], None] | None = None
     ) -> Iterator[tuple[np.ndarray, Any]]:
         """For each batch the numbers of its examples, -1 for padding, and the outputs, arrays in the model's form."""
-        weights = self._weights()
-        rows = batches.order()
-        for number, (inputs, *_) in enumerate(batches):
-            yield rows[number], self._outputs(weights, inputs)
-            if done is not None:
-                done(int((rows[number] >= 0).sum()))  # rows of padding are no texts
+        with reading(self.model):
+            weights = self._weights()
+            rows = batches.order()
+            for number, (inputs, *_) in enumerate(batches):
+                yield rows[number], self._outputs(weights, inputs)
+                if done is not None:
+                    done(int((rows[number] >= 0).sum()))  # rows of padding are no texts
 
     def once(self, inputs: dict[str, Any]) -> Any:
         """The outputs of one batch that is there already."""
-        return self._outputs(self._weights(), inputs)
+        with reading(self.model):
+            return self._outputs(self._weights(), inputs)
 
     def _weights(self) -> tuple[list[Any], list[Any]]:
         kinds = self.model.trainable_variables, self.model.non_trainable_variables
@@ -71,7 +76,15 @@ class Predictor:
 
     def _outputs(self, weights: tuple[list[Any], list[Any]], inputs: dict[str, Any]) -> Any:
         with backend.without_gradients():
-            return keras.tree.map_structure(keras.ops.convert_to_numpy, self._forward(*weights, inputs))
+            outputs = keras.tree.map_structure(keras.ops.convert_to_numpy, self._forward(*weights, inputs))
+        # Masked scores may be -inf; NaN passes through `max`.
+        if any(array.size and not array.max() < math.inf for array in keras.tree.flatten(outputs)):
+            self._refuse()
+        return outputs
+
+    def _refuse(self) -> None:
+        check_weights(self.model.variables)
+        raise DivergenceError("the model's outputs are not finite, though its weights are; compute in float32")
 
 
 def choose(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from qingformer.data.relations import RelationTexts, Triple, place, read_relations, relations_from_rows
+from qingformer.data.spans import trimmed
 from qingformer.errors import DataError
 from qingformer.tasks.windows import Pieces
 
@@ -78,8 +79,11 @@ def token_triples(
     words = _has_words(text)
     for triple in triples:
         placed = place(text, triple, words=words)
-        subject = pieces.tokens_of(*placed[0].subject) if placed else None
-        target = pieces.tokens_of(*placed[0].object) if placed else None
+        subject, target = (
+            (pieces.tokens_of(*trimmed(text, *each)) for each in (placed[0].subject, placed[0].object))
+            if placed
+            else (None, None)
+        )
         if subject is None or target is None:
             lost.append(triple)
         else:

@@ -8,16 +8,17 @@ from typing import Any
 import keras
 import numpy as np
 
-from qingformer.checkpoints import open_checkpoint, write_safetensors
+from qingformer.checkpoints import open_checkpoint, own_files, write_safetensors
 from qingformer.errors import CheckpointError, ConfigError
-from qingformer.files import atomic_directory, read_json, write_json
+from qingformer.files import read_json, write_json
+from qingformer.folders import updated_directory
 from qingformer.layers.lora import adapted_layers
 from qingformer.models import Backbone, adapter_files
 from qingformer.tasks.registry import TASK_FILE
 from qingformer.tokenization import Tokenizer
 from qingformer.version import __version__
 
-HEAD_FILE = "head.safetensors"
+HEAD_FILE = own_files.HEAD
 ADAPTERS = "adapters"
 
 
@@ -47,9 +48,15 @@ def save(task: Any, directory: str | os.PathLike[str]) -> Path:
     """See `Task.save`."""
     if task.model is None:
         raise ConfigError("there is nothing to save yet: call fit, or give labels")
-    with atomic_directory(directory) as temporary:
+    with updated_directory(directory, lambda folder: _superseded(task, folder)) as temporary:
         write(task, temporary)
     return Path(directory)
+
+
+def _superseded(task: Any, folder: Path) -> list[str]:
+    own_files.check_same_task(folder, settings_of(task), own_files.ADAPTERS[0], "the adapters")
+    inside = [f"{ADAPTERS}/{name}" for name in own_files.ADAPTERS]
+    return [*own_files.of_earlier_model(folder), *(name for name in inside if (folder / name).is_file())]
 
 
 def write(task: Any, folder: Path) -> None:
@@ -99,7 +106,7 @@ def head_variables(task: Any) -> dict[str, keras.Variable]:
 
 
 def _read(path: Path, variables: dict[str, keras.Variable]) -> None:
-    with open_checkpoint(path) as checkpoint:
+    with open_checkpoint(path, verify=True) as checkpoint:
         if set(checkpoint.names()) != set(variables):
             wrong = sorted(set(checkpoint.names()) ^ set(variables))
             raise CheckpointError(

@@ -2,12 +2,13 @@
 
 import inspect
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from qingformer.data.schemes import WORD
-from qingformer.data.spans import Span
+from qingformer.data.spans import Span, is_blank
 from qingformer.data.tagging import from_rows, read_tagging
 from qingformer.data.tagging_texts import TaggedText, TaggedTexts
 from qingformer.errors import DataError
@@ -43,12 +44,36 @@ class Tagging:
         >>> Tagging("今天 好 吗", (Entity(0, 2, "word", "今天"),)).words
         ['今天', '好', '吗']
         """
-        found, position = [], 0
-        for entity in self.entities:
-            found += self.text[position : entity.start].split()
-            found += entity.text.split()
-            position = entity.end
-        return found + self.text[position:].split()
+        return [self.text[start:end] for start, end in words_between(self.text, self.spans)]
+
+
+def words_between(text: str, spans: Iterable[Span]) -> list[tuple[int, int]]:
+    """The places of disjoint spans and of what lies between them, cut at white space.
+
+    Invisible characters are no words of their own: they go with the word before them, or else with the next.
+
+    >>> words_between("今天\u200b真 好", [Span(0, 2, "word")])
+    [(0, 3), (3, 4), (5, 6)]
+    """
+    places: list[tuple[int, int]] = []
+    position = 0
+    for start, end in [*((span.start, span.end) for span in sorted(spans)), (len(text), len(text))]:
+        for from_, to in ((position, start), (start, end)):
+            for match in re.finditer(r"\S+", text[from_:to]):
+                _add_word(text, places, (from_ + match.start(), from_ + match.end()))
+        position = max(position, end)
+    return places
+
+
+def _add_word(text: str, places: list[tuple[int, int]], place: tuple[int, int]) -> None:
+    while place[0] < place[1] and is_blank(text[place[0]]) and places and places[-1][1] == place[0]:
+        places[-1] = (places[-1][0], place[0] + 1)
+        place = (place[0] + 1, place[1])
+    if place[0] == place[1]:
+        return
+    if places and places[-1][1] == place[0] and all(map(is_blank, text[slice(*places[-1])])):
+        place = (places.pop()[0], place[1])
+    places.append(place)
 
 
 class TaggedExamples(Sequence[TaggedText]):

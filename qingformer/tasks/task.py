@@ -267,6 +267,7 @@ class ScoredTask(Task):
         directory: str | os.PathLike[str] | None = None,
         save_every: int | None = None,
         resume: bool = False,
+        overwrite: bool = False,
         callbacks: Sequence[keras.callbacks.Callback] = (),
         progress: fitting.Listener | None = None,
         verbose: Any = "auto",
@@ -287,7 +288,10 @@ class ScoredTask(Task):
             directory: for the learning curve (`curve.jsonl`), the model of the best epoch, or of the last one without
                 validation data (`best/`), and resume points (`state/`).
             save_every: steps between resume points; None for one after each epoch. Needs `directory`.
-            resume: go on from the last resume point in `directory`, exactly as if never stopped.
+            resume: go on from the last resume point in `directory`, exactly as if never stopped. With more `epochs`
+                than before a finished run goes on too; the rate of the default optimizer then rises again to what a
+                run of so many epochs has at that step.
+            overwrite: replace the run that is in `directory`; without it and `resume` a run there is an error.
             callbacks, verbose: as in Keras.
             progress: told where training stands (see `qingformer.training.ProgressEvent`).
             reading: options of the task's reader, for both data sets.
@@ -303,12 +307,14 @@ class ScoredTask(Task):
         if held_out is not None:
             self._check(held_out)
         batches = self._training_batches(examples, batch_size, seed)
-        rate = learning_rate or self._learning_rate()
+        rate = self._learning_rate() if learning_rate is None else learning_rate
         plan = fitting.Plan(
             epochs, seed, rate, tuple(transforms), self._loss(), monitor=self.monitor, loss_weights=self._loss_weights()
         )
-        run = fitting.Run(None if directory is None else Path(directory), save_every, resume)
-        scores = None if held_out is None else fitting.HeldOutScores(lambda: self._held_out_scores(held_out))
+        run = fitting.Run(directory, save_every, resume, overwrite)
+        scores = None
+        if held_out is not None:
+            scores = fitting.HeldOutScores(lambda: self._held_out_scores(held_out), held_out)
         return fitting.fit(
             self, batches, scores, plan, run, optimizer=optimizer, callbacks=callbacks, progress=progress,
             verbose=verbose,

@@ -8,7 +8,7 @@ from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as RustTokenizer
 
 from qingformer.errors import TokenizerError
-from qingformer.files import read_json
+from qingformer.json_files import quoted, read_object
 from qingformer.tokenization.frames import around, frame, roberta
 from qingformer.tokenization.options import Options, first
 from qingformer.tokenization.special_tokens import check_names
@@ -135,12 +135,12 @@ def _read_ids(path: Path) -> dict[str, int]:
     """A vocabulary as JSON object from token to id, or as text with one token a line."""
     if path.suffix != ".json":
         return {token: index for index, token in enumerate(read_vocabulary(path))}
-    content = read_json(path, TokenizerError)
-    if not isinstance(content, dict) or not content:
+    content = read_object(path, TokenizerError)
+    if not content:
         raise TokenizerError(f"{path}: expected a JSON object from tokens to ids")
     for token, index in content.items():
-        if isinstance(index, bool) or not isinstance(index, int):
-            raise TokenizerError(f"{path}: the id of {token!r} is {str(index)[:40]!r}, not a number")
+        if type(index) is not int:
+            raise TokenizerError(f"{path}: the id of {quoted(token)} is {quoted(index)}, expected an integer")
     by_id = {index: token for token, index in content.items()}
     missing = next((index for index in range(len(content)) if index not in by_id), None)
     if missing is not None:

@@ -1,20 +1,22 @@
 """From files and options to a Rust tokenizer with named special tokens."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from tokenizers import AddedToken, models, normalizers
 from tokenizers import Tokenizer as RustTokenizer
+from tokenizers import models, normalizers
 
 from qingformer.errors import TokenizerError
+from qingformer.tokenization.added import add_named, named_tokens
 from qingformer.tokenization.bpe import from_bpe
 from qingformer.tokenization.frames import frame
 from qingformer.tokenization.options import Options, first
 from qingformer.tokenization.sentencepiece import from_sentencepiece
 from qingformer.tokenization.sentencepiece_model import read_sentencepiece
-from qingformer.tokenization.sources import Source, added_tokens, read_model
+from qingformer.tokenization.sources import Source, read_model
 from qingformer.tokenization.special_tokens import BERT_SPECIAL_TOKENS, check_names, resolve_special_tokens
-from qingformer.tokenization.vocabulary import read_vocabulary
+from qingformer.tokenization.vocabulary import check_line, read_vocabulary
 from qingformer.tokenization.wordpiece import add_special, build_wordpiece
 from qingformer.tokenization.words import WordSplitter
 
@@ -37,12 +39,24 @@ def build(source: Source, options: Options) -> Parts:
         rust, special_tokens = _from_model(source, options)
     else:
         rust, special_tokens = _from_files(source, options)
-        extra = added_tokens(source, rust.get_vocab_size())
-        rust.add_tokens([AddedToken(token, normalized=False) for token in extra])
+    _add_named(rust, source, options)
     split = options.split_special_tokens
     if split is None:
         split = bool(source.settings.get("split_special_tokens", False))
     return Parts(rust, special_tokens, _words(source, options), split)
+
+
+def _add_named(rust: RustTokenizer, source: Source, options: Options) -> None:
+    """The tokens that the folder names, but for the special ones that the options overrule."""
+    if source.beside is None:
+        return
+    settings = {key: value for key, value in source.settings.items() if key not in options.special_tokens}
+    named = named_tokens(settings, source.beside)
+    if isinstance(rust.model, models.WordPiece):
+        for entry in named:
+            check_line(entry.token.content, entry.where)
+    extra_ids = 0 if source.model is not None else source.settings.get("extra_ids") or 0
+    add_named(rust, named, extra_ids, Path(source.where).name)
 
 
 def _from_files(source: Source, options: Options) -> tuple[RustTokenizer, dict[str, str]]:

@@ -9,10 +9,12 @@ from tokenizers import Tokenizer as RustTokenizer
 from tokenizers import models, normalizers, pre_tokenizers
 
 from qingformer.errors import TokenizerError
-from qingformer.files import atomic_file, write_json
+from qingformer.files import write_json
+from qingformer.folders import updated_directory
 from qingformer.tokenization.build import CUSTOM_WORDS
 from qingformer.tokenization.sources import CONFIG_FILE, MODEL_FILE, VOCABULARY_FILE
 from qingformer.tokenization.special_tokens import BERT_SPECIAL_TOKENS, STANDARD_NAMES
+from qingformer.tokenization.vocabulary import check_line, vocabulary_lines
 from qingformer.tokenization.words import WordSplitter
 
 
@@ -24,24 +26,22 @@ def save(
     pre_tokenize: str | WordSplitter | None,
     split_special_tokens: bool,
 ) -> None:
-    """Write `tokenizer.json`, `tokenizer_config.json` and, for WordPiece, `vocab.txt`; each whole or not at all."""
+    """Write `tokenizer.json`, `tokenizer_config.json` and, for WordPiece, `vocab.txt`: all of them or none."""
     wordpiece = isinstance(rust.model, models.WordPiece)
     if wordpiece:
         for index, token in enumerate(vocabulary):
-            if "\n" in token or "\r" in token:
-                raise TokenizerError(f"token {index} ({token!r}) holds a line break: no line of a file can be that")
-    directory.mkdir(parents=True, exist_ok=True)
+            if "\n" in token or token.endswith("\r"):
+                check_line(token, f"token {index}")
     config = _config(rust, special_tokens)
     if split_special_tokens:
         config["split_special_tokens"] = True
     if pre_tokenize is not None:
         config["qingformer_pre_tokenize"] = pre_tokenize if isinstance(pre_tokenize, str) else CUSTOM_WORDS
-    if wordpiece:
-        with atomic_file(directory / VOCABULARY_FILE) as path:
-            path.write_text("".join(f"{token}\n" for token in vocabulary), encoding="utf-8", newline="\n")
-    with atomic_file(directory / MODEL_FILE) as path:
-        path.write_text(_state(rust), encoding="utf-8", newline="\n")
-    write_json(directory / CONFIG_FILE, config)
+    with updated_directory(directory, error=TokenizerError) as folder:
+        if wordpiece:
+            (folder / VOCABULARY_FILE).write_text(vocabulary_lines(vocabulary), encoding="utf-8", newline="\n")
+        (folder / MODEL_FILE).write_text(_state(rust), encoding="utf-8", newline="\n")
+        write_json(folder / CONFIG_FILE, config)
 
 
 def _state(rust: RustTokenizer) -> str:

@@ -9,12 +9,28 @@ from typing import Any
 from tokenizers import Tokenizer as RustTokenizer
 
 from qingformer.errors import TokenizerError
-from qingformer.files import read_json
-from qingformer.tokenization.special_tokens import read_special_tokens
+from qingformer.folders import finish_update
+from qingformer.json_files import read_object
+from qingformer.tokenization.special_tokens import STANDARD_NAMES, read_special_tokens
 
 CONFIG_FILE, MODEL_FILE, VOCABULARY_FILE = "tokenizer_config.json", "tokenizer.json", "vocab.txt"
+_NULL = type(None)
 _MODEL_SUFFIXES = (".model", ".spm")
 _SHIFTED = ("sentencepiece.bpe.model", "XLMRoberta", "Camembert", "MBart", "Barthez")
+# What a key of `tokenizer_config.json` and `special_tokens_map.json` may hold.
+_SWITCHES = (
+    "do_lower_case strip_accents tokenize_chinese_chars keep_accents add_bos_token add_eos_token add_prefix_space"
+)
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(_SWITCHES.split(), (bool, _NULL)),
+    **dict.fromkeys(("tokenizer_class", "qingformer_pre_tokenize"), (str, _NULL)),
+    **dict.fromkeys(STANDARD_NAMES, (str, dict, _NULL)),
+    "extra_ids": (int, _NULL),
+    "additional_special_tokens": (list, _NULL),
+    "extra_special_tokens": (list, dict, _NULL),
+    "added_tokens_decoder": (dict, _NULL),
+}
+MAXIMUM_EXTRA_IDS = 10_000
 _WEIGHT_SUFFIXES = (".safetensors", ".bin", ".h5", ".keras", ".index", ".pt", ".pth")
 
 
@@ -43,6 +59,7 @@ def find_source(source: str | os.PathLike[str]) -> Source:
         located = locate(str(source), need=["vocabulary"])  # and not the weights
         return _from_directory(Path(located.directory), str(source))
     path = Path(source).expanduser()
+    finish_update(path)
     if path.is_dir():
         return _from_directory(path, str(path))
     if Path(f"{path}.index").is_file() or (path.suffix in _WEIGHT_SUFFIXES and path.is_file()):
@@ -72,10 +89,13 @@ def _from_directory(directory: Path, shown: str) -> Source:
     settings: dict[str, Any] = {}
     for name in ("special_tokens_map.json", CONFIG_FILE):
         if (directory / name).is_file():
-            settings.update(_read_object(directory / name))
+            found_there = read_object(directory / name, TokenizerError, _KINDS)
+            if not 0 <= (found_there.get("extra_ids") or 0) <= MAXIMUM_EXTRA_IDS:
+                raise TokenizerError(f"{directory / name}: extra_ids is not in 0..{MAXIMUM_EXTRA_IDS}")
+            settings.update(found_there)
     settings["special_tokens"] = read_special_tokens(settings)
     if (directory / MODEL_FILE).is_file():
-        return Source(model=directory / MODEL_FILE, settings=settings)
+        return Source(model=directory / MODEL_FILE, settings=settings, beside=directory)
     found: dict[str, dict[str, Path]] = {}
     bpe = _bpe_files(directory, shown)
     if bpe is not None:
@@ -136,39 +156,9 @@ def _check_not_shifted(path: Path, settings: dict[str, Any]) -> None:
         raise TokenizerError(f"{path}: XLM-R's ids are not those of its SentencePiece model; use its {MODEL_FILE}")
 
 
-def added_tokens(source: Source, size: int) -> tuple[str, ...]:
-    """Tokens beyond the `size` of the vocabulary: `added_tokens.json`, `added_tokens_decoder`, or T5's `extra_ids`."""
-    if source.beside is None:
-        return ()
-    by_id: dict[int, str] = {}
-    path = source.beside / "added_tokens.json"
-    if path.is_file():
-        by_id.update({index: token for token, index in _read_object(path).items()})
-    for index, entry in (source.settings.get("added_tokens_decoder") or {}).items():
-        by_id[int(index)] = entry["content"] if isinstance(entry, dict) else str(entry)
-    beyond = sorted((index, token) for index, token in by_id.items() if index >= size)
-    extra = source.settings.get("extra_ids")
-    if not beyond and isinstance(extra, int):  # in T5 the last id is that of <extra_id_0>
-        beyond = [(size + place, f"<extra_id_{extra - 1 - place}>") for place in range(extra)]
-    if [index for index, _ in beyond] != list(range(size, size + len(beyond))):
-        found = [index for index, _ in beyond][:8]
-        raise TokenizerError(
-            f"{source.beside}: the added tokens have the ids {found}; expected ids "
-            f"that follow the {size} tokens of {Path(source.where).name}"
-        )
-    return tuple(token for _, token in beyond)
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    value = read_json(path, TokenizerError)
-    if not isinstance(value, dict):
-        raise TokenizerError(f"{path}: expected a JSON object, found {type(value).__name__}")
-    return value
-
-
 def read_model(path: Path) -> RustTokenizer:
     """Read a `tokenizer.json`; padding and truncation stored in it are dropped, they belong to each call."""
-    state = _read_object(path)
+    state = read_object(path, TokenizerError)
     if "model" not in state:
         raise TokenizerError(f"{path}: no field 'model'; expected a tokenizer.json of the tokenizers library")
     try:

@@ -18,9 +18,14 @@ _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
 @dataclass(frozen=True)
 class Reading:
-    """What the encodings of a tokenizer without BERT's conventions need to be read: its tokens by id."""
+    """What encodings need to be read: the tokens by id, and the ids of added tokens that take spaces beside them.
+
+    With `exact` the library's own offsets are right but for those spaces, as in BERT's algorithm.
+    """
 
     vocabulary: Sequence[str]
+    greedy: frozenset[int] = frozenset()
+    exact: bool = False
 
     def spans(self, token_ids: Sequence[int], offsets: Sequence[Span], texts: Sequence[str | None]) -> list[Span]:
         """The spans without the spaces that a token begins with; `texts` names each token's text, None for added ones.
@@ -28,6 +33,12 @@ class Reading:
         A space before a word belongs to no token; only a token of nothing but spaces has them. The mark of a space that
         the text does not have has an empty span. The bytes of an unknown character have the span of that character.
         """
+        offsets = [
+            _stripped(text, span) if index in self.greedy and text is not None else span
+            for index, span, text in zip(token_ids, offsets, texts)
+        ]
+        if self.exact:
+            return offsets
         tokens = [self.vocabulary[index] for index in token_ids]
         following = [start for start, _ in offsets[1:]] + [-1]
         spans = [_trimmed(*row) for row in zip(tokens, offsets, texts, following)]
@@ -46,6 +57,13 @@ def _trimmed(token: str, span: Span, text: str | None, following: int) -> Span:
     if token == SPACE and (word or following == start):  # a mark of its own in front of the next token
         return start, start
     return (end - len(word), end) if word else span
+
+
+def _stripped(text: str, span: Span) -> Span:
+    start, end = span
+    word = text[start:end].strip()
+    start = text.index(word, start)
+    return start, start + len(word)
 
 
 def _with_marks(text: str, span: Span, following: Span | None) -> Span:

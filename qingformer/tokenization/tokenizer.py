@@ -11,6 +11,7 @@ from tokenizers import AddedToken, models
 from tokenizers import Tokenizer as RustTokenizer
 
 from qingformer.errors import TokenizerError
+from qingformer.json_files import quoted
 from qingformer.tokenization.build import Parts, build, from_tokens
 from qingformer.tokenization.decoding import join_tokens
 from qingformer.tokenization.encoding import Encoding, Encodings
@@ -21,7 +22,7 @@ from qingformer.tokenization.sentencepiece import without_special
 from qingformer.tokenization.sources import find_source
 from qingformer.tokenization.spans import Reading
 from qingformer.tokenization.special_tokens import NamedSpecialTokens
-from qingformer.tokenization.vocabulary import check_keep, check_tokens, renumber, simplified_ids
+from qingformer.tokenization.vocabulary import check_keep, check_line, check_tokens, renumber, simplified_ids
 from qingformer.tokenization.words import WordSplitter, with_words
 
 
@@ -55,8 +56,7 @@ class Tokenizer(NamedSpecialTokens):
         self._lock = threading.Lock()
         self._truncation: tuple[int | None, str, str, bool] | None = None
         self._vocabulary = _ordered(parts.rust)
-        # BERT's algorithm leaves nothing to correct in what the library says.
-        self._reading = None if isinstance(parts.rust.model, models.WordPiece) else Reading(self._vocabulary)
+        self._reading = _reading(parts.rust, self._vocabulary)
 
     # ---- making one
 
@@ -128,6 +128,8 @@ class Tokenizer(NamedSpecialTokens):
         """
         tokens = list(tokens)
         check_tokens(tokens, "token ")
+        for index, token in enumerate(tokens):
+            check_line(token, f"token {index}")
         options = Options(lowercase, strip_accents, tokenize_chinese_chars, max_word_length, special_tokens or {})
         rust, named = from_tokens(tokens, options, "from_vocabulary")
         return cls(Parts(rust, named, pre_tokenize, split_special_tokens))
@@ -291,14 +293,22 @@ class Tokenizer(NamedSpecialTokens):
     def add_tokens(self, tokens: Sequence[str], special: bool = False) -> Self:
         """A tokenizer with more tokens, with ids after the last; they are found literally in the text.
 
-        Raises TokenizerError if one is empty, comes twice or is in the vocabulary already.
+        With `special`, tokens may stand in the vocabulary already ("[unused1]"): they keep their ids, and are found
+        whole from then on. Raises TokenizerError if a token is empty, comes twice, is in the vocabulary without being
+        made special, or holds a line break, which the `vocab.txt` of a WordPiece vocabulary cannot.
         """
         if isinstance(tokens, str):
-            raise TokenizerError(f"add_tokens: expected a list of tokens, not the string {tokens!r}")
+            raise TokenizerError(f"add_tokens: expected a list of tokens, not the string {quoted(tokens)}")
         check_tokens(tokens, "add_tokens: token ")
         for token in tokens:
-            if not token or token in self:
-                raise TokenizerError(f"add_tokens: {token!r} is {'already in the vocabulary' if token else 'empty'}")
+            if not token:
+                raise TokenizerError("add_tokens: '' is empty")
+            if token in self and not special:
+                raise TokenizerError(
+                    f"add_tokens: {quoted(token)} is already in the vocabulary; special=True finds it whole"
+                )
+            if isinstance(self._plain.model, models.WordPiece):
+                check_line(token, "add_tokens")
         rust = RustTokenizer.from_str(self._plain.to_str())
         entries = [AddedToken(token, normalized=False, special=special) for token in tokens]
         if special:
@@ -322,6 +332,16 @@ def _restore(kind: type[Tokenizer], state: str, special_tokens: dict[str, str], 
     rust = RustTokenizer.from_str(state)
     rust.no_truncation()
     return kind(Parts(rust, special_tokens, *rest))
+
+
+def _reading(rust: RustTokenizer, vocabulary: Sequence[str]) -> Reading | None:
+    """None where nothing is to correct in what the library says: BERT's algorithm, all added tokens found literally."""
+    added = rust.get_added_tokens_decoder()
+    greedy = frozenset(index for index, entry in added.items() if entry.lstrip or entry.rstrip)
+    exact = isinstance(rust.model, models.WordPiece)
+    if exact and not greedy and not any(entry.normalized for entry in added.values()):
+        return None
+    return Reading(vocabulary, greedy, exact)
 
 
 def _ordered(rust: RustTokenizer) -> list[str]:

@@ -1,40 +1,82 @@
 """Vocabularies: reading `vocab.txt`, choosing tokens to keep, rewriting the ids inside a tokenizer."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from qingformer.errors import TokenizerError
+from qingformer.json_files import quoted
 from qingformer.tokenization.characters import is_cjk, is_punctuation
 
 
 def read_vocabulary(path: Path) -> list[str]:
     """Read a `vocab.txt`: UTF-8, one token per line, id = line number - 1.
 
-    An empty line inside is a token that no text can produce (WoBERT's file has one). Raises TokenizerError, naming file
-    and line, if the file is missing, empty, not UTF-8, has two columns or repeats a token.
+    Lines end with "\\n" or "\\r\\n" alone. An empty line inside is a token that no text can produce (WoBERT's file has
+    one): the first is named "", further ones by spaces. Empty lines at the very end are no tokens. Raises
+    TokenizerError, naming file and line, if the file is missing, empty, not UTF-8, has two columns or repeats a token.
     """
+    lines = [line.removesuffix("\r") for line in _read_text(path).split("\n")]
+    while lines and not lines[-1]:
+        lines.pop()
+    if not lines:
+        raise TokenizerError(f"{path}: the vocabulary is empty; expected one token per line")
+    for row, line in enumerate(lines, 1):
+        if "\t" in line:
+            raise TokenizerError(
+                f"{path}, line {row}: {quoted(line)} has more than one column; expected one token per line"
+            )
+    lines = _with_names(lines)
+    check_tokens(lines, f"{path}, line ", first=1)
+    return lines
+
+
+def _read_text(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        content = path.read_bytes()
     except FileNotFoundError:
         raise TokenizerError(f"{path}: no such file; expected a vocabulary with one token per line") from None
     except IsADirectoryError:
         raise TokenizerError(f"{path}: is a directory; expected a vocabulary with one token per line") from None
-    except PermissionError:
-        raise TokenizerError(f"{path}: may not be read; check the permissions of the file") from None
+    except OSError as problem:
+        raise TokenizerError(f"{path}: cannot be read ({problem.strerror}); expected a vocabulary") from None
+    try:
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as problem:
-        number = path.read_bytes()[: problem.start].count(b"\n") + 1
+        number = content[: problem.start].count(b"\n") + 1
         raise TokenizerError(f"{path}, line {number}: not UTF-8; save the file as UTF-8") from None
-    lines = text.split("\n")
-    if not lines[-1]:
-        lines.pop()
-    if not any(lines):
-        raise TokenizerError(f"{path}: the vocabulary is empty; expected one token per line")
-    for row, line in enumerate(lines, 1):
-        if "\t" in line:
-            raise TokenizerError(f"{path}, line {row}: {line!r} has more than one column; expected one token per line")
-    check_tokens(lines, f"{path}, line ", first=1)
-    return lines
+
+
+def _with_names(lines: list[str]) -> list[str]:
+    """The lines, where every empty one after the first is as many spaces as no other line is."""
+    if lines.count("") < 2:
+        return lines
+    names = _unused_spaces(lines)
+    first = lines.index("")
+    return [line or ("" if place == first else next(names)) for place, line in enumerate(lines)]
+
+
+def _unused_spaces(tokens: Iterable[str]) -> Iterator[str]:
+    taken = set(tokens)
+    return (" " * length for length in itertools.count(1) if " " * length not in taken)
+
+
+def vocabulary_lines(vocabulary: Sequence[str]) -> str:
+    """The text of a `vocab.txt`, which `read_vocabulary` reads back with the same ids.
+
+    A last token that is empty is written as spaces, since empty lines at the end are none.
+    """
+    lines = list(vocabulary)
+    if lines and not lines[-1]:
+        lines[-1] = next(_unused_spaces(lines))
+    return "".join(f"{line}\n" for line in lines)
+
+
+def check_line(token: str, where: str) -> None:
+    """Raise TokenizerError for a token that no line of a `vocab.txt` can be."""
+    if "\n" in token or "\r" in token:
+        raise TokenizerError(f"{where}: the token {quoted(token)} holds a line break: no line of vocab.txt can be that")
 
 
 def check_tokens(tokens: Sequence[str], where: str, first: int = 0) -> None:
@@ -44,11 +86,11 @@ def check_tokens(tokens: Sequence[str], where: str, first: int = 0) -> None:
     seen: dict[str, int] = {}
     for number, token in enumerate(tokens, first):
         if not isinstance(token, str):
-            raise TokenizerError(f"{where}{number}: {token!r} is not a string")
+            raise TokenizerError(f"{where}{number}: {quoted(token)} is not a string")
         if token in seen:
             raise TokenizerError(
-                f"{where}{number}: the token {token!r} is already at {seen[token]}; "
-                f"every token must have one id: remove or rename one of the two"
+                f"{where}{number}: the token {quoted(token)} is already at {seen[token]}; every token must have one "
+                f"id: rename one of the two (without its line all later ids would change)"
             )
         seen[token] = number
 

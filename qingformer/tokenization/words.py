@@ -55,7 +55,7 @@ class WordPreTokenizer:
         pieces: list[NormalizedString] = []
         for start, end in word_spans(text.normalized, self.split):
             word = _slice(text, start, end)
-            if word.normalized in self.vocabulary:
+            if word.normalized in self.vocabulary and not word.normalized.isspace():
                 pieces.append(word)
             else:
                 pieces.extend(self._basic_pieces(word))

@@ -1,5 +1,6 @@
 """Keep the best weights of a training."""
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -8,8 +9,9 @@ from typing import Any
 import keras
 
 from qingformer.errors import ConfigError
-from qingformer.files import atomic_directory
 from qingformer.training.averages import weights_to_keep
+from qingformer.training.finite import check_weights
+from qingformer.training.folder import KeptFolder
 from qingformer.training.steps import Logs
 
 _SMALLER_IS_BETTER = ("loss", "error", "mse", "mae", "perplexity")
@@ -19,6 +21,8 @@ class BestCheckpoint(keras.callbacks.Callback):
     """After each epoch whose monitored value is the best so far, replace the content of a directory, as a whole.
 
     Where the optimizer keeps averages of the weights, these are saved; `SwapAverages` has the validation see them too.
+    Among the `companions` of a `TrainingState` the directory is replaced once the state knows of the epoch: then a kill
+    at any moment leaves the best epoch of the saved state. A value that is not finite is never the best.
 
     Args:
         directory: where the best is kept.
@@ -28,6 +32,7 @@ class BestCheckpoint(keras.callbacks.Callback):
 
     Raises:
         ConfigError: an unknown mode, or a monitored value that is not in the logs.
+        DivergenceError: weights that are not finite.
     """
 
     def __init__(
@@ -44,6 +49,8 @@ class BestCheckpoint(keras.callbacks.Callback):
         self.smaller = monitor.endswith(_SMALLER_IS_BETTER) if mode == "auto" else mode == "min"
         self.best: float | None = None
         self.best_epoch: int | None = None
+        self.awaits_state = False  # a state says when it knows of the epoch
+        self._kept = KeptFolder(self.directory)
 
     def get_state(self) -> dict[str, Any]:
         """The best value and its epoch."""
@@ -53,18 +60,27 @@ class BestCheckpoint(keras.callbacks.Callback):
         """Go on from `get_state`."""
         self.best, self.best_epoch = state["best"], state["best_epoch"]
 
+    def state_saved(self) -> None:
+        """Called when the state with this epoch is on disk."""
+        if self.best_epoch is not None:
+            self._kept.publish(self.best_epoch)
+
+    def recover(self) -> None:
+        """Bring the directory to what the restored state says, whenever the process before was killed."""
+        self._kept.recover(self.best_epoch)
+
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         if self.monitor not in (logs or {}):
             names = ", ".join(sorted(logs or {}))
             raise ConfigError(f"BestCheckpoint: no {self.monitor!r} in the logs of epoch {epoch + 1}, only {names}")
         value = float((logs or {})[self.monitor])
-        # A value that is not a number is never better, and whatever comes after it is.
-        if value != value or (self.best is not None and (value >= self.best if self.smaller else value <= self.best)):
+        worse = self.best is not None and (value >= self.best if self.smaller else value <= self.best)
+        if worse or not math.isfinite(value):
             return
         model = self.model
-        with weights_to_keep(model), atomic_directory(self.directory) as folder:
-            if self.save is not None:
-                self.save(folder)
-            else:
-                model.save_weights(folder / "model.weights.h5")
+        with weights_to_keep(model):
+            check_weights([*model.trainable_variables, *model.non_trainable_variables])
+            self._kept.write(epoch, self.save or (lambda folder: model.save_weights(folder / "model.weights.h5")))
         self.best, self.best_epoch = value, epoch
+        if not self.awaits_state:
+            self.state_saved()

@@ -1,4 +1,4 @@
-"""Ctrl-C that loses nothing."""
+"""Ctrl-C and SIGTERM that lose nothing."""
 
 import signal
 import threading
@@ -10,13 +10,15 @@ import keras
 from qingformer.training.errors import TrainingInterrupted
 from qingformer.training.state import TrainingState
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 class Interruptible(keras.callbacks.Callback):
-    """Let the first Ctrl-C (SIGINT) finish the current step, write the state, and leave `fit`; the second one aborts.
+    """Let the first Ctrl-C (SIGINT) or SIGTERM finish the current step, write the state, and leave `fit`.
 
-    `fit` then raises `TrainingInterrupted`, a `KeyboardInterrupt`; `qingformer.training.run` catches it and returns a
-    result whose `interrupted` is true. A validation under way is finished first. Should stand last among the callbacks.
-    Outside of the main thread, where Python delivers no signals, it does nothing.
+    The second one aborts. `fit` raises `TrainingInterrupted`, a `KeyboardInterrupt`; `qingformer.training.run` catches
+    it and returns a result whose `interrupted` is true. A validation under way is finished first. Should stand last
+    among the callbacks. Outside of the main thread, where Python delivers no signals, it does nothing.
 
     Args:
         state: written before leaving; None to write nothing.
@@ -28,31 +30,35 @@ class Interruptible(keras.callbacks.Callback):
     def __init__(self, state: TrainingState | None = None) -> None:
         super().__init__()
         self.state = state
-        self.requested = False
-        self._previous: Any = None
-        self._installed = False
+        self.received: int | None = None  # the signal
+        self._previous: dict[int, Any] = {}
+
+    @property
+    def requested(self) -> bool:
+        """Whether somebody wants the training to end."""
+        return self.received is not None
 
     def on_train_begin(self, logs: Any = None) -> None:
-        if not self._installed and threading.current_thread() is threading.main_thread():
-            self._previous = signal.signal(signal.SIGINT, self._on_signal)
-            self._installed = True
+        if not self._previous and threading.current_thread() is threading.main_thread():
+            self._previous = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        if self.requested:
+        if self.received is not None:
             self.release()
             if self.state is not None:
                 self.state.save()
-            raise TrainingInterrupted("stopped by Ctrl-C")
+            name = "Ctrl-C" if self.received == signal.SIGINT else "SIGTERM"
+            raise TrainingInterrupted(f"stopped by {name}", self.received)
 
     def on_train_end(self, logs: Any = None) -> None:
         self.release()
 
     def release(self) -> None:
-        """Give Ctrl-C back to whoever had it before."""
-        if self._installed:
-            signal.signal(signal.SIGINT, self._previous if self._previous is not None else signal.SIG_DFL)
-            self._installed = False
+        """Give the signals back to whoever had them before."""
+        previous, self._previous = self._previous, {}
+        for number, handler in previous.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self.requested = True
+        self.received = number
         self.release()

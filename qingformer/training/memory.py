@@ -19,6 +19,7 @@ _MEMORY = {
     keras.callbacks.ReduceLROnPlateau: ("wait", "best", "cooldown_counter"),
     keras.callbacks.ModelCheckpoint: ("best",),
 }
+_TRAIN, _HELD_OUT = "training data", "validation data"
 _DATASET = ("batches_per_epoch", "batch_size", "seed", "shuffle", "num_examples")
 
 
@@ -55,20 +56,27 @@ def remember_all(callbacks: Sequence[keras.callbacks.Callback], memories: list[d
             remember(callback, memory)
 
 
-def describe_dataset(dataset: Any) -> dict[str, Any] | None:
-    """The numbers that fix the order of batches, as far as the data set has them."""
+def describe_data(dataset: Any, held_out: Any = None) -> dict[str, Any] | None:
+    """The numbers that fix the order of batches, and the hashes of the data, as far as the data sets have them."""
     if dataset is None:
         return None
-    return {name: _plain(getattr(dataset, name)) for name in _DATASET if hasattr(dataset, name)}
+    found = {name: _plain(getattr(dataset, name)) for name in _DATASET if hasattr(dataset, name)}
+    hashes = {_TRAIN: getattr(dataset, "fingerprint", None), _HELD_OUT: getattr(held_out, "fingerprint", None)}
+    return found | {name: value for name, value in hashes.items() if isinstance(value, str)}
 
 
-def check_dataset(saved: dict[str, Any] | None, dataset: Any, where: Path, within_epoch: bool) -> None:
+def check_dataset(saved: dict[str, Any] | None, dataset: Any, held_out: Any, where: Path, within_epoch: bool) -> None:
     """Raise `TrainingStateError` unless the data set goes on as the saved one would have."""
     if within_epoch and not hasattr(dataset, "start_at"):
         raise TrainingStateError(f"{where}: to go on within an epoch, the data set needs start_at(epoch, batch)")
-    present = describe_dataset(dataset) or {}
+    present = describe_data(dataset, held_out) or {}
     for name, value in (saved or {}).items():
         if name in present and present[name] != value:
+            if name in (_TRAIN, _HELD_OUT):
+                raise TrainingStateError(
+                    f"{where}: the {name} are not those that the run began with (their content has changed); "
+                    "put the old ones back to go on, or begin a new run"
+                )
             raise TrainingStateError(f"{where}: the data had {name}={value}, now it has {name}={present[name]}")
 
 

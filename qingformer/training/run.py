@@ -13,7 +13,10 @@ from qingformer.training.averages import SwapAverages
 from qingformer.training.best import BestCheckpoint
 from qingformer.training.curve import LearningCurve
 from qingformer.training.errors import TrainingInterrupted
+from qingformer.training.finite import FiniteTraining
+from qingformer.training.folder import KeptFolder, clear_leftovers
 from qingformer.training.interrupt import Interruptible
+from qingformer.training.lock import locked
 from qingformer.training.state import TrainingState
 from qingformer.training.steps import Logs
 
@@ -22,8 +25,9 @@ from qingformer.training.steps import Logs
 class RunResult:
     """What a training did.
 
-    `history` has the logs of every finished epoch, those before a resume included. `interrupted` says that Ctrl-C ended
-    it. `resumed_from` is the (epoch, batch) it began with. `best` and `best_epoch` (from 0) are of the monitored value.
+    `history` has the logs of every finished epoch, those before a resume included. `interrupted` says that Ctrl-C or
+    SIGTERM (`signal`) ended it. `resumed_from` is the (epoch, batch) it began with. `best` and `best_epoch` (from 0)
+    are of the monitored value.
     """
 
     history: list[Logs]
@@ -31,6 +35,7 @@ class RunResult:
     resumed_from: tuple[int, int]
     best: float | None = None
     best_epoch: int | None = None
+    signal: int | None = None
 
 
 class _OneRun(keras.callbacks.CallbackList):
@@ -67,19 +72,23 @@ def run(
     save_every_steps: int = 500,
     curve_every_steps: int = 10,
     verbose: int = 0,
+    held_out: Any = None,
 ) -> RunResult:
     """Train a compiled model and keep, in `directory`, all that is needed to look at it and to go on.
 
     Written are `curve.jsonl` (`LearningCurve`), `best/` (`BestCheckpoint`, if `monitor` is given) and `state/`
     (`TrainingState`). With `resume` training goes on from the saved state, if there is one, and gives what an
-    uninterrupted one would have given; without, an old state is deleted. Ctrl-C ends the training after the current
-    step; the result then says `interrupted`. If the optimizer keeps averages of the weights (`averages_of`), these are
-    validated and kept as the best.
+    uninterrupted one would have given; without, an old state is deleted. Ctrl-C or SIGTERM ends the training after the
+    current step; the result then says `interrupted`. While it lasts the directory is locked: another process is
+    refused. A loss or score that is not finite ends it, and the state and the best before that stay. If the optimizer
+    keeps averages of the weights (`averages_of`), these are validated and kept as the best.
 
     Args:
         model: compiled with an optimizer.
         dataset: `PaddedBatches`, or another `PyDataset` with `start_at(epoch, batch)` and a length.
-        epochs: number of epochs in all, those before a resume included.
+        epochs: number of epochs in all, those before a resume included. With more than the saved state was made for, it
+            goes on from there; a schedule of learning rates that depends on their number then is the new one from that
+            step on. A training that has ended stays as it is with as many, or fewer.
         validation_data: as in `fit`.
         callbacks: more callbacks; they must use `self.model`, never a model from outside (on JAX it is empty within an
             epoch). For all of them one training begins and ends once, in spite of a resume.
@@ -88,10 +97,13 @@ def run(
         save_every_steps: steps between saved states within an epoch; 0 for none.
         curve_every_steps: steps per line of the curve; 0 for lines per epoch only.
         verbose: Keras' own progress bar (0 for none).
+        held_out: what a callback scores in the place of `validation_data`, so that a resume notices other data.
 
     Raises:
         ConfigError: the model is not compiled, or `epochs` is not positive.
         TrainingStateError: the state to resume does not fit or is damaged.
+        RunInUseError: another process trains in this directory.
+        DivergenceError: a loss, a score or a weight is not finite.
 
     Example:
         >>> result = run(model, batches, epochs=3, directory="runs/first", resume=True)
@@ -101,17 +113,27 @@ def run(
         raise ConfigError("training needs a compiled model" if epochs > 0 else f"epochs is {epochs}, must be 1 or more")
     folder = Path(directory)
     best = None if monitor is None else BestCheckpoint(folder / "best", monitor, save=save_best)
-    companions = [*callbacks, LearningCurve(folder / "curve.jsonl", curve_every_steps), *([best] if best else [])]
-    state = TrainingState(folder / "state", save_every_steps, dataset, tuple(companions))
-    if not resume:
-        state.clear()
-    epoch, batch = state.restore(model)
+    guard = FiniteTraining(f"what was kept before is in {folder}")
+    companions = [*callbacks, guard, LearningCurve(folder / "curve.jsonl", curve_every_steps)]
+    if best is not None:
+        best.awaits_state = True
+        companions.append(best)
+    scored = validation_data if held_out is None else held_out
+    state = TrainingState(folder / "state", save_every_steps, dataset, tuple(companions), scored, epochs)
     options = {"add_history": True, "add_progbar": verbose != 0, "verbose": verbose, "steps": len(dataset)}
-    once = _OneRun([SwapAverages(), *companions, state, Interruptible(state)], model=model, epochs=epochs, **options)
-    interrupted = _fit(model, dataset, (epoch, batch), epochs, validation_data, once)
-    return RunResult(
-        list(state.epoch_logs), interrupted, (epoch, batch), best and best.best, best.best_epoch if best else None
-    )
+    with locked(folder):
+        clear_leftovers(folder, ("curve.", "report.", "run."))
+        if not resume:
+            state.clear()
+        epoch, batch = state.restore(model)
+        state.remember()
+        state.tidy()
+        best.recover() if best is not None else KeptFolder(folder / "best").recover(None)
+        stopper = Interruptible(state)
+        once = _OneRun([SwapAverages(), *companions, state, stopper], model=model, epochs=epochs, **options)
+        stopped = not state.ended and _fit(model, dataset, (epoch, batch), epochs, validation_data, once)
+    found = (None, None) if best is None else (best.best, best.best_epoch)
+    return RunResult(list(state.epoch_logs), stopped or stopper.requested, (epoch, batch), *found, stopper.received)
 
 
 def _fit(

@@ -1,19 +1,20 @@
 """Stop anywhere, go on exactly there."""
 
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from qingformer.files import atomic_directory, write_json
+from qingformer.files import write_json
 from qingformer.optimizers import chain
 from qingformer.training.errors import TrainingStateError
+from qingformer.training.finite import FiniteTraining
+from qingformer.training.folder import clear_leftovers, discard, new_folder
 from qingformer.training.memory import (
     FORMAT,
     check_dataset,
-    describe_dataset,
+    describe_data,
     memory_of,
     read_info,
     remember_all,
@@ -46,9 +47,12 @@ class TrainingState(OrderedSteps):
             epoch (`qingformer.data.PaddedBatches`). Without one only whole epochs can be resumed.
         companions: callbacks whose memory is saved too: those with `get_state` and `set_state`, and Keras' own
             EarlyStopping (not the weights it keeps), ReduceLROnPlateau and ModelCheckpoint.
+        held_out: the data that epochs are scored on; only its `fingerprint` is kept, to notice other data.
+        epochs: number of epochs in all, if it is known. A training that has not ended needs as many to go on.
 
     Raises:
         TrainingStateError: in `restore`, a damaged state, or one of another model, optimizer or data set.
+        DivergenceError: in `save`, weights that are not finite.
 
     Example:
         >>> state = TrainingState("run/state", every_steps=500, dataset=batches)
@@ -61,14 +65,18 @@ class TrainingState(OrderedSteps):
         every_steps: int = 500,
         dataset: Any = None,
         companions: tuple[keras.callbacks.Callback, ...] = (),
+        held_out: Any = None,
+        epochs: int | None = None,
     ) -> None:
         super().__init__()
         self.directory, self.every_steps, self.dataset = Path(directory), every_steps, dataset
-        self.companions = tuple(companions)
+        self.companions, self.held_out, self.epochs = tuple(companions), held_out, epochs
+        self.ended = False  # of a restored state: nothing is left to train, whatever the number of epochs
         self.epoch_logs: list[Logs] = []
         self.position = (0, 0)
         self._begun_at = self._saved_at = 0  # steps of the whole training
         self._folder: Path | None = None  # of a restored state, until training goes on from it
+        self._restored: Path | None = None  # the same, until another state is written
         self._memories: list[dict[str, Any]] = []
 
     # --- saving -------------------------------------------------------------------------------------------------------
@@ -76,9 +84,14 @@ class TrainingState(OrderedSteps):
     def save(self) -> Path:
         """Write the state of this moment, between two steps, and remove older ones; returns its folder."""
         epoch, batch = self.position
+        folder = self.directory / f"epoch-{epoch:05d}-batch-{batch:09d}"
+        if folder == self._restored:  # nothing has been trained since
+            return folder
         for callback in (self, *self.companions):
             if isinstance(callback, OrderedSteps) and batch:
                 callback.wait_for(batch)
+            if isinstance(callback, FiniteTraining):
+                callback.check()
         variables = variables_of(self.model)  # on JAX this takes the state out of the running loop
         info = {
             "format": FORMAT,
@@ -86,28 +99,38 @@ class TrainingState(OrderedSteps):
             "batch": batch,
             "step": self.step,
             "epoch_logs": self.epoch_logs,
+            "epochs": self.epochs,
+            "ended": bool(self._model.stop_training),
             "optimizer": optimizer_name(self._model),
-            "dataset": describe_dataset(self.dataset),
+            "dataset": describe_data(self.dataset, self.held_out),
             "companions": [memory_of(c) for c in self.companions],
             "variables": describe(variables),
         }
-        folder = self.directory / f"epoch-{epoch:05d}-batch-{batch:09d}"
-        with atomic_directory(folder) as temporary:
+        if folder.exists():
+            discard(folder)
+        with new_folder(folder) as temporary:
             write_values(temporary / _VALUES, variables)
             write_json(temporary / _INFO, info)
+        for companion in self.companions:
+            if hasattr(companion, "state_saved"):
+                companion.state_saved()
         self._remove_all_but(folder)
-        self._saved_at = self.step
+        self._saved_at, self._restored = self.step, None
         return folder
 
     def clear(self) -> None:
         """Remove what an earlier training left in the directory."""
         self._remove_all_but(None)
 
+    def tidy(self) -> None:
+        """Remove what a killed process left beside the restored state."""
+        self._remove_all_but(self._restored)
+
     def _remove_all_but(self, keep: Path | None) -> None:
-        for pattern in ("epoch-*-batch-*", ".epoch-*-batch-*"):  # the latter: half-written when a process was killed
-            for folder in self.directory.glob(pattern):
-                if folder != keep:
-                    shutil.rmtree(folder, ignore_errors=True)
+        clear_leftovers(self.directory, ("epoch-",))  # half-written when a process was killed
+        for folder in self.directory.glob("epoch-*-batch-*"):
+            if folder != keep:
+                discard(folder)
 
     # --- going on -----------------------------------------------------------------------------------------------------
 
@@ -125,7 +148,8 @@ class TrainingState(OrderedSteps):
         folder = folders[-1]
         info = read_info(folder / _INFO)
         epoch, batch = info["epoch"], info["batch"]
-        check_dataset(info["dataset"], self.dataset, folder, within_epoch=batch > 0)
+        check_dataset(info["dataset"], self.dataset, self.held_out, folder, within_epoch=batch > 0)
+        self._check_epochs(info, folder)
         self._build(model)
         variables = variables_of(model)
         if info["optimizer"] != optimizer_name(model):
@@ -134,10 +158,23 @@ class TrainingState(OrderedSteps):
         read_values(folder / _VALUES, variables, ("trainable", "non_trainable", "optimizer"))
         self.start_from(info["step"], batch)
         self.epoch_logs, self._memories, self._folder = list(info["epoch_logs"]), info["companions"], folder
-        self.position = (epoch, batch)
+        self.position, self._restored = (epoch, batch), folder
         if self.dataset is not None:
             self.dataset.start_at(epoch, batch)
         return epoch, batch
+
+    def _check_epochs(self, info: dict[str, Any], folder: Path) -> None:
+        begun, epoch = info.get("epochs"), info["epoch"]
+        self.ended = bool(info.get("ended")) or (isinstance(begun, int) and epoch >= begun >= (self.epochs or begun))
+        if not self.ended and self.epochs is not None and isinstance(begun, int) and self.epochs < begun:
+            raise TrainingStateError(
+                f"{folder}: {epoch} of {begun} epochs are done; to go on give epochs={begun} or more, not {self.epochs}"
+            )
+
+    def remember(self) -> None:
+        """Give the companions what they remembered in the restored state."""
+        if self._folder is not None:
+            remember_all(self.companions, self._memories)
 
     def _build(self, model: keras.Model) -> None:
         if any(getattr(optimizer, "use_ema", False) for optimizer in chain(model.optimizer)):
@@ -152,8 +189,8 @@ class TrainingState(OrderedSteps):
             model.optimizer.build(model.trainable_variables)
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
-        if self._folder is not None:  # the companions have just forgotten everything
-            remember_all(self.companions, self._memories)
+        self.remember()  # the companions have just forgotten everything
+        if self._folder is not None:
             for companion in self.companions:
                 if isinstance(companion, OrderedSteps):
                     companion.start_from(self.step, self.position[1])

@@ -11,6 +11,7 @@ import numpy as np
 from qingformer import backend
 from qingformer.optimizers import chain
 from qingformer.training.errors import TrainingStateError
+from qingformer.training.finite import check_values
 
 Variables = dict[str, list[Any]]
 
@@ -37,11 +38,17 @@ def describe(variables: Variables) -> list[dict[str, Any]]:
 
 
 def write_values(path: Path, variables: Variables) -> None:
-    """Write the values, and the generators of the process, as an uncompressed `.npz`."""
+    """Write the values, and the generators of the process, as an uncompressed `.npz`.
+
+    Raises:
+        DivergenceError: a weight is not finite; what is wrong cannot be gone on with.
+    """
     arrays = {}
     for group, members in variables.items():
         for number, variable in enumerate(members):
             values = np.asarray(keras.ops.convert_to_numpy(variable.value))
+            if group in ("trainable", "non_trainable"):
+                check_values(variable.path, values)
             # bfloat16 and float8 are no types of NumPy's own; the bits are kept, the type stands in the description.
             arrays[f"{group}/{number}"] = values if values.dtype.kind in "biuf" else _bits(values)
     arrays |= {_RANDOM + name: values for name, values in backend.random_state().items()}

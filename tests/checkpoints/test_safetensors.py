@@ -165,3 +165,53 @@ def test_damaged_headers(tmp_path, header, length, match):
 def test_real_files(shared, name, parameters):
     checkpoint = open_checkpoint(shared / "weights" / name)
     assert sum(checkpoint.read(tensor).size for tensor in checkpoint.names()) == parameters
+
+
+def test_every_layout_of_memory_is_written_right(tmp_path):
+    grid = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    arrays = {
+        "transposed": grid.T,
+        "fortran": np.asfortranarray(grid),
+        "strided": grid[:, ::2, ::-1],
+        "broadcast": np.broadcast_to(np.float32(3), (2, 2)),
+        "scalar": np.asarray(np.float32(7)),
+        "big_endian": grid.astype(">f4").T,
+    }
+    (path,) = write_safetensors(tmp_path / "m.safetensors", arrays)
+    with open_checkpoint(path, verify=True) as file:
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(file.read(name), array)
+            assert file.read(name).shape == array.shape
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "int8", "bool", "complex64"])
+def test_any_changed_bit_of_a_tensor_is_found(tmp_path, dtype):
+    values = np.random.default_rng(0).integers(0, 2, 70_001).astype(dtype)  # more than a block of the checksum
+    (path,) = write_safetensors(tmp_path / "m.safetensors", {"w": values})
+    good = path.read_bytes()
+    start = len(good) - values.nbytes
+    for place in (start, start + 1021 * values.itemsize, len(good) - 1):
+        for bit in range(8):
+            path.write_bytes(good[:place] + bytes([good[place] ^ 1 << bit]) + good[place + 1 :])
+            with pytest.raises(CheckpointError, match=r"m\.safetensors: damaged: 'w' does not have the checksum"):
+                open_checkpoint(path, verify=True).read("w")
+            assert open_checkpoint(path, verify=False).read("w").shape == (70_001,)
+
+
+def test_exchanged_blocks_shapes_and_names_are_found(tmp_path):
+    values = np.random.default_rng(0).normal(size=(256, 512)).astype(np.float32)
+    (path,) = write_safetensors(tmp_path / "m.safetensors", {"w": values, "v": values + 1})
+    good = path.read_bytes()
+    start = len(good) - values.nbytes
+    changed = bytearray(good)
+    changed[start : start + 4096], changed[start + 8192 : start + 12288] = (
+        good[start + 8192 : start + 12288],
+        good[start : start + 4096],
+    )
+    shape = good.replace(b'"w":{"dtype":"F32","shape":[256,512]', b'"w":{"dtype":"F32","shape":[512,256]')
+    swapped = good.replace(b'"w":{', b'"x":{').replace(b'"v":{', b'"w":{').replace(b'"x":{', b'"v":{')
+    for content in (bytes(changed), shape, swapped):
+        assert content != good
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError, match="checksum"):
+            open_checkpoint(path, verify=True).read("w")

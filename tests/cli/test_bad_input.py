@@ -236,3 +236,11 @@ def test_ctrl_c_before_training_says_so_too(work):
     process.send_signal(signal.SIGINT)
     out, error = process.communicate(timeout=60)
     assert (process.returncode, out, error) == (130, "", "stopped\n")
+
+
+def test_messages_keep_their_spaces(cli, work, tmp_path):
+    path = tmp_path / "s.jsonl"
+    row = {"text": "住在New  York市", "entities": [{"start": 2, "end": 11, "text": "Ne York", "label": "LOC"}]}
+    path.write_text(json.dumps(row, ensure_ascii=False), encoding="utf-8")
+    outcome = cli(*train_on(work, path, tmp_path / "run"), "--task", "ner")
+    one_line(outcome, path, "line 1", "should be 'Ne York', but there stands 'New  York'")

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends signals")
 
 CASES = {
     "while working": ("ctrl_c()\n    time.sleep(30)", 130, "stopped\n"),
-    "a polite kill": ("os.kill(os.getpid(), signal.SIGTERM)\n    time.sleep(30)", 130, "stopped\n"),
+    "a polite kill": ("os.kill(os.getpid(), signal.SIGTERM)\n    time.sleep(30)", 143, "stopped\n"),
     "inside a callback of the garbage collector, which drops it": (
         "gc.callbacks.append(once)\n    gc.collect()\n    time.sleep(30)",
         130,

@@ -1,8 +1,11 @@
 """Relations: every file form, what is left out and counted, where a triple stands, the real sets."""
 
 import json
+import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from qingformer.data.relations import (
     PlacedTriple,
@@ -49,6 +52,11 @@ def test_slots_become_relations_of_their_own():
         ("步步惊心", "获奖_onDate", "2011年"),
         ("步步惊心", "获奖", "国剧盛典奖"),
     }
+
+
+def test_names_lose_the_blank_characters_around_them():
+    row = ("桐华\u200b写了 步步惊心", [("\ufeff步步惊心 ", "作者", " 桐华\u200b")])
+    assert relations_from_rows([row], "mine")[0].triples == (AUTHOR,)
 
 
 def test_rows_of_other_kinds_and_unlabelled(tmp_path):
@@ -165,6 +173,35 @@ def test_find_all():
 def test_place(text, subject, object, expected):
     wanted = [] if expected is None else [PlacedTriple(expected[0], "关系", expected[1])]
     assert place(text, Triple(subject, "关系", object)) == wanted
+
+
+def slow_place(text, subject, target):
+    """Of all pairs of occurrences, the one that the rule of `place` prefers."""
+
+    def rank(pair):
+        (start, end), (first, last) = pair
+        gap = max(start, first) - min(end, last)
+        return gap < 0, max(gap, 0), min(start, first), start
+
+    subjects, objects = ([(s, s + len(name)) for s in find_all(text, name)] for name in (subject, target))
+    return min(((s, o) for s in subjects for o in objects), key=rank, default=None)
+
+
+@given(
+    st.text("甲乙,", max_size=14), st.text("甲乙,", min_size=1, max_size=3), st.text("甲乙,", min_size=1, max_size=3)
+)
+def test_place_is_that_of_a_slow_search(text, subject, target):
+    found = place(text, Triple(subject, "关系", target))
+    assert [(one.subject, one.object) for one in found] == [
+        pair for pair in [slow_place(text, subject, target)] if pair
+    ]
+
+
+def test_many_repeats_of_a_name_take_time_in_their_number():
+    begin = time.process_time()
+    (found,) = place("姚明,姚沁蕾。" * 20_000, Triple("姚沁蕾", "父亲", "姚明"))
+    assert (found.subject, found.object) == ((3, 6), (0, 2))
+    assert time.process_time() - begin < 3
 
 
 @pytest.mark.parametrize(

@@ -178,6 +178,23 @@ def test_nested_spans_are_kept():
     assert from_rows([("北京大学", spans)]).items[0].spans == tuple(sorted(Span(*span) for span in spans))
 
 
+def test_white_space_of_covered_texts_and_borders():
+    text = "住在New  York\n市 里"
+    rows = [
+        {"text": text, "entities": [{"start": 2, "end": 11, "label": "LOC", "text": "New York"}]},  # collapsed
+        {"text": text, "entities": [{"start": 2, "end": 12, "label": "LOC", "text": "New York"}]},  # and cut off
+        {"text": text, "entities": [[2, 12, "LOC"]]},
+        {"text": text, "label": {"LOC": {"New York": [[2, 10]]}}},
+        TaggedText(text, (Span(2, 12, "LOC"),)),
+        (text, [(2, 12, "LOC")]),
+    ]
+    assert {item.spans for item in from_rows(rows).items} == {(Span(2, 11, "LOC"),)}
+    with pytest.raises(DataError, match=r"should be 'Ne York', but there stands 'New  York'"):
+        from_rows([{"text": text, "entities": [{"start": 2, "end": 11, "label": "LOC", "text": "Ne York"}]}])
+    with pytest.raises(DataError, match="covers nothing but white space"):
+        from_rows([(text, [(5, 7, "LOC")])])
+
+
 def entity(*entry):
     return {"text": "王在北京", "entities": list(entry)}
 

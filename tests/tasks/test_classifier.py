@@ -87,7 +87,7 @@ def test_saving_over_a_model_that_fails_leaves_the_old_one(trained, tmp_path, mo
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(storage, "write_safetensors", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(CheckpointError, match="cannot be written: No space"):
         classifier(labels=["a", "b"]).save(target)
     assert {path.name: path.read_bytes() for path in target.iterdir()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["model"]

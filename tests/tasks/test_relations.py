@@ -9,9 +9,9 @@ from qingformer.data.relations import RelationText, RelationTexts, Triple
 from qingformer.errors import ConfigError, DataError
 from qingformer.tasks import RelationExtractor, load
 from qingformer.tasks.relation_cascade import CascadeBatches, spans_of
-from qingformer.tasks.relation_examples import TokenTriple, found_triples, read_texts
+from qingformer.tasks.relation_examples import TokenTriple, found_triples, moved, read_texts
 from qingformer.tasks.relation_linker import OUTPUTS, linked, untied
-from qingformer.tasks.relations import DESIGNS, _moved
+from qingformer.tasks.relations import DESIGNS
 from qingformer.tokenization import Tokenizer
 from tests.tasks.helpers import backbone
 
@@ -86,7 +86,7 @@ def perfect(made, rows, epoch=0):
                     read = linker_reads if made.design == "gplinker" else cascade_reads
                     triples = read(made, inputs, labels, place, shift, last)
                     window = windows[row]
-                    found[window.text] |= {_moved(triple, window.first - shift) for triple in triples}
+                    found[window.text] |= {moved(triple, window.first - shift) for triple in triples}
     named = [found_triples(text, each, some, made.relations) for (text, _), each, some in zip(rows, pieces, found)]
     return [{(t.subject, t.relation, t.object) for t in some} for some in named], windows
 

@@ -279,6 +279,53 @@ def test_unknown_labels_are_refused_with_their_line(trained, tmp_path):
         tagger(labels=["LOC", "PER"]).fit([ROWS[0], ("李四", [(0, 2, "ORG")])], verbose=0)
 
 
+BORDERS = {
+    "a space on either side": ("王五 看 北京 去", [(0, 3, "PER"), (4, 8, "LOC")]),
+    "invisible characters inside the borders": ("\ufeff王五\u200b看北京\ufe0f去", [(0, 4, "PER"), (5, 8, "LOC")]),
+    "invisible characters outside the borders": (
+        "\ufeff王五\u200b看\u2060北京\ufe0f去",
+        [(1, 3, "PER"), (6, 8, "LOC")],
+    ),
+    "joiners, soft hyphens, control characters": ("王五\u200d看\u00ad北京\x07去", [(0, 2, "PER"), (5, 7, "LOC")]),
+}
+
+
+@pytest.mark.parametrize("row", BORDERS.values(), ids=list(BORDERS))
+@pytest.mark.parametrize("head", ["softmax", "global_pointer"])
+def test_blank_characters_at_a_border_are_no_part_of_a_name(head, row):
+    made = tagger(head=head, labels=["PER", "LOC"])
+    (found,), _ = gold(made, [row])
+    assert [(row[0][start:end], label) for start, end, label in found] == [("王五", "PER"), ("北京", "LOC")]
+    assert made.cut == {}
+
+
+@pytest.mark.parametrize("blank", ["\u200b", "\ufe0f", " ", "\u00ad"])
+def test_blank_characters_change_no_score(trained, blank):
+    rows = []
+    for text, spans in HELD_OUT:
+        borders = {place for span in spans for place in span[:2]}
+        odd = "".join(blank * (place in borders) + character for place, character in enumerate(text)) + blank
+        moved = [sum(place <= border for place in sorted(borders)) for border in range(len(text) + 1)]
+        rows.append((odd, [(s + moved[s] - 1, e + moved[e], label) for s, e, label in spans]))  # with the blanks
+    assert all(odd[span[0]] == odd[span[1] - 1] == blank for odd, spans in rows for span in spans)
+    assert trained.evaluate(rows).f1 == 1.0
+    assert {each.text for found in trained.predict([odd for odd, _ in rows]) for each in found.entities} <= set(NAMES)
+
+
+def test_one_long_text_is_decoded_alone(trained, monkeypatch):
+    shapes, text = [], "我在北京看王五" * 3000
+    decode = type(trained._chain).decode
+    monkeypatch.setattr(
+        type(trained._chain),
+        "decode",
+        lambda self, e, m, allowed: shapes.append(e.shape) or decode(self, e, m, allowed),
+    )
+    long, short = trained.predict([text, "去北京"])
+    assert [shape[:2] for shape in shapes] == [(64, 16), (1, 32768)], "no rows of padding beside a long text"
+    assert len(long.entities) > 5000
+    assert short.entities == (Entity(1, 3, "LOC", "北京"),)
+
+
 def cut_of(rows, **options):
     made = tagger(labels=["LOC", "PER"], **options)
     made.cut = {"an earlier": "fit"}
@@ -342,6 +389,12 @@ def test_words_within_a_token_are_noted_and_the_rest_is_learnt(segmenter):
     (note,) = segmenter.cut.values()
     assert "training data, item 2: the word 'abc' begins or ends within a token" in note
     assert segmenter.predict(["abcd北京"])[0].words == ["abcd", "北京"]
+
+
+def test_invisible_characters_are_no_words():
+    text = "\ufeff今天\u200b真\ufe0f好 \u200b吗"
+    found = Tagging(text, (Entity(1, 3, "word", "今天"), Entity(4, 5, "word", "真")))
+    assert found.words == ["\ufeff今天\u200b", "真\ufe0f", "好", "\u200b吗"]
 
 
 def test_words_are_cut_at_white_space():

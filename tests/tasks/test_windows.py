@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qingformer.data.spans import is_blank
 from qingformer.errors import ConfigError
-from qingformer.tasks.windows import Frame, Pieces, Views, Window, merge_scores, pieces_of, windows_of
+from qingformer.tasks.windows import Frame, Pieces, Views, Window, inside, merge_scores, pieces_of, windows_of
 from qingformer.tokenization import Tokenizer
 from tests.tasks.helpers import tokenizer
 
@@ -43,11 +44,11 @@ def tokenizers():
 
 
 def stands_alone(text, place):
-    """Whether what is around a character up to the next spaces has no letter, sign or digit that a token could hold."""
+    """Whether an accent has no letter, sign or digit before it or after it that a token could hold."""
     left = right = place
-    while left and not text[left - 1].isspace():
+    while left and not is_blank(text[left - 1]):
         left -= 1
-    while right < len(text) and not text[right].isspace():
+    while right < len(text) and not is_blank(text[right]):
         right += 1
     return all(character in MARKS for character in text[left:right])
 
@@ -58,7 +59,7 @@ def check_cover(text, pieces, once):
         assert 0 <= start < end <= len(text)
         counts[start:end] += 1
     for place, character in enumerate(text):
-        if not character.isspace() and not stands_alone(text, place):
+        if not is_blank(character) and not stands_alone(text, place):
             assert counts[place] >= 1, (text, place, pieces.places)
     assert not once or counts.max(initial=0) <= 1, (text, pieces.places)
     for left, right in pairwise(pieces.places):
@@ -66,7 +67,10 @@ def check_cover(text, pieces, once):
         assert left[1] <= right[1], "both borders ascend, or tokens_of could not search them"
     for start, end in pieces.places:
         piece = text[start:end]
-        assert piece.isspace() or piece == piece.strip(), "a name must not begin or end with a space"
+        all_blank = all(map(is_blank, piece))
+        assert all_blank or not (is_blank(piece[0]) or is_blank(piece[-1])), (
+            "a name has no blank characters at its ends"
+        )
 
 
 @pytest.mark.parametrize("name", ["toy", "wordpiece, lowercase=True", "wordpiece, lowercase=False"])
@@ -87,8 +91,17 @@ def test_subwords_of_bytes_share_characters_but_leave_none_out(tokenizers, texts
         check_cover(text, pieces, once=False)
 
 
+@pytest.mark.parametrize(
+    "blank", ["\u200b", "\ufeff", "\ufe0f", "\u00ad", "\u200d", "\u2060", "\x07", "\U000e0101", " \u200b "]
+)
+def test_a_token_leaves_blank_characters_at_its_borders(tokenizers, blank):
+    text = f"{blank}好{blank}天{blank}"
+    places = [(len(blank), len(blank) + 1), (2 * len(blank) + 1, 2 * len(blank) + 2)]
+    assert pieces_of(tokenizers["wordpiece, lowercase=True"], [text])[0].places == places
+
+
 def test_a_token_leaves_the_space_at_its_borders(tokenizers):
-    found = pieces_of(tokenizers["albert.model"], ["1\x1c", " \ufe0f1"])
+    found = pieces_of(tokenizers["albert.model"], ["1\x1c", " \u03011"])
     assert [each.places for each in found] == [[(0, 1)], [(1, 2), (2, 3)]]
 
 
@@ -191,3 +204,53 @@ def test_one_window_speaks_for_each_stretch():
     assert views.best(1, 5, 5)
     assert views.best(0, 4, 5) is True  # whole in both, at a cut of both
     assert views.best(3, 0, 2) is True
+
+
+def slow_best(windows, lengths, number, first, last):
+    """The rule in words: of all windows of the text, the one with most tokens around the stretch, -1 if not whole."""
+
+    def around(rival):
+        window, length = windows[rival], lengths[windows[rival].text]
+        end = window.first + window.count
+        if first < window.first or last >= end:
+            return -1
+        return min(first - window.first if window.first else length, end - 1 - last if end < length else length)
+
+    rivals = [rival for rival, window in enumerate(windows) if window.text == windows[number].text]
+    return number == max(rivals, key=lambda rival: (around(rival), -rival))
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=3), st.integers(4, 12), st.integers(0, 9), st.data())
+def test_the_window_that_speaks_is_that_of_a_slow_search(lengths, max_length, stride, data):
+    pieces = [Pieces(list(range(count)), [(n, n + 1) for n in range(count)]) for count in lengths]
+    windows = windows_of(pieces, Frame([1], [2]), max_length, min(stride, max_length - 3))
+    views = Views(windows, lengths)
+    for _ in range(20):
+        number = data.draw(st.integers(0, len(windows) - 1))
+        first = data.draw(st.integers(0, lengths[windows[number].text] - 1))
+        last = data.draw(st.integers(first, min(first + 14, lengths[windows[number].text] - 1)))
+        assert views.best(number, first, last) == slow_best(windows, lengths, number, first, last)
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=3), st.integers(4, 12), st.integers(0, 9), st.data())
+def test_the_stretches_inside_are_those_of_a_slow_search(lengths, max_length, stride, data):
+    pieces = [Pieces(list(range(count)), [(n, n + 1) for n in range(count)]) for count in lengths]
+    windows = windows_of(pieces, Frame([1], [2]), max_length, min(stride, max_length - 3))
+    stretches = [
+        [tuple(sorted(pair)) for pair in data.draw(st.lists(st.tuples(*[st.integers(0, n - 1)] * 2), max_size=8))]
+        for n in lengths
+    ]
+    wanted = [
+        [n for n, (first, last) in enumerate(stretches[w.text]) if w.first <= first and last < w.first + w.count]
+        for w in windows
+    ]
+    assert inside(windows, stretches) == wanted
+
+
+def test_a_stretch_asks_few_windows(monkeypatch):
+    windows = [Window(0, 110 * number, 126, [], []) for number in range(2000)]
+    views, asked = Views(windows, [110 * 2000 + 16]), []
+    around = Views._around
+    monkeypatch.setattr(Views, "_around", lambda self, *place: asked.append(place) or around(self, *place))
+    assert sum(views.best(n, window.first + 30, window.first + 31) for n, window in enumerate(windows)) == 2000
+    assert len(asked) < 2 * 2000

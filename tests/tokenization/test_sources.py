@@ -213,7 +213,7 @@ BAD_FILES = {
     "empty": ("vocab.txt", "", {}, "vocab.txt: the vocabulary is empty"),
     "blank": ("vocab.txt", "\n", {}, "vocab.txt: the vocabulary is empty"),
     "duplicate": ("vocab.txt", "[UNK]\n[CLS]\n[SEP]\n好\nx\n好\n", {}, "line 6: the token '好' is already at 4"),
-    "blank twice": ("vocab.txt", "[UNK]\n\n[CLS]\n\n", {}, "line 4: the token '' is already at 2"),
+    "blank alone": ("vocab.txt", "\n\n\n", {}, "vocab.txt: the vocabulary is empty"),
     "encoding": ("vocab.txt", "[UNK]\n[CLS]\n天\n".encode("gbk"), {}, "line 3: not UTF-8"),
     "utf-16": ("vocab.txt", "[UNK]\n".encode("utf-16"), {}, "line 1: not UTF-8"),
     "columns": ("vocab.txt", "[UNK]\t0\n", {}, "line 1: '[UNK]\\t0' has more than one column"),
@@ -227,7 +227,7 @@ BAD_FILES = {
     "words": ("vocab.txt", lines(SPECIAL), {"pre_tokenize": "hanlp"}, "or 'jieba', not 'hanlp'"),
     "sentencepiece": ("spiece.model", b"\x00", {}, "spiece.model: not a SentencePiece model, or cut off"),
     "not json": ("tokenizer.json", "{\n,", {}, "tokenizer.json, line 2: not JSON"),
-    "other json": ("tokenizer.json", "[1]", {}, "expected a JSON object, found list"),
+    "other json": ("tokenizer.json", "[1]", {}, "expected a JSON object, found a list"),
     "config": ("config.json", '{"vocab_size": 3}', {}, "config.json: no field 'model'"),
     "damaged": ("tokenizer.json", '{"version": "1.0", "model": {"type": "Nothing"}}', {}, "not a tokenizer of the"),
 }

@@ -1,0 +1,79 @@
+"""What is wrong with the arguments of `fit`, found before anything is written."""
+
+import math
+import os
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+from qingformer.errors import ConfigError
+from qingformer.training import holds_run
+
+
+def check_rate(rate: Any, owner: str = "learning_rate") -> float:
+    """A learning rate as a number.
+
+    Raises:
+        ConfigError: not a number, not finite, or not above 0.
+
+    Example:
+        >>> check_rate(1e-3)
+        0.001
+    """
+    if isinstance(rate, bool) or not isinstance(rate, Real):
+        raise ConfigError(
+            f"{owner} is {str(rate)[:80]!r}; expected a number above 0, such as 1e-4; a schedule belongs into "
+            "optimizer=, for instance qf.optimizers.adamw(schedule)"
+        )
+    number = float(rate)
+    if not (math.isfinite(number) and number > 0):
+        raise ConfigError(f"{owner} is {number}; expected a finite number above 0, such as 1e-4")
+    return number
+
+
+def check_plan(epochs: Any, learning_rate: Any, optimizer: Any) -> None:
+    """Refuse a number of epochs or a learning rate that no training can have.
+
+    Raises:
+        ConfigError: names the argument.
+    """
+    if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
+        raise ConfigError(f"epochs is {str(epochs)[:80]}; expected a whole number, 1 or more")
+    if optimizer is None:
+        check_rate(learning_rate)
+        return
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    schedule = getattr(inner, "_learning_rate", None)
+    value = getattr(schedule, "learning_rate", getattr(schedule, "initial_learning_rate", None))
+    if schedule is not None and not callable(schedule):
+        value = float(inner.learning_rate)
+    if isinstance(value, Real) and not 0 <= float(value) < math.inf:
+        raise ConfigError(
+            f"the learning rate of {type(optimizer).__name__} is {value}; expected a finite number above 0"
+        )
+
+
+def check_run(
+    directory: str | os.PathLike[str] | None, save_every: int | None, *, resume: bool, overwrite: bool
+) -> None:
+    """Refuse a folder that holds another run, unless that is to be continued or replaced.
+
+    Raises:
+        ConfigError: says which of `resume` and `overwrite` does what.
+    """
+    if directory is None:
+        if resume or save_every:
+            raise ConfigError("resume and save_every need a directory to keep resume points in")
+        return
+    folder = Path(directory)
+    if resume and overwrite:
+        raise ConfigError("resume=True continues the run in the directory, overwrite=True replaces it; choose one")
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder}: is a file; choose another directory")
+    if hasattr(directory, "begin") or resume or overwrite:
+        return
+    if holds_run(folder):
+        raise ConfigError(
+            f"{folder}: holds a run already; continue it with resume=True, replace it with overwrite=True, "
+            "or choose another directory"
+        )

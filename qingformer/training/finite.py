@@ -1,0 +1,77 @@
+"""Losses, scores and weights that are no finite numbers stop a training before anything of them is kept."""
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+
+from qingformer.training.errors import DivergenceError
+from qingformer.training.steps import Logs, OrderedSteps
+
+REMEDY = "lower the learning rate, clip the gradients (transforms=[ClipGradients(1.0)]), or train in float32"
+
+
+def check_values(path: str, values: np.ndarray) -> None:
+    """Refuse an array of a weight that holds something else than finite numbers.
+
+    Raises:
+        DivergenceError: names the weight.
+    """
+    if values.dtype.kind in "iub" or values.size == 0:
+        return
+    # One pass without a copy decides nearly always: the extremes of finite numbers are finite, and NaN passes through.
+    if not (math.isfinite(float(values.min())) and math.isfinite(float(values.max()))):
+        bad = int(np.count_nonzero(~np.isfinite(values.astype("float32"))))
+        raise DivergenceError(f"weight {path}: {bad} of {values.size} values are not finite (nan or inf)")
+
+
+def check_weights(variables: list[Any]) -> None:
+    """`check_values` for every variable of floating-point numbers."""
+    for variable in variables:
+        if "float" in keras.backend.standardize_dtype(variable.dtype):
+            check_values(variable.path, np.asarray(keras.ops.convert_to_numpy(variable.value)))
+
+
+class FiniteTraining(OrderedSteps):
+    """Stop a training whose loss, or a score of an epoch, is not a finite number.
+
+    The step is the first whose loss is not finite. Stands before whatever keeps weights, so that nothing is kept of it.
+
+    Raises:
+        DivergenceError: from `fit`, one line with epoch, step, and what was kept.
+
+    Example:
+        >>> model.fit(x, y, callbacks=[FiniteTraining()])
+    """
+
+    def __init__(self, kept: str = "") -> None:
+        super().__init__()
+        self.kept = kept
+        self._found: str | None = None
+
+    def on_step(self, logs: Logs) -> None:
+        if self._found is None:  # told by the thread that trains, which knows where it can stop
+            self._found = _not_finite(logs, f"epoch {self.epoch + 1}, step {self.batch}")
+
+    def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        self.check()
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        self.check()
+        self._found = _not_finite(logs or {}, f"epoch {epoch + 1}, step {self.batch}")
+        self.check()
+
+    def check(self) -> None:
+        """Raise the error if there is anything to stop for."""
+        if self._found is not None:
+            raise DivergenceError("; ".join(part for part in (self._found, self.kept, REMEDY) if part))
+
+
+def _not_finite(logs: Logs, where: str) -> str | None:
+    for name, value in logs.items():
+        if isinstance(value, float | np.floating) and not math.isfinite(value):
+            return f"{where}: {name.removeprefix('val_')} is {value}" + (
+                " on the held-out data" if name.startswith("val_") else ""
+            )
+    return None
