@@ -8,6 +8,7 @@ from keras.src.utils.tracking import no_automatic_dependency_tracking
 
 from qingformer import backend
 from qingformer.losses.means import CompiledLosses, LossMean, divisor, rows_with_weight
+from qingformer.objectives.indices import check_indices, check_labels, index_limits
 from qingformer.optimizers.adjustable import bind_rates
 from qingformer.optimizers.wrapper import chain
 
@@ -18,6 +19,8 @@ class BaseModel(keras.Model):
     - Data that fills up batches with rows of weight 0 and says so (`pads_rows`, as `PaddedBatches` does): losses,
       gradients and what `fit` reports are means over the other rows (see `CompiledLosses`).
     - A model with layers in float16 gets a `LossScaleOptimizer`, wherever in it the policy was set.
+    - Indices beyond a table of embeddings are refused where they are known: in direct calls, and in data of `fit`,
+      `evaluate` and `predict` that are arrays or `PaddedBatches`.
     - On TensorFlow optimizers get dense gradients (see `backend.dense_train_step`).
     """
 
@@ -36,13 +39,24 @@ class BaseModel(keras.Model):
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """`keras.Model.fit`."""
         self._read_padding(x, *args, *kwargs.values())
+        self._check_data(x, args[0] if args else kwargs.get("y"))
         return super().fit(x, *args, **kwargs)
 
     def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
         """`keras.Model.evaluate`."""
         if not kwargs.get("_use_cached_eval_dataset"):  # within `fit`
             self._read_padding(x)
+            self._check_data(x, args[0] if args else kwargs.get("y"))
         return super().evaluate(x, *args, **kwargs)
+
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """`keras.Model.predict`."""
+        self._check_data(x)
+        return super().predict(x, *args, **kwargs)
+
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        self._check_data(inputs)
+        return super().__call__(inputs, *args, **kwargs)
 
     def train_step(self, *arguments: Any) -> Any:
         """One step in the form of the backend: `(state, data)` on JAX, `(data)` elsewhere."""
@@ -64,6 +78,15 @@ class BaseModel(keras.Model):
             if found is not None:
                 return found
         return rows_with_weight(sample_weight)
+
+    def _check_data(self, x: Any, y: Any = None) -> None:
+        if not hasattr(self, "_inputs_struct"):  # not functional, or not made yet
+            return
+        if getattr(self, "_index_limits", None) is None:
+            object.__setattr__(self, "_index_limits", index_limits(self))
+        check_indices(x, self._index_limits, self.input_names if hasattr(self, "input_names") else [])
+        if y is not None:
+            check_labels(y, self.output, self.loss if self.compiled else None)
 
     @property
     def _only_weighted(self) -> bool:

@@ -104,6 +104,9 @@ class _Reduced(keras.losses.Loss):
         """The reduced term, whose entries have the weights of the loss's own."""
         if hasattr(self.loss, "entry_weights"):
             sample_weight = self.loss.entry_weights(y_true, y_pred, sample_weight)
+        if sample_weight is not None and hasattr(self.loss, "class_axes"):
+            while 0 < len(sample_weight.shape) < len(y_pred.shape) - self.loss.class_axes:
+                sample_weight = ops.expand_dims(sample_weight, -1)
         return super().__call__(y_true, y_pred, sample_weight)
 
     def call(self, y_true: Array, y_pred: Array) -> Array:

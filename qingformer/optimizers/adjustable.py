@@ -42,7 +42,10 @@ class AdjustableRate:
 
     def __call__(self) -> Any:
         """The rate of the next step, float32 scalar."""
-        return self._factor * self._scheduled() + self._constant
+        if self._optimizer is None:
+            raise ConfigError("AdjustableRate: it belongs to no optimizer yet; compile a model with it, or call bind")
+        scheduled = ops.cast(self.schedule(self._optimizer._iterations), "float32")
+        return self._factor * scheduled + self._constant
 
     def assign(self, rate: Any) -> None:
         """Set the rate, as Keras does for `optimizer.learning_rate = rate`."""
@@ -58,11 +61,6 @@ class AdjustableRate:
     def at_present(self) -> keras.optimizers.schedules.LearningRateSchedule:
         """The schedule with what is set now, as a function of the step that reads no variable."""
         return _Scaled(self.schedule, float(self._factor), float(self._constant))
-
-    def _scheduled(self) -> Any:
-        if self._optimizer is None:
-            raise ConfigError("AdjustableRate: it belongs to no optimizer yet; compile a model with it, or call bind")
-        return ops.cast(self.schedule(self._optimizer._iterations), "float32")
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's argument."""

@@ -40,7 +40,8 @@ class ChoiceBatches(PaddedBatches):
                 raise DataError(f"question {number} has {len(each)} choices; expected 1 to {choices}")
         longest = [max(each, key=lambda feature: len(feature.token_ids)) for each in questions]
         super().__init__(longest, answers, weights, **options)
-        self._rows = PackedFeatures([feature for each in questions for feature in each], max_length=self.buckets[-1])
+        features = [feature for each in questions for feature in each]
+        self._rows = PackedFeatures(features, max_length=self.buckets[-1], token_types=self.token_types)
         counts = np.array([len(each) for each in questions])
         firsts = np.cumsum(counts) - counts
         places = np.arange(choices)

@@ -216,7 +216,7 @@ def compile_model(model: Any, optimizer: keras.optimizers.Optimizer, plan: Plan)
 
 
 def choose_loss(
-    loss: keras.losses.Loss | str | None, targets: Any, num_classes: int, *, multi_label: bool
+    loss: keras.losses.Loss | Callable[..., Any] | str | None, targets: Any, num_classes: int, *, multi_label: bool
 ) -> keras.losses.Loss:
     """The loss that was asked for, cross-entropy if none; one that needs the frequencies of the labels gets them."""
     chosen = named_loss(loss, multi_label=multi_label)
