@@ -16,13 +16,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from qingformer.backend.library import keep_reads_in_order, name, without_gradients
+from qingformer.backend.library import check_device, keep_reads_in_order, name, without_gradients
 from qingformer.backend.loops import scan
 from qingformer.backend.steps import dense_train_step
 from qingformer.backend.updates import fused_adam, in_place, mix, move, subtract_in_place
 
 __all__ = [
     "FixedSeed",
+    "check_device",
     "checkpointed",
     "compile",
     "dense",

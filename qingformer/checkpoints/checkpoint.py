@@ -73,7 +73,22 @@ class Checkpoint(ABC):
             CheckpointError: no tensor has this name, or its bytes are missing or damaged.
         """
         self._record(name)
-        return self._read(name)
+        array = self._read(name)  # first: what cannot be read at all says more than its checksum
+        if self._verify:
+            self._check(name)
+        return array
+
+    def check(self, name: str) -> None:
+        """Compare the bytes of tensor `name` with the checksum that the file holds, if it holds one.
+
+        Raises:
+            CheckpointError: they differ; no tensor has this name.
+        """
+        self._record(name)
+        self._check(name)
+
+    def _check(self, name: str) -> None:  # noqa: B027 - formats without checksums have nothing to compare
+        """The same for a tensor that exists."""
 
     def _record(self, name: str) -> TensorRecord:
         records = self._records()

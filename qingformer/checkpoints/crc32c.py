@@ -1,13 +1,27 @@
-"""CRC-32C (Castagnoli), the checksum inside TensorFlow checkpoints, vectorised with NumPy.
+"""CRC-32C (Castagnoli), the checksum inside TensorFlow checkpoints: Google's C library, or else NumPy.
 
-A cyclic redundancy check is linear over GF(2), so a message can be cut into lanes that are summed side by side and
-joined afterwards: `crc(a + b) = shift(crc(a), len(b)) ^ crc(b)`, where `shift` appends zero bytes and is itself a
-linear map of the 32 bits. All lanes advance two bytes per NumPy call.
+The library uses the processor's own instruction, about 5 GB/s, and lets other threads run. Where it has no compiled
+form NumPy does the same at 0.2 GB/s. A cyclic redundancy check is linear over GF(2), so a message can be cut into lanes
+that are summed side by side and joined afterwards: `crc(a + b) = shift(crc(a), len(b)) ^ crc(b)`, where `shift` appends
+zero bytes and is itself a linear map of the 32 bits. All lanes advance two bytes per NumPy call.
 """
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
+
+
+def _native() -> Any:
+    """Google's library in its compiled form, None where there is none."""
+    try:
+        import google_crc32c
+    except ImportError:
+        return None
+    return google_crc32c if google_crc32c.implementation == "c" else None
+
+
+NATIVE = _native()
 
 _POLYNOMIAL = 0x82F63B78  # reflected form of 0x1EDC6F41 (RFC 3720, appendix B.4)
 _CHUNK = 4 << 20  # bytes summed in one go: bounds the working memory
@@ -22,6 +36,13 @@ def crc32c(data: bytes | memoryview | np.ndarray, start: int = 0) -> int:
         '0xe3069283'
     """
     view = np.frombuffer(data, np.uint8) if not isinstance(data, np.ndarray) else data.reshape(-1).view(np.uint8)
+    if NATIVE is not None:
+        return int(NATIVE.extend(start, view))
+    return numpy_crc32c(view, start)
+
+
+def numpy_crc32c(view: np.ndarray, start: int = 0) -> int:
+    """The same with NumPy alone, of (N,) uint8."""
     register = start ^ 0xFFFFFFFF
     for begin in range(0, view.size, _CHUNK):
         chunk = view[begin : begin + _CHUNK]

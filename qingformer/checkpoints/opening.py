@@ -18,13 +18,14 @@ _V1_ADVICE = (
 )
 
 
-def open_checkpoint(path: PathLike, verify: bool = False) -> Checkpoint:
+def open_checkpoint(path: PathLike, verify: bool = True) -> Checkpoint:
     """Open a TensorFlow, safetensors or PyTorch checkpoint; tensors are read when asked for.
 
     Args:
         path: prefix or file of a TensorFlow checkpoint, a `.safetensors` or PyTorch file, an index of shards
             (`*.index.json`), or a directory that holds one of these.
-        verify: check the stored checksum of every tensor that is read (TensorFlow and zipped PyTorch files have them).
+        verify: compare every tensor that is read with its stored checksum (TensorFlow and zipped PyTorch files have
+            them).
 
     Raises:
         CheckpointError: nothing there, another format, truncated or damaged.

@@ -73,7 +73,7 @@ class Safetensors(Checkpoint):
 
     format = "safetensors"
 
-    def __init__(self, path: PathLike, verify: bool = False) -> None:
+    def __init__(self, path: PathLike, verify: bool = True) -> None:
         super().__init__(path, verify)
         self._file = MappedFile(path)
         with about(path):
@@ -88,16 +88,19 @@ class Safetensors(Checkpoint):
 
     def _read(self, name: str) -> np.ndarray:
         entry = self._entries[name]
+        return self._file.array(entry.offset, entry.dtype, entry.shape)
+
+    def _check(self, name: str) -> None:
+        if not self.checksums:
+            return
+        entry = self._entries[name]
+        # the raw bytes, as they lie in the file, are little-endian on every machine
         array = self._file.array(entry.offset, entry.dtype, entry.shape)
-        if self._verify and self.checksums:
-            # the raw bytes, as they lie in the file, are little-endian on every machine
-            found = checksum(array, name, CODES[entry.dtype], entry.shape)
-            if found != self.checksums.get(name):
-                raise CheckpointError(
-                    f"{self.path}: damaged: {name[:80]!r} does not have the checksum that was stored with it; save or "
-                    "copy the file again (verify=False reads it all the same)"
-                )
-        return array
+        if checksum(array, name, CODES[entry.dtype], entry.shape) != self.checksums.get(name):
+            raise CheckpointError(
+                f"{self.path}: damaged: {name[:80]!r} does not have the checksum that was stored with it; save or "
+                "copy the file again (verify=False reads it all the same)"
+            )
 
 
 def looks_like_safetensors(head: bytes, size: int) -> bool:

@@ -22,7 +22,7 @@ class ShardedCheckpoint(Checkpoint):
         CheckpointError: the index is damaged, names a file outside its folder, or a file lacks what the index promises.
     """
 
-    def __init__(self, path: PathLike, opener: Callable[[Path], Checkpoint], verify: bool = False) -> None:
+    def __init__(self, path: PathLike, opener: Callable[[Path], Checkpoint], verify: bool = True) -> None:
         super().__init__(path, verify)
         self._opener = opener
         self._files = _weight_map(self.path)
@@ -41,6 +41,9 @@ class ShardedCheckpoint(Checkpoint):
 
     def _read(self, name: str) -> np.ndarray:
         return self._shard(self._files[name]).read(name)
+
+    def _check(self, name: str) -> None:
+        self._shard(self._files[name]).check(name)
 
     def close(self) -> None:
         """Let go of all shards."""

@@ -48,7 +48,7 @@ class TensorBundle(Checkpoint):
 
     format = "tensorflow"
 
-    def __init__(self, path: PathLike, verify: bool = False) -> None:
+    def __init__(self, path: PathLike, verify: bool = True) -> None:
         super().__init__(bundle_prefix(path), verify)
         self.index_path = Path(f"{self.path}.index")
         self._shards: dict[int, MappedFile] = {}
@@ -110,12 +110,18 @@ class TensorBundle(Checkpoint):
         entry = self._record(name)
         shard = self._shard(entry.shard)
         with about(f"tensor {name}"):
+            if entry.is_text:
+                return read_text(shard.view(entry.offset, entry.size), entry.shape)
+            return shard.array(entry.offset, entry.dtype, entry.shape)
+
+    def _check(self, name: str) -> None:
+        entry = self._record(name)
+        shard = self._shard(entry.shard)
+        with about(f"tensor {name}"):
             raw = shard.view(entry.offset, entry.size)
-            if self._verify:
-                actual = text_checksum(raw, entry.shape) if entry.is_text else masked(crc32c(raw))
-                if actual != entry.checksum:
-                    raise CheckpointError(f"damaged: its bytes in {shard.path} do not match their checksum")
-            return read_text(raw, entry.shape) if entry.is_text else shard.array(entry.offset, entry.dtype, entry.shape)
+            actual = text_checksum(raw, entry.shape) if entry.is_text else masked(crc32c(raw))
+            if actual != entry.checksum:
+                raise CheckpointError(f"damaged: its bytes in {shard.path} do not match their checksum")
 
     def _shard(self, number: int) -> MappedFile:
         if number not in self._shards:

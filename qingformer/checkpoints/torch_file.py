@@ -39,7 +39,7 @@ class TorchFile(Checkpoint):
 
     format = "torch"
 
-    def __init__(self, path: PathLike, verify: bool = False) -> None:
+    def __init__(self, path: PathLike, verify: bool = True) -> None:
         super().__init__(path, verify)
         self._file = MappedFile(path)
         with about(path):
@@ -48,9 +48,9 @@ class TorchFile(Checkpoint):
             self._views = _named(_unwrapped(content))
             for name, view in self._views.items():
                 with about(f"tensor {name[:80]}"):
-                    self._check(view)
+                    self._check_bounds(view)
 
-    def _check(self, view: TensorView) -> None:
+    def _check_bounds(self, view: TensorView) -> None:
         record = self._storages.get(view.storage.key)
         if record is None:
             raise CheckpointError(f"damaged: the file has no storage {view.storage.key[:40]!r}")
@@ -65,12 +65,14 @@ class TorchFile(Checkpoint):
         """Return the names of all tensors in the order of the file."""
         return list(self._views)
 
+    def _check(self, name: str) -> None:
+        with about(f"tensor {name}"):
+            self._storages[self._views[name].storage.key].verify(self._file)
+
     def _read(self, name: str) -> np.ndarray:
         view = self._views[name]
         storage, record = view.storage, self._storages[view.storage.key]
         with about(f"tensor {name}"):
-            if self._verify:
-                record.verify(self._file)
             if not byte_count(view.dtype, view.shape):
                 return np.empty(view.shape, view.dtype)
             # only the part of the storage that this tensor spans: many tensors may share a large one

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -139,7 +139,8 @@ def norm(ours: str, tensorflow: str | None, huggingface: str | None) -> list[Row
 @dataclass
 class LoadingReport:
     """What a load did: variable paths `loaded`, `missing` (left at their initial values), `resized` (path to old and
-    new shape), and stored names `left_over` (known to the family, not part of this model) or `unknown`."""
+    new shape), and stored names `left_over` (known to the family, not part of this model) or `unknown`. `head` is the
+    fine-tuned head in the files, if any, and `head_taken` whether a task uses it."""
 
     source: str
     loaded: list[str] = field(default_factory=list)
@@ -147,6 +148,8 @@ class LoadingReport:
     left_over: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     resized: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
+    head: Any = None
+    head_taken: bool = False
 
     def summary(self) -> str:
         """One line with the counts."""
@@ -154,6 +157,8 @@ class LoadingReport:
         for name in ("resized", "missing", "left_over", "unknown"):
             if getattr(self, name):
                 counts.append(f"{len(getattr(self, name))} {name.replace('_', ' ')}")
+        if self.head is not None:
+            counts.append(f"{self.head.described} {'taken' if self.head_taken else 'left out'}")
         return f"{self.source}: {', '.join(counts)}"
 
 

@@ -8,7 +8,8 @@ if TYPE_CHECKING:
 
 # Arguments of the library that the command line has under the same name.
 _OPTIONS = (
-    "text_column pair_column label_column format columns encoding quoting skip_empty multi_label max_length epochs "
+    "text_column pair_column label_column format columns encoding quoting skip_empty skip_unlabelled "
+    "label_separator no_label multi_label max_length epochs "
     "batch_size learning_rate class_weights seed save_every resume head scheme lr_multiplier design pointer schema "
     "stride max_question_length max_answer_length joiner strict digits metric n_best threshold"
 ).split()
@@ -45,6 +46,6 @@ def as_options(message: str) -> str:
         flag = ("no-" if found[2] == "False" else "") + found[1].replace("_", "-")
         return f"--{flag} {value}".rstrip()
 
-    message = _UNLABELLED.sub("", message)
+    message = _UNLABELLED.sub("", message).replace(" separator=", " label_separator=")  # of Columns
     names = "|".join(_OPTIONS)
     return re.sub(rf'\b({names})=(True\b|False\b|"[^"]*")?(?=[ ;,.)]|$)', option, message)

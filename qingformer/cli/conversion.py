@@ -4,11 +4,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from qingformer.checkpoints.own_files import CONFIG, json_object
 from qingformer.cli.console import note, results
 from qingformer.cli.roles import HEADS, NONE, head_options, heads_of
 from qingformer.cli.running import prepare
 from qingformer.cli.stored import Stored, inspect, run_model
 from qingformer.errors import CheckpointError, ConfigError
+from qingformer.tasks.registry import TASK_FILE, load
 from qingformer.tokenization import Tokenizer
 
 AUTO = "auto"
@@ -25,16 +27,35 @@ def convert(source: str, target: Path, format: str, *, head: str, family: str | 
     began = time.perf_counter()
     prepare()
     stored = inspect(source, family)
+    if head == AUTO and format == "huggingface" and (stored.files.directory / TASK_FILE).is_file():
+        _convert_task(source, target, began)
+        return
     kind = head_of(stored, head)
     options = {} if stored.config is None else {"family": stored.family, **head_options(kind, stored.config)}
     model = HEADS[kind].from_pretrained(run_model(source), **options)
     tokenizer = _tokenizer(stored, run_model(source))
     model.save_pretrained(target, format=format, tokenizer=tokenizer)
     _print(model, stored, kind, target, format, time.perf_counter() - began)
-    if (stored.files.directory / "task.json").exists():
-        note(f"{source}: the classifier's head and labels stay behind; the target holds the encoder")
+    left = model.loading_report.head
+    if left is not None:
+        note(f"{source}: {left.described}: head and labels stay behind; the target holds the encoder")
     if tokenizer is None:
         note(f"{source}: no vocabulary there, so none was written; add vocab.txt to {target}")
+
+
+def _convert_task(source: str, target: Path, began: float) -> None:
+    """A saved task with its head and labels, as the class of `transformers` that computes the same."""
+    task = load(source)
+    try:
+        task.save(target, format="huggingface")
+    except ConfigError as problem:
+        raise ConfigError(f"{problem}; --head none writes the encoder alone") from None
+    name = json_object(target / CONFIG)["architectures"][0]
+    results().print(
+        f"{task.task_name} -> {name}: {task.model.count_params():,} parameters, {time.perf_counter() - began:.1f} s; "
+        f"written to {target}",
+        markup=False,
+    )
 
 
 def head_of(stored: Stored, head: str) -> str:

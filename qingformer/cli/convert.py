@@ -34,7 +34,8 @@ def command(
     head: Annotated[
         str,
         typer.Option(
-            help="What to carry over: auto (all that is there), none (the body alone), mlm (masked language model), lm "
+            help="What to carry over: auto (all that is there; to huggingface also a trained task's head), none (the "
+            "body alone), mlm (masked language model), lm "
             "(causal), seq2seq (encoder-decoder), pretraining (mlm and nsp), nsp (next sentence), sop (their order), "
             "replaced (ELECTRA's discriminator) or similarity (SimBERT, RoFormer-Sim)."
         ),

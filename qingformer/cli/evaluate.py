@@ -45,6 +45,9 @@ def command(
     encoding: options.Encoding = "utf-8",
     quoting: options.Quoting = None,
     skip_empty: options.SkipEmpty = False,
+    label_separator: options.LabelSeparator = None,
+    no_label: options.NoLabel = None,
+    skip_unlabelled: options.SkipUnlabelled = False,
     joiner: options.Joiner = None,
     strict: options.Strict = False,
     digits: options.Digits = None,
@@ -70,6 +73,7 @@ def command(
         "text_column": text_column, "pair_column": pair_column, "label_column": label_column, "format": format,
         "columns": options.split_names(columns), "quoting": quoting, "skip_empty": skip_empty, "joiner": joiner,
         "strict": strict, "digits": digits, "threshold": threshold, "metric": metric,
+        "label_separator": label_separator, "no_label": no_label, "skip_unlabelled": skip_unlabelled,
     }  # fmt: skip
     refuse(kind, given, f"a model for {kind.name}")
     examples = kind.read(file, {**given, **saved, "encoding": encoding})

@@ -91,7 +91,13 @@ class Kind(ABC):
 
 
 # The values of options that were not given; of those that do not stand here it is None.
-OFF: dict[str, Any] = {"multi_label": False, "skip_empty": False, "strict": False, "all_probabilities": False}
+OFF: dict[str, Any] = {
+    "multi_label": False,
+    "skip_empty": False,
+    "skip_unlabelled": False,
+    "strict": False,
+    "all_probabilities": False,
+}
 _FLAGS = {"all_probabilities": "--all"}
 
 

@@ -19,7 +19,8 @@ class ClassificationKind(Kind):
     name = "classification"
     task = TextClassifier
     options = frozenset(
-        "text_column pair_column label_column format columns quoting skip_empty multi_label loss class_weights "
+        "text_column pair_column label_column format columns quoting skip_empty label_separator no_label "
+        "skip_unlabelled multi_label loss class_weights "
         "threshold all_probabilities".split()
     )
 
@@ -30,7 +31,9 @@ class ClassificationKind(Kind):
         columns = Columns(
             options["text_column"], options["pair_column"], options.get("label_column"), options["columns"],
             options["format"], encoding=options["encoding"], quoting=options["quoting"],
-            skip_empty=options["skip_empty"],
+            skip_empty=options["skip_empty"], separator=options.get("label_separator"),
+            no_label=() if options.get("no_label") is None else options["no_label"],
+            skip_unlabelled=options.get("skip_unlabelled", False),
         )  # fmt: skip
         return read_examples(path, columns, multi_label=options["multi_label"], labelled=labelled)
 

@@ -8,7 +8,6 @@ from qingformer.cli.kind import Kind, Options
 from qingformer.cli.output import write_lines
 from qingformer.cli.tagged_output import Columns, coloured, words_of, write_brat
 from qingformer.data.schemes import WORD
-from qingformer.data.sources import bare_suffix
 from qingformer.data.tagging import to_json
 from qingformer.errors import ConfigError
 from qingformer.tasks import SequenceTagger
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
 _HEAD = ("head", "scheme", "lr_multiplier", "stride")
 _FORMATS = {"jsonl": "json", "conll": "bio"}  # names that --output-format has for formats of the reader
-_TOLD = (".json", ".jsonl", ".ndjson", ".conll", ".bio", ".bioes")  # endings that tell the format
 
 
 class EntityKind(Kind):
@@ -28,7 +26,7 @@ class EntityKind(Kind):
 
     name = "ner"
     task = SequenceTagger
-    options = frozenset({*_HEAD, "format", "joiner", "strict", "digits"})
+    options = frozenset({*_HEAD, "format", "joiner", "strict", "digits", "text_column", "label_column"})
     formats: ClassVar[tuple[str, ...]] = ("jsonl", "conll", "brat")
     coloured = True
     words: ClassVar[bool] = False
@@ -50,6 +48,7 @@ class EntityKind(Kind):
         return read_tagged(
             path, "data", labelled, format=_FORMATS.get(wanted, wanted), joiner=options["joiner"],
             strict=bool(options.get("strict")), digits=options["digits"], encoding=options["encoding"],
+            text_column=options.get("text_column"), label_column=options.get("label_column"), segmented=self.words,
         )  # fmt: skip
 
     def settings(self, options: Options) -> dict[str, Any]:
@@ -90,10 +89,6 @@ class SegmentationKind(EntityKind):
     options = EntityKind.options - {"scheme"}
     formats = ("jsonl", "words", "conll", "brat")
     words = True
-
-    def read(self, path: str, options: Options, labelled: bool = True) -> Any:
-        untold = options["format"] is None and labelled and bare_suffix(path) not in _TOLD
-        return super().read(path, {**options, "format": "words"} if untold else options, labelled)
 
     def settings(self, options: Options) -> dict[str, Any]:
         return {**super().settings(options), "scheme": "bmes", "labels": [WORD]}

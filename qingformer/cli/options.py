@@ -31,7 +31,9 @@ MultiLabel = Annotated[
 TextColumn = Annotated[
     str | None,
     typer.Option(
-        help="Field with the text. [dim]Found by itself: text, sentence, sentence1, ...[/dim]", rich_help_panel=DATA
+        help="Field with the text; for ner and cws the number of the column of tokens, from 1. "
+        "[dim]Found by itself: text, sentence, sentence1, ...[/dim]",
+        rich_help_panel=DATA,
     ),
 ]
 PairColumn = Annotated[
@@ -39,12 +41,16 @@ PairColumn = Annotated[
 ]
 LabelColumn = Annotated[
     str | None,
-    typer.Option(help="Field with the label. [dim]Found by itself: label, labels, ...[/dim]", rich_help_panel=DATA),
+    typer.Option(
+        help="Field with the label; for ner and cws the number of the column of tags, -1 the last. "
+        "[dim]Found by itself: label, labels, ...[/dim]",
+        rich_help_panel=DATA,
+    ),
 ]
 Format = Annotated[
     str | None,
     typer.Option(
-        help="jsonl, json, csv or tsv; for ner and cws bio, json, words or text. "
+        help="jsonl, json, csv or tsv; for ner and cws bio, json, csv, words, brat or text. "
         "[dim]By the file's ending if not given (.gz and .xz too), for ner by its first lines.[/dim]",
         rich_help_panel=DATA,
     ),
@@ -63,6 +69,23 @@ Quoting = Annotated[
     ),
 ]
 SkipEmpty = Annotated[bool, typer.Option("--skip-empty", help="Leave out rows without a text.", rich_help_panel=DATA)]
+LabelSeparator = Annotated[
+    str | None,
+    typer.Option(
+        help="What divides several labels in a cell: any of these characters, or a word. [dim]A comma.[/dim]",
+        rich_help_panel=DATA, show_default=False,
+    ),
+]  # fmt: skip
+NoLabel = Annotated[
+    str | None,
+    typer.Option(
+        help='A value that means "no label", such as - ; rows with it are left out.',
+        rich_help_panel=DATA, show_default=False,
+    ),
+]  # fmt: skip
+SkipUnlabelled = Annotated[
+    bool, typer.Option("--skip-unlabelled", help="Leave out rows without a label.", rich_help_panel=DATA)
+]
 Joiner = Annotated[
     str | None,
     typer.Option(

@@ -15,6 +15,7 @@ def prepare() -> None:
 
     A home that cannot be written to is no reason to stop.
     """
+    backend.check_device()
     backend.keep_freed_memory()
     # JAX complains when a program cannot be kept or read back; it compiles anew, which is all that matters here.
     warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")

@@ -57,6 +57,9 @@ class Settings:
     joiner: str | None = None
     strict: bool = False
     digits: bool | None = None
+    label_separator: str | None = None
+    no_label: str | None = None
+    skip_unlabelled: bool = False
 
     def __post_init__(self) -> None:
         if (self.source is None) == (self.from_scratch is None):

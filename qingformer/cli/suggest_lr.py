@@ -67,6 +67,9 @@ def command(
     encoding: options.Encoding = "utf-8",
     quoting: options.Quoting = None,
     skip_empty: options.SkipEmpty = False,
+    label_separator: options.LabelSeparator = None,
+    no_label: options.NoLabel = None,
+    skip_unlabelled: options.SkipUnlabelled = False,
 ) -> None:
     """Measure the noise of the gradient and say which learning rate goes with another batch size.
 
@@ -77,7 +80,8 @@ def command(
 
     where = Columns(
         text_column, pair_column, label_column, options.split_names(columns), format,
-        encoding=encoding, quoting=quoting, skip_empty=skip_empty,
+        encoding=encoding, quoting=quoting, skip_empty=skip_empty, separator=label_separator,
+        no_label=() if no_label is None else no_label, skip_unlabelled=skip_unlabelled,
     )  # fmt: skip
     suggest(
         Request(

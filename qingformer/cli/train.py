@@ -68,6 +68,9 @@ def command(
     quoting: options.Quoting = None,
     skip_empty: options.SkipEmpty = False,
     multi_label: options.MultiLabel = False,
+    label_separator: options.LabelSeparator = None,
+    no_label: options.NoLabel = None,
+    skip_unlabelled: options.SkipUnlabelled = False,
     joiner: options.Joiner = None,
     strict: options.Strict = False,
     digits: options.Digits = None,
@@ -189,6 +192,7 @@ def command(
             head=head, scheme=scheme, lr_multiplier=lr_multiplier, design=design, pointer=pointer,
             schema=_text(schema), stride=stride, max_question_length=max_question_length,
             max_answer_length=max_answer_length, joiner=joiner, strict=strict, digits=digits,
+            label_separator=label_separator, no_label=no_label, skip_unlabelled=skip_unlabelled,
         ),
         output, save_every=save_every, resume=resume, overwrite=overwrite,
     )  # fmt: skip

@@ -1,97 +1,15 @@
 """Labelled texts and text pairs from any table of them."""
 
-import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
-from qingformer.data.readers import Column, Path, Row, read_rows
+from qingformer.data.cells import plain, quoted
+from qingformer.data.columns import Column, header_detector
+from qingformer.data.example_rows import ExampleMaker
+from qingformer.data.example_rows import TextExample as TextExample
+from qingformer.data.readers import Path, Row, read_rows
 from qingformer.errors import DataError
-
-TEXT_COLUMNS = (
-    "text",
-    "sentence",
-    "sentence1",
-    "text_a",
-    "text1",
-    "text_1",
-    "sentence_a",
-    "content",
-    "review",
-    "comment",
-    "query",
-    "question",
-    "question1",
-    "title",
-    "abstract",
-    "premise",
-    "utterance",
-)
-LABEL_COLUMNS = (
-    "label",
-    "labels",
-    "label_desc",
-    "label_des",
-    "category",
-    "categories",
-    "cat",
-    "tag",
-    "tags",
-    "class",
-    "intent",
-    "sentiment",
-    "target",
-    "topic",
-)
-PAIRS = {
-    "text": ("pair", "text_pair", "text2"),
-    "sentence": ("sentence2",),
-    "sentence1": ("sentence2",),
-    "text_a": ("text_b",),
-    "text1": ("text2",),
-    "text_1": ("text_2",),
-    "sentence_a": ("sentence_b",),
-    "query": ("title",),
-    "question": ("question2",),
-    "question1": ("question2",),
-    "premise": ("hypothesis",),
-}
-
-Wanted = tuple[Column | Literal[False] | None, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class TextExample:
-    """A text, or a pair of texts, and its labels: None if unlabelled, empty if none of several applies."""
-
-    text: str
-    pair: str | None = None
-    labels: tuple[str, ...] | None = None
-    weight: float = 1.0
-    line: int = 0
-
-    @property
-    def label(self) -> str | None:
-        """The only label; None if unlabelled. Raises `DataError` if there are none or several."""
-        if self.labels is None:
-            return None
-        if len(self.labels) != 1:
-            raise DataError(
-                f"line {self.line}: {len(self.labels)} labels ({', '.join(self.labels)}) where one is "
-                "expected; train with multi-label switched on"
-            )
-        return self.labels[0]
-
-
-@dataclass(frozen=True, slots=True)
-class ClassificationColumns:
-    """Which column of a file holds what; None where there is none."""
-
-    text: Column
-    pair: Column | None
-    label: Column | None
-    weight: Column | None
-    group: Column | None
 
 
 def read_classification(
@@ -110,6 +28,9 @@ def read_classification(
     header: bool | None = None,
     encoding: str = "utf-8",
     quoting: bool | None = None,
+    no_label: Sequence[str] = (),
+    skip_unlabelled: bool = False,
+    notes: list[str] | None = None,
 ) -> Iterator[TextExample]:
     """Stream the examples of a file for single- or multi-label classification of texts or text pairs.
 
@@ -120,10 +41,18 @@ def read_classification(
         weight_column: column of example weights, numbers not below 0.
         group_column: rows with the same value here are one example with the labels of all of them (multi-label); the
             file is then read whole before the first example comes.
-        label_separator: splits a label column into several labels. A JSON list is several labels anyway.
-        require_labels: whether a row without a label is an error; otherwise its `labels` are None.
+        label_separator: divides the labels in a cell: each of its characters does, or the whole of it if it has letters
+            or digits. None for one label a cell. A JSON list is several labels anyway.
+        require_labels: whether a row without a label (nothing, blank, NaN, an empty list where a text has one) is an
+            error; otherwise its `labels` are None.
         skip_empty: whether to leave out rows whose text is empty instead of raising an error.
-        header: whether a CSV or TSV file has a line of names; if None, it does if that line holds a usual name.
+        header: whether a CSV or TSV file has a line of names; if None, it does if that line holds a usual name, and
+            with `columns` such a line is left out.
+        no_label: values that mean that a row has no label, such as "-" in OCNLI; these rows are left out.
+        skip_unlabelled: whether to leave out rows without a label.
+        notes: a list to which sentences about rows that were left out are added at the end.
+
+    Labels lose the space around them, and a number has one spelling: 1, 1.0 and "1.0" are the label "1".
 
     Raises `DataError` naming file, line, column and remedy: whatever `read_rows` raises; a column that is not there;
     a text that is missing, empty or not a string; a label or weight that cannot be one; no rows.
@@ -135,138 +64,34 @@ def read_classification(
     [('放首歌', '音乐'), ('明天有雨吗', '天气')]
     """
     wanted = (text_column, pair_column, label_column, weight_column, group_column)
-    looks: bool | Callable[[Sequence[str]], bool] | None = header
-    if header is None and columns is None:
-        looks = _header_detector(wanted)
+    looks = header_detector(wanted) if header is None and columns is None else header
     rows = read_rows(path, format, columns=columns, header=looks, encoding=encoding, quoting=quoting)
-    examples = _examples(path, rows, wanted, label_separator, require_labels, skip_empty)
+    maker = ExampleMaker(
+        str(path), "line", wanted, separator=label_separator, several=label_separator is not None or not require_labels,
+        require=require_labels, skip_empty=skip_empty, no_label=tuple(no_label), skip_unlabelled=skip_unlabelled,
+        named=columns is not None and header is None,
+    )  # fmt: skip
+    examples = _examples(maker, rows, notes)
     return (example for _, example in examples) if group_column is None else _merged(path, examples)
 
 
-def _header_detector(wanted: Wanted) -> Callable[[Sequence[str]], bool]:
-    """A line is taken for names if one of them is usual or asked for, or if nothing says that positions are meant."""
-    usual = {*TEXT_COLUMNS, *LABEL_COLUMNS, *(name for names in PAIRS.values() for name in names)}
-    given = [column for column in wanted if column is not None and column is not False]
-    if not all(str(column).isdigit() for column in given):
-        return lambda fields: True
-    return lambda fields: not given or any(field.strip().lower() in usual for field in fields)
-
-
-def _examples(
-    path: Path, rows: Iterator[Row], wanted: Wanted, separator: str | None, require: bool, skip: bool
-) -> Iterator[tuple[Any, TextExample]]:
-    found, count = None, 0
+def _examples(maker: ExampleMaker, rows: Iterator[Row], notes: list[str] | None) -> Iterator[tuple[Any, TextExample]]:
+    count = 0
     for row in rows:
-        found = found or find_columns(path, row, wanted, require)
-        text = _text(path, row, found.text, skip)
-        if text is None:
-            continue
-        pair = None if found.pair is None else _text(path, row, found.pair, skip)
-        if found.pair is not None and pair is None:
-            continue
-        labels = _labels(path, row, found.label, separator, require)
-        count += 1
-        group = None if found.group is None else row.values.get(found.group)
-        yield group, TextExample(text, pair, labels, _weight(path, row, found.weight), row.line)
+        example = maker.example(row.values, row.line)
+        if example is not None:
+            assert maker.found is not None
+            count += 1
+            group = None if maker.found.group is None else plain(row.values.get(maker.found.group))
+            if not isinstance(group, Hashable):
+                raise DataError(
+                    f"{maker.name}, line {row.line}: the group is {type(group).__name__}; expected a word or a number"
+                )
+            yield group, example
+    if notes is not None:
+        notes += maker.left_out.notes()
     if not count:
-        raise DataError(f"{path}: no rows with a text; give a file with at least one")
-
-
-def find_columns(path: Path, row: Row, wanted: Wanted, require_labels: bool = False) -> ClassificationColumns:
-    """Say which columns of a file hold what, from its first row; raises `DataError` that lists the columns there are.
-
-    >>> find_columns("a.jsonl", Row({"sentence": "放首歌", "label": "音乐"}, 1), (None,) * 5).label
-    'label'
-    """
-    names = {str(name).strip().lower(): name for name in row.values}
-    text, pair, label, weight, group = (_given(path, row, column) for column in wanted)
-    if text is None:
-        text = next((names[name] for name in TEXT_COLUMNS if name in names and names[name] != label), None)
-        if text is None:
-            raise DataError(
-                f"{path}, line {row.line}: no column has a usual name for a text (there are "
-                f"{_listed(row)}); name it with text_column=, or name all with columns= if the file "
-                "has no header"
-            )
-    if pair is None and wanted[1] is None:
-        partners = PAIRS.get(str(text).strip().lower(), ())
-        pair = next((names[name] for name in partners if name in names and names[name] != label), None)
-    if label is None and wanted[2] is None:
-        label = next((names[name] for name in LABEL_COLUMNS if name in names and names[name] not in (text, pair)), None)
-        if label is None and require_labels:
-            raise DataError(
-                f"{path}, line {row.line}: no column has a usual name for a label (there are "
-                f"{_listed(row)}); name it with label_column="
-            )
-    return ClassificationColumns(text, pair, label, weight, group)
-
-
-def _given(path: Path, row: Row, column: Column | Literal[False] | None) -> Column | None:
-    """The column that was asked for, by name or by position."""
-    if column is None or column is False:
-        return None
-    if column in row.values:
-        return column
-    names = list(row.values)
-    if str(column).isdigit() and int(column) < len(names):
-        return names[int(column)]
-    raise DataError(f"{path}, line {row.line}: no column {column!r}; there are {_listed(row)}")
-
-
-def _listed(row: Row) -> str:
-    names = [str(name) for name in row.values]
-    return ", ".join(f"{name[:20]}..." if len(name) > 24 else name for name in names)
-
-
-def _text(path: Path, row: Row, column: Column, skip_empty: bool) -> str | None:
-    value = row.values.get(column)
-    place = f"{path}, line {row.line}, column {column!r}"
-    if isinstance(value, str) and value.strip():
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise DataError(f"{place}: holds half of a character (a lone surrogate); write the whole one") from None
-        return value
-    if skip_empty and (value is None or isinstance(value, str)):
-        return None
-    if value is None or isinstance(value, str):
-        state = "is missing" if column not in row.values else "is empty"
-        raise DataError(f"{place}: the text {state}; fill it in, or leave such rows out with skip_empty")
-    raise DataError(f"{place}: expected a text in quotes, found {type(value).__name__}; correct the file or the column")
-
-
-def _labels(
-    path: Path, row: Row, column: Column | None, separator: str | None, require: bool
-) -> tuple[str, ...] | None:
-    value = None if column is None else row.values.get(column)
-    if value is None or (value == "" and separator is None):
-        if require:
-            raise DataError(f"{path}, line {row.line}, column {column!r}: no label; fill it in or remove the row")
-        return None
-    if isinstance(value, str) and separator is not None:
-        value = [part.strip() for part in value.split(separator) if part.strip()]
-    values = value if isinstance(value, list) else [value]
-    if not all(isinstance(one, str | int | float) for one in values):
-        raise DataError(
-            f"{path}, line {row.line}, column {column!r}: expected a label or a list of labels, found "
-            f"{type(value).__name__}; write a string, a number, or a list of them"
-        )
-    return tuple(dict.fromkeys(str(one) for one in values))
-
-
-def _weight(path: Path, row: Row, column: Column | None) -> float:
-    if column is None:
-        return 1.0
-    try:
-        weight = float(row.values[column])
-    except (KeyError, TypeError, ValueError):
-        weight = math.nan
-    if not 0 <= weight < math.inf:
-        raise DataError(
-            f"{path}, line {row.line}, column {column!r}: expected a weight, a number not below 0, "
-            f"found {row.values.get(column)!r}"
-        )
-    return weight
+        raise DataError(maker.nothing_left())
 
 
 def _merged(path: Path, examples: Iterator[tuple[Any, TextExample]]) -> Iterator[TextExample]:
@@ -276,7 +101,7 @@ def _merged(path: Path, examples: Iterator[tuple[Any, TextExample]]) -> Iterator
         first = groups.setdefault(group, example)
         if (first.text, first.pair) != (example.text, example.pair):
             raise DataError(
-                f"{path}, line {example.line}: group {group!r} has another text than on line {first.line}; "
+                f"{path}, line {example.line}: group {quoted(group)} has another text than on line {first.line}; "
                 "give every text a group of its own"
             )
         labels = None if example.labels is None else tuple(dict.fromkeys((first.labels or ()) + example.labels))

@@ -2,24 +2,25 @@
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from itertools import islice
 from typing import Any
 
+from qingformer.data.brat import broken_note, is_brat, read_brat
 from qingformer.data.readers import Path, read_rows
-from qingformer.data.schemes import WORD, TagScheme, split_tag
-from qingformer.data.sources import bare_suffix, check_file, open_lines
+from qingformer.data.schemes import WORD, TagScheme
+from qingformer.data.sources import check_file
 from qingformer.data.spans import Span
-from qingformer.data.tagging_columns import columns_of, read_columns
-from qingformer.data.tagging_json import LABEL_FIELDS, checked_spans, tagged_of
+from qingformer.data.tables import rows_of
+from qingformer.data.tagging_blocks import Block, texts_of
+from qingformer.data.tagging_columns import read_columns
+from qingformer.data.tagging_formats import FORMATS, first_lines, format_of
+from qingformer.data.tagging_inline import form_of, read_inline
+from qingformer.data.tagging_objects import collected
+from qingformer.data.tagging_tables import raw_texts, read_table
 from qingformer.data.tagging_texts import TaggedText, TaggedTexts, join_tokens, joiner_of
 from qingformer.errors import DataError
 
 __all__ = ["TaggedText", "TaggedTexts", "from_rows", "read_tagging", "to_brat", "to_columns", "to_json"]
 
-FORMATS = ("bio", "json", "words", "text")
-_SUFFIXES = {".json": "json", ".jsonl": "json", ".ndjson": "json", ".conll": "bio", ".bio": "bio", ".bioes": "bio"}
-_LOOKED_AT = 200
 _ONE_LINE = str.maketrans("\t\r\n", "   ")
 
 
@@ -32,14 +33,18 @@ def read_tagging(
     strict: bool = False,
     digits: bool | None = None,
     encoding: str = "utf-8",
+    text_column: str | int | None = None,
+    label_column: str | int | None = None,
+    segmented: bool | None = None,
 ) -> TaggedTexts:
     """Read texts with labelled spans; `path` may end in .gz, .xz or .bz2, and "-" is standard input.
 
     Args:
         format: "bio" (a token a line, its tag in the last column, a blank line after each text; tab or spaces between
             the columns; tags B, I, O and M, E, S), "json" (objects with "text" and "entities", "spans" or "label", see
-            below), "words" (a text a line, spaces between the words, which become spans "word") or "text" (a text a
-            line, unlabelled). If None it is found from the suffix and the first lines.
+            below), "csv" (with a header line; a token a row), "words" (a text a line, spaces between the words, which
+            become spans "word"), "brat" (a folder of .txt and .ann) or "text" (a text a line, unlabelled). If None it
+            is found from the suffix and the first lines.
         labelled: whether every text must have spans; if False, those in the file are not looked at.
         joiner: what stands between the tokens of a text in "bio" and "words"; if None, nothing in Chinese and where
             most tokens are single characters, else a space.
@@ -47,9 +52,16 @@ def read_tagging(
         digits: whether each token ends in a segmentation digit that is no part of it (Weibo NER); if None, it does if
             all tokens of the file look so.
         encoding: of the file.
+        text_column, label_column: of the tokens and of the tags, a number from 1 (from the end below 0) in "bio", a
+            name in "csv". If None they are found: a column that numbers the tokens of each text is none of tokens.
+        segmented: whether lines that are nothing else may be taken for "words" where `format` is None; if None, they
+            are where the file is called .utf8 or the lines have very different numbers of words.
 
+    Tags may be written B-PER, B_PER, PER-B or b-PER, with L and U in place of E and S, or within the line, 李/B-PER.
     JSON spans are {"start": 0, "end": 2, "label": "PER"} ("type" for "label" and the covered "text" are allowed) or
     [0, 2, "PER"], `end` exclusive; or, as in CLUENER, {"PER": {"surface": [[0, 1]]}} with the last character's place.
+    The exports of doccano and Label Studio, tokens with tags, and W2NER's form are read too. Spans lose the white space
+    and the invisible characters at their borders.
 
     Raises `DataError` naming file, line and remedy: whatever `read_rows` raises; a missing column; what is no tag; a
     span outside its text or not covering what it says; an empty text; a text without labels where `labelled`.
@@ -60,21 +72,37 @@ def read_tagging(
     >>> read_tagging(file).items[0].spans
     (Span(start=1, end=3, label='LOC'),)
     """
-    check_file(path)
-    chosen = format or _format_of(path, labelled, encoding)
+    chosen = format
+    if chosen is None and is_brat(path):
+        chosen = "brat"
+    if chosen != "brat":
+        check_file(path)
+    chosen = chosen or format_of(path, labelled, encoding, segmented)
     if chosen not in (*FORMATS, "auto"):
         raise DataError(f"{path}: format {chosen!r} is not known; choose one of {', '.join(FORMATS)}")
     if chosen == "text" and labelled:
         raise DataError(f'{path}: format="text" has no labels; pass labelled=False, or another format')
-    if chosen == "bio":
-        return read_columns(path, labelled=labelled, joiner=joiner, strict=strict, digits=digits, encoding=encoding)
+    columns = {"text_column": text_column, "label_column": label_column}
+    if chosen not in ("bio", "csv") and any(column is not None for column in columns.values()):
+        raise DataError(f"{path}: text_column and label_column are for column and CSV files, not for {chosen}")
+    reading: dict[str, Any] = {"labelled": labelled, "encoding": encoding}
+    joining: dict[str, Any] = {"joiner": joiner, "strict": strict, "digits": digits}
+    if chosen == "brat":
+        return _read_brat(path, labelled, encoding)
     if chosen == "words":
         return _read_words(path, labelled, joiner, encoding)
+    if chosen == "csv" and not labelled and text_column is None:
+        raw = raw_texts(path, encoding)
+        if raw is not None:
+            return TaggedTexts(str(path), raw, [], None)
+    if chosen in ("bio", "csv"):
+        blocks, notes = _blocks(path, chosen, **reading, **columns)
+        return texts_of(str(path), blocks, labelled=labelled, notes=notes, **joining)
     rows = read_rows(path, None if chosen == "auto" else chosen, encoding=encoding)
-    items = [replace(tagged_of(f"{path}, line {row.line}", row.values, labelled), line=row.line) for row in rows]
-    if not items:
-        raise DataError(f"{path}: holds no texts; give at least one")
-    return TaggedTexts(str(path), items, [], None)
+    found = collected(str(path), "line", ((r.values, r.line, r.line) for r in rows), labelled, **joining)
+    if not found.items:
+        raise DataError(f"{path}: holds no texts{' with annotations' * bool(found.notes)}; give at least one")
+    return found
 
 
 def from_rows(rows: Iterable[Any], name: str = "rows", labelled: bool = True) -> TaggedTexts:
@@ -85,12 +113,10 @@ def from_rows(rows: Iterable[Any], name: str = "rows", labelled: bool = True) ->
     >>> from_rows([("在北京", [(1, 3, "LOC")])]).items[0].spans
     (Span(start=1, end=3, label='LOC'),)
     """
-    if isinstance(rows, str):
-        raise DataError(f"{name}: expected a list of texts, found one text; write [text]")
-    items = [_item(f"{name}, item {number}", row, labelled) for number, row in enumerate(rows, 1)]
-    if labelled and not items:
+    found = collected(name, "item", ((row, number, 0) for number, row in enumerate(rows_of(rows, name), 1)), labelled)
+    if labelled and not found.items:
         raise DataError(f"{name}: holds no texts; give at least one")
-    return TaggedTexts(name, items, [], None)
+    return found
 
 
 def to_columns(
@@ -139,36 +165,14 @@ def to_json(text: str, spans: Iterable[Span]) -> dict[str, Any]:
     return {"text": text, "entities": entities}
 
 
-def _format_of(path: Path, labelled: bool, encoding: str) -> str:
-    suffix = bare_suffix(path)
-    if suffix in _SUFFIXES:
-        return _SUFFIXES[suffix]
-    if str(path) == "-":
-        if labelled:
-            raise DataError(f"-: the format of standard input is not guessed; pass format= one of {', '.join(FORMATS)}")
-        return "auto"
-    with open_lines(path, encoding) as lines:
-        first = list(islice((line for _, line in lines if line.strip()), _LOOKED_AT))
-    if not first:
-        raise DataError(f"{path}: is empty; give a file with at least one text")
-    begin = first[0].strip()
-    if begin.startswith(("{", "[{")) or begin == "[":
-        return "json"
-    if _is_tagged(first):
-        return "bio"
-    if labelled and not any(len(line.split()) > 1 for line in first):
-        raise DataError(
-            f"{path}: no labels found: neither JSON objects, nor lines of token and tag, nor words between spaces; "
-            f"pass format= one of {', '.join(FORMATS)}, or labelled=False"
-        )
-    return "words" if labelled else "text"
-
-
-def _is_tagged(lines: Sequence[str]) -> bool:
-    """Whether most lines end in a tag; a reader of columns then names the few that do not."""
-    columns = [columns_of(line) for line in lines if not line.startswith("-DOCSTART-")]
-    tagged = sum(len(fields) > 1 and split_tag(fields[-1]) is not None for fields in columns)
-    return tagged > len(columns) / 2
+def _blocks(path: Path, chosen: str, **options: Any) -> tuple[Sequence[Block], tuple[str, ...]]:
+    if chosen == "csv":
+        return read_table(path, **options), ()
+    if options["text_column"] is None and options["label_column"] is None:
+        form = form_of(first_lines(path, options["encoding"])) if str(path) != "-" else None
+        if form is not None:
+            return read_inline(path, form, labelled=options["labelled"], encoding=options["encoding"]), ()
+    return read_columns(path, **options)
 
 
 def _read_words(path: Path, labelled: bool, joiner: str | None, encoding: str) -> TaggedTexts:
@@ -183,22 +187,13 @@ def _read_words(path: Path, labelled: bool, joiner: str | None, encoding: str) -
     return TaggedTexts(str(path), items, [], "bmes" if labelled else None)
 
 
-def _item(where: str, row: Any, labelled: bool) -> TaggedText:
-    if isinstance(row, TaggedText):
-        if labelled and row.spans is None:
-            raise DataError(f"{where}: is not labelled; give its spans, or pass labelled=False")
-        spans = checked_spans(where, row.text, row.spans) if labelled else None
-        return replace(row, spans=spans)
-    if isinstance(row, str):
-        row = {"text": row}
-    elif isinstance(row, tuple | list) and len(row) == 2:
-        row = {"text": row[0], "spans": row[1]}
-    if not isinstance(row, dict):
-        raise DataError(
-            f"{where}: expected (text, [(start, end, label), ...]), an object with text and "
-            f"{' or '.join(LABEL_FIELDS)}, or a text without labels; found {type(row).__name__}"
-        )
-    return tagged_of(where, row, labelled)
+def _read_brat(path: Path, labelled: bool, encoding: str) -> TaggedTexts:
+    documents = read_brat(path, labelled, encoding)
+    items = [
+        TaggedText(each.text, tuple(sorted(set(each.spans.values()))) if labelled else None, source=each.source)
+        for each in documents
+    ]
+    return TaggedTexts(str(path), items, list(broken_note(documents)), None)
 
 
 def _token_span(text: str, span: Span, tokens: Sequence[tuple[int, int]]) -> Span:

@@ -1,26 +1,44 @@
-"""Column files: a token and its tag a line, a blank line after each text."""
+"""Column files: a token and its tag a line among other columns, a blank line after each text."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 from qingformer.data.readers import Path
-from qingformer.data.schemes import Parts, may_follow, scheme_of, split_tag, tags_to_spans
 from qingformer.data.sources import open_lines
-from qingformer.data.spans import Span
-from qingformer.data.tagging_texts import TaggedText, TaggedTexts, join_tokens, joiner_of
+from qingformer.data.tag_notation import no_tag, tag_share
+from qingformer.data.tagging_blocks import Block
 from qingformer.errors import DataError
 
-_DIGITS = frozenset("0123456789")
-_OUTSIDE = ("O", "")
+_HEADER = frozenset(
+    "token tokens word words text char character tag tags label labels ner ner_tag ner_tags entity iob bio pos chunk "
+    "lemma id index".split()
+)
+_CHUNKS = frozenset("NP VP PP ADJP ADVP SBAR PRT CONJP INTJ LST UCP".split())
+_NUMBER = re.compile(r"\d{1,9}")
+_NO_WORD = re.compile(r"\d+-\d+|\d+\.\d+")  # CoNLL-U: a range of words in one, and what was left unsaid
+_NAMED = re.compile(r"(?:^|\|)(?:NER|ner|name|entity|tag)=([^|]+)")
+
+_LONELY = (
+    "expected a token and its tag, found only '{}'; write both with a tab between them, and leave a line blank after "
+    "each text"
+)
+MOST = 0.5
+
+Line = tuple[int, list[str]]
 
 
-@dataclass(slots=True)
-class _Block:
-    """The lines of one text; token i stands on line `line` + i."""
+@dataclass(frozen=True)
+class Layout:
+    """Which column holds the token and which the tag, counted from 0; `tag` is -1 for the last, None without labels."""
 
-    line: int
-    tokens: list[str] = field(default_factory=list)
-    tags: list[str] = field(default_factory=list)
+    token: int
+    tag: int | None
+    is_named: bool = False  # the tag stands among other things, as in "NER=B-PER|SpaceAfter=No"
+    notes: tuple[str, ...] = ()
 
 
 def columns_of(line: str) -> list[str]:
@@ -39,116 +57,193 @@ def columns_of(line: str) -> list[str]:
     return [line[0], *fields] if len(fields) == 1 and line[0].isspace() else fields
 
 
+def has_named(cell: str) -> bool:
+    """Whether a cell holds a tag among other things, as in "NER=B-PER|SpaceAfter=No"."""
+    return _NAMED.search(cell) is not None
+
+
 def read_columns(
-    path: Path, *, labelled: bool, joiner: str | None, strict: bool, digits: bool | None, encoding: str
-) -> TaggedTexts:
-    """Read a column file; see `read_tagging`."""
-    blocks = list(_blocks(path, labelled, encoding))
+    path: Path, *, labelled: bool, encoding: str, text_column: Any = None, label_column: Any = None
+) -> tuple[list[Block], tuple[str, ...]]:
+    """The blocks of a column file, and notes; see `read_tagging`."""
+    texts = _without_comments(_texts(path, encoding))
+    layout = layout_of(path, texts, labelled, text_column, label_column)
+    pool: dict[str, str] = {}
+    blocks = []
+    for text in texts:
+        block = Block()
+        for number, fields in text:
+            if layout.token != 0 and _NO_WORD.fullmatch(fields[0]):
+                continue
+            token = _cell(path, number, fields, layout.token)
+            block.tokens.append(pool.setdefault(token, token))
+            block.lines.append(number)
+            if layout.tag is not None:
+                tag = _tag(path, number, fields, layout)
+                block.tags.append(pool.setdefault(tag, tag))
+        if block.tokens:
+            blocks.append(block)
     if not blocks:
         raise DataError(f"{path}: holds no texts; give lines of a token and its tag")
-    notes: list[str] = []
-    if digits or (digits is None and _have_digits(blocks)):
-        _strip_digits(path, blocks)
-        if digits is None:
-            notes.append(
-                f"{path}: every token ends in a segmentation digit, which was taken off (digits=False keeps it)"
-            )
-    scheme = None
-    if labelled:
-        scheme = scheme_of(tag[0] for block in blocks for tag in block.tags)
-        notes += _repairs(path, blocks, scheme, strict)
-    if joiner is None:
-        joiner = joiner_of(token for block in blocks for token in block.tokens)
-    pool: dict[tuple[int, int], tuple[int, int]] = {}
-    items: list[TaggedText] = []
-    for block in blocks:
-        text, places = join_tokens(block.tokens, joiner, pool)
-        spans = None
-        if labelled:
-            found = tags_to_spans(block.tags)
-            spans = tuple(Span(places[span.start][0], places[span.end - 1][1], span.label) for span in found)
-        items.append(TaggedText(text, spans, block.line, places))
-    return TaggedTexts(str(path), items, notes, scheme)
+    return blocks, layout.notes
 
 
-def _blocks(path: Path, labelled: bool, encoding: str) -> Iterator[_Block]:
-    pool: dict[str, str] = {}
-    block: _Block | None = None
+def _texts(path: Path, encoding: str) -> list[list[Line]]:
+    texts: list[list[Line]] = [[]]
     with open_lines(path, encoding) as lines:
         for number, line in lines:
             if not line.strip() or line.startswith("-DOCSTART-"):
-                if block is not None:
-                    yield block
-                block = None
-                continue
-            fields = columns_of(line)
-            block = block or _Block(number)
-            block.tokens.append(pool.setdefault(fields[0], fields[0]))
-            if labelled:
-                block.tags.append(pool.setdefault(fields[-1], _tag(path, number, fields)))
-    if block is not None:
-        yield block
+                if texts[-1]:
+                    texts.append([])
+            else:
+                texts[-1].append((number, columns_of(line)))
+    return texts if texts[-1] else texts[:-1]
 
 
-def _tag(path: Path, line: int, fields: Sequence[str]) -> str:
-    if len(fields) < 2:
-        raise DataError(
-            f"{path}, line {line}: expected a token and its tag, found only {fields[0]!r}; "
-            "write both with a tab between them, and leave a line blank after each text"
-        )
-    if split_tag(fields[-1]) is None:
-        raise DataError(
-            f"{path}, line {line}: {fields[-1]!r} is no tag; tags look like O, B-PER, I-PER (or M-), E-PER, S-PER, "
-            "or B, M, E, S"
-        )
-    return fields[-1]
+def _without_comments(texts: list[list[Line]]) -> list[list[Line]]:
+    """The texts without lines of comment, which begin with #.
 
-
-def _have_digits(blocks: Sequence[_Block]) -> bool:
-    return all(block.tokens[0][-1] == "0" for block in blocks) and all(
-        len(token) > 1 and token[-1] in _DIGITS for block in blocks for token in block.tokens
-    )
-
-
-def _strip_digits(path: Path, blocks: Sequence[_Block]) -> None:
-    pool: dict[str, str] = {}
-    for block in blocks:
-        for place, token in enumerate(block.tokens):
-            if token[-1] not in _DIGITS:
-                raise DataError(
-                    f"{path}, line {block.line + place}: token {token!r} does not end in a segmentation digit; "
-                    "pass digits=False"
+    A token may begin with # too: its line has as many columns as the others, with a tag or a cell that occurs
+    there elsewhere.
+    """
+    others = [fields for text in texts for _, fields in text if not fields[0].startswith("#")]
+    if not others:
+        return texts
+    width = Counter(map(len, others)).most_common(1)[0][0]
+    known = [{fields[place] for fields in others if len(fields) == width} for place in range(width)]
+    kept = []
+    for text in texts:
+        lines: list[Line] = []
+        for number, fields in text:
+            if fields[0].startswith("#") and fields != ["#"]:
+                alike = width == 1 or any(
+                    cell in cells or (len(cell) > 2 and tag_share([cell]) == 1)
+                    for cell, cells in zip(fields[1:], known[1:])
                 )
-            bare = token[:-1] or " "
-            block.tokens[place] = pool.setdefault(bare, bare)
+                if len(fields) != width or not (lines or alike):
+                    continue
+            lines.append((number, fields))
+        if lines:
+            kept.append(lines)
+    return kept
 
 
-def _repairs(path: Path, blocks: Sequence[_Block], scheme: str, strict: bool) -> list[str]:
-    """One note on the tags that cannot stand where they stand, none if there are none."""
-    known = {tag for block in blocks for tag in block.tags} | {"O"}
-    parts = {tag: split_tag(tag) or _OUTSIDE for tag in known}
-    verdicts: dict[tuple[Parts, Parts], bool] = {}
-    count, first = 0, ""
-    for block in blocks:
-        before = "O"
-        for place, tag in enumerate([*block.tags, "O"]):
-            pair = (parts[before], parts[tag])
-            if pair not in verdicts:
-                verdicts[pair] = may_follow(*pair, scheme)
-            if not verdicts[pair]:
-                count += 1
-                at_end = place == len(block.tags)
-                found = f"{before} at the end" if at_end else f"{tag} after {before if place else 'the start'}"
-                where = f"line {block.line + place - at_end}: {found}"
-                if strict:
-                    raise DataError(
-                        f"{path}, {where} is impossible in the scheme {scheme}; correct it, or pass strict=False"
-                    )
-                first = first or where
-            before = tag
-    if not count:
-        return []
-    return [
-        f"{path}: {count} tag{'s' * (count > 1)} that cannot follow the tag before in the scheme {scheme} "
-        f"(first {first}); repaired: a span begins where the label changes and ends where it stops"
-    ]
+def layout_of(
+    path: Path, texts: list[list[Line]], labelled: bool, text_column: Any = None, label_column: Any = None
+) -> Layout:
+    """Find the columns of token and tag, unless they are given, counted from 1 or, below 0, from the end."""
+    lines = [fields for text in texts for _, fields in text]
+    width = Counter(map(len, lines)).most_common(1)[0][0] if lines else 0
+    tag, is_named = _tag_column(lines, width)
+    notes = []
+    if label_column is not None:
+        tag, is_named = _given(label_column, "label_column"), False
+    elif tag not in (None, -1):
+        notes.append(f"{path}: tags were read from column {(tag or 0) + 1} of {width} (label_column= names another)")
+    if labelled and tag is None and lines:
+        _refuse(path, *texts[0][0])
+    if len(lines) > 1 and tag is not None and all(field.lower() in _HEADER for field in lines[0]):
+        del texts[0][0]
+    token = _given(text_column, "text_column") if text_column is not None else _token_column(path, texts, width, tag)
+    if text_column is None and token > 0:
+        notes.append(f"{path}: column {token + 1} was read as the tokens (text_column= names another)")
+        if labelled and label_column is None:
+            notes += _several(path, lines, width, tag)
+    return Layout(token, tag if labelled else None, is_named, tuple(notes))
+
+
+def _given(column: Any, name: str) -> int:
+    try:
+        number = int(column)
+    except (TypeError, ValueError):
+        number = 0
+    if not number:
+        raise DataError(
+            f"{name}={column!r}: the columns of this file have no names; give a number from 1, or -1 for the last"
+        )
+    return number - 1 if number > 0 else number
+
+
+def _tag_column(lines: Sequence[list[str]], width: int) -> tuple[int | None, bool]:
+    """The column that holds tags, -1 for the last, and whether they stand among other things in it."""
+    last = [fields[-1] for fields in lines if len(fields) > 1]
+    if width < 2 or not last:
+        return None, False
+    if tag_share(last) > MOST:
+        return -1, False
+    if sum(map(has_named, last)) > len(last) * MOST:
+        return -1, True
+    alike = [fields for fields in lines if len(fields) == width]
+    for place in range(width - 2, -1, -1):
+        if tag_share(fields[place] for fields in alike) > MOST:
+            return place, False
+    return None, False
+
+
+def _several(path: Path, lines: Sequence[list[str]], width: int, tag: int | None) -> list[str]:
+    """Say which of several columns of tags was read (GermEval has outer and inner names)."""
+    alike = [fields for fields in lines if len(fields) == width]
+    chosen = width - 1 if tag in (None, -1) else tag
+    notes = []
+    for place in range(1, width):
+        cells = {fields[place] for fields in alike}
+        is_chunk = {cell[2:] for cell in cells} - {""} <= _CHUNKS
+        if place != chosen and not is_chunk and tag_share(fields[place] for fields in alike) > MOST:
+            notes.append(
+                f"{path}: columns {place + 1} and {(chosen or 0) + 1} both hold tags; the latter was read "
+                f"(label_column={place + 1} reads the other)"
+            )
+    return notes
+
+
+def _token_column(path: Path, texts: Sequence[Sequence[Line]], width: int, tag: int | None) -> int:
+    """The first column, or the one after those that number lines or texts."""
+    tag = width - 1 if tag == -1 else tag
+    place = 0
+    while place < width - 1 and place != tag:
+        cells = [[fields[place] for _, fields in text if len(fields) > place] for text in texts]
+        if not _numbers(cells, width - place > 2):
+            break
+        place += 1
+    if place == tag and place + 1 < width:
+        return place + 1  # the tag stands before the token
+    if place == tag and place:
+        raise DataError(f"{path}: column {place} numbers the lines, and no column is left for the tokens; add them")
+    if width > 2 and place == 0 and all(_NUMBER.fullmatch(fields[0]) for text in texts for _, fields in text):
+        raise DataError(f"{path}: column 1 holds nothing but numbers; name the column of the tokens with text_column=")
+    return place
+
+
+def _numbers(columns: Sequence[Sequence[str]], may_name: bool) -> bool:
+    """Whether the cells count the tokens of each text or of the file from 0 or 1, or name the text they stand in."""
+    rows = [[cell for cell in cells if not _NO_WORD.fullmatch(cell)] for cells in columns]
+    if max(map(len, rows), default=0) < 2:
+        return False
+    if may_name and all(len(set(cells)) <= 1 for cells in rows):
+        return len({cells[0] for cells in rows if cells}) == len(rows) > 1
+    if not all(_NUMBER.fullmatch(cell) for cells in rows for cell in cells):
+        return False
+    numbers = [[int(cell) for cell in cells] for cells in rows if cells]
+    return numbers[0][0] in (0, 1) and all(b == a + 1 for cells in numbers for a, b in pairwise(cells))
+
+
+def _refuse(path: Path, number: int, fields: list[str]) -> None:
+    if len(fields) < 2:
+        raise DataError(f"{path}, line {number}: {_LONELY.format(fields[0][:60])}")
+    raise DataError(f"{path}, line {number}: no column holds tags; {no_tag(fields[-1])}")
+
+
+def _cell(path: Path, number: int, fields: list[str], place: int) -> str:
+    if not -len(fields) <= place < len(fields):
+        raise DataError(f"{path}, line {number}: {len(fields)} columns; expected one more, for column {place + 1}")
+    return fields[place] or " "
+
+
+def _tag(path: Path, number: int, fields: list[str], layout: Layout) -> str:
+    if len(fields) < 2 or layout.tag is None:
+        raise DataError(f"{path}, line {number}: {_LONELY.format(fields[0][:60])}")
+    cell = _cell(path, number, fields, layout.tag)
+    if layout.is_named:
+        named = _NAMED.search(cell)
+        return named[1] if named else "O"
+    return cell

@@ -17,13 +17,14 @@ class TaggedText:
     """A text and its spans of characters, None if it is unlabelled.
 
     `line` is its first line in the file; `tokens` are the places (start, end) of the file's own tokens, None if it has
-    none.
+    none; `source` is the file of the text itself, where a source has a file for each.
     """
 
     text: str
     spans: tuple[Span, ...] | None = None
     line: int = 0
     tokens: Places | None = None
+    source: str = ""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ class ChainLoss(Loss):
     def __init__(self, layer: "LinearChain", reduction: str | None, name: str | None = None) -> None:
         super().__init__(reduction, name or f"{layer.name}_loss")
         # The method, not the layer: Keras would save the layer's weights as the loss's.
-        self._values = layer.loss_values
+        self._values, self._layer_name = layer.loss_values, layer.name
         self._by_token = layer.loss_by_token
         self.class_axes = 1 if layer.loss_by_token else 2
 
@@ -66,9 +66,13 @@ class ChainLoss(Loss):
         ids = class_ids(y_true)
         return self._values(ops.maximum(ids, 0), ids >= 0, y_pred)
 
+    def get_config(self) -> dict[str, Any]:
+        """Keras' settings and the name of the layer, by which `TrainableModel` finds it."""
+        return {**super().get_config(), "layer": self._layer_name}
+
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "ChainLoss":
-        """Raises `ConfigError`: a loss from a file does not know its layer."""
+        """Raises `ConfigError`: a loss from a file does not know its layer; only the model that holds it does."""
         raise ConfigError(
             f"{config['name']} reads the transitions of a layer, which a file cannot say: load the model with "
             "compile=False, then compile it with `loss=model.get_layer(...).loss`"

@@ -15,7 +15,7 @@ from qingformer.errors import ConfigError
 from qingformer.models.backbone import Backbone, Maker
 from qingformer.models.bert import OLD_NORMS, TRAINING_STATE, block_rows, embedding_rows
 from qingformer.models.config import BackboneConfig
-from qingformer.models.family import COMMON_KEYS
+from qingformer.models.family import COMMON_KEYS, SUMMARY_KEYS
 from qingformer.models.registry import register_family
 
 
@@ -32,12 +32,7 @@ class Electra(Backbone):
     )
     keys: ClassVar = {key: key for key in (*COMMON_KEYS, "embedding_size")}
     said_otherwise: ClassVar[tuple[str, ...]] = ("generator",)
-    ignored_keys: ClassVar[tuple[str, ...]] = (
-        "summary_activation",
-        "summary_last_dropout",
-        "summary_type",
-        "summary_use_proj",
-    )
+    ignored_keys: ClassVar[tuple[str, ...]] = SUMMARY_KEYS
 
     @classmethod
     def adapt_config(cls, config: BackboneConfig, layout: str, names: Sequence[str]) -> BackboneConfig:

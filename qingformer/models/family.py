@@ -12,6 +12,8 @@ COMMON_KEYS = (
     "vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size hidden_act hidden_dropout_prob "
     "attention_probs_dropout_prob max_position_embeddings type_vocab_size layer_norm_eps initializer_range pad_token_id"
 ).split()
+# Of heads over one vector of the whole sequence; see `qingformer.models.fine_tuned`.
+SUMMARY_KEYS = ("summary_activation", "summary_last_dropout", "summary_type", "summary_use_proj")
 
 
 def padding_of(values: Mapping[str, Any]) -> int | None:

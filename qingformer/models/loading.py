@@ -1,9 +1,10 @@
 """From a source to a model's weights: find the files, settle the configuration, read through the weight map."""
 
+import contextlib
 import dataclasses
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import keras
 import numpy as np
 
 from qingformer.checkpoints import locate, open_checkpoint
-from qingformer.checkpoints.weight_map import Loader, LoadingReport, Row, WeightMap
+from qingformer.checkpoints.examination import Examined
+from qingformer.checkpoints.weight_map import Loader, LoadingReport, Row, Stored, WeightMap
 from qingformer.errors import CheckpointError, ConfigError
 from qingformer.files import read_json
 from qingformer.models.config import BackboneConfig, block_group, check_known
+from qingformer.models.fine_tuned import StoredHead, find_head
 from qingformer.models.registry import check_role, family_class, family_of
 from qingformer.models.stored_heads import fine_tuned_patterns
 from qingformer.models.surgery import Stretch, VocabularySurgery
@@ -37,6 +40,7 @@ class Request:
     surgery: VocabularySurgery = dataclasses.field(default_factory=VocabularySurgery)
     autoresize: bool = False
     strict: bool = True
+    verify: bool = True
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -51,6 +55,7 @@ class Plan:
     config: BackboneConfig
     request: Request
     advice: str = ""
+    head: StoredHead | None = None
 
 
 def plan(source: str | os.PathLike[str], revision: str | None, request: Request) -> Plan:
@@ -66,9 +71,11 @@ def plan(source: str | os.PathLike[str], revision: str | None, request: Request)
         raise ConfigError(f"{files.config}: expected a JSON object with the model's configuration")
     with open_checkpoint(files.weights) as checkpoint:
         names = checkpoint.names()
+        shapes = {name: tuple(checkpoint.shape(name)) for name in names}
     stored, config = settle(values, str(files.config), files.layout, names, request)
     advice = about_family(values, names, request, config.family)
-    return Plan(str(source), Path(files.weights), files.layout, stored, config, request, advice)
+    head = find_head(values, Path(files.weights), shapes, config.family, files.layout)
+    return Plan(str(source), Path(files.weights), files.layout, stored, config, request, advice, head)
 
 
 def settle(
@@ -140,15 +147,26 @@ def map_for(
     return WeightMap(tuple(Row(path, name, name) for path, name in names.items()))
 
 
-def load(model: Any, plan: Plan) -> LoadingReport:
+@contextlib.contextmanager
+def opened(plan: Plan) -> Iterator[Stored]:
+    """The weights of `plan`, whose examination begins at once, beside the building of the model."""
+    with open_checkpoint(plan.weights, verify=False) as checkpoint:
+        if not plan.request.verify:
+            yield checkpoint
+            return
+        with Examined(checkpoint) as examined:
+            yield examined
+
+
+def load(model: Any, plan: Plan, stored: Stored) -> LoadingReport:
     """Read the weights of `plan` into `model`; see `PretrainedModel.from_pretrained`."""
     variables = model.named_variables()
-    with open_checkpoint(plan.weights, verify=True) as checkpoint:
-        shapes = {path: tuple(variable.shape) for path, variable in variables.items()}
-        arrays, report = loader_of(plan, list(variables)).load(checkpoint, shapes, plan.source)
-        for path, array in arrays:
-            # A copy: JAX would otherwise go on reading the mapped file, which may change or vanish under it.
-            variables[path].assign(np.array(array))
+    shapes = {path: tuple(variable.shape) for path, variable in variables.items()}
+    arrays, report = loader_of(plan, list(variables)).load(stored, shapes, plan.source)
+    for path, array in arrays:
+        # A copy: JAX would otherwise go on reading the mapped file, which may change or vanish under it.
+        variables[path].assign(np.array(array))
+    report.head = plan.head
     start_anew([variables[path] for path in report.missing], plan.config)
     return report
 

@@ -12,6 +12,7 @@ from keras import ops
 from qingformer.checkpoints.weight_map import LoadingReport, WeightMap
 from qingformer.errors import ConfigError
 from qingformer.layers.lora import low_rank_config, restore_low_rank
+from qingformer.layers.quantization import quantization_config, restore_quantization
 from qingformer.models import adapter_files, adapters, loading, lora, saving
 from qingformer.models.config import BackboneConfig
 from qingformer.models.registry import family_class
@@ -58,6 +59,7 @@ class PretrainedModel(BaseModel):
         application: str | None = None,
         revision: str | None = None,
         strict: bool = True,
+        verify: bool = True,
         dtype: Any = None,
         keep_tokens: Sequence[int] | None = None,
         compound_tokens: Sequence[CompoundToken] = (),
@@ -70,7 +72,8 @@ class PretrainedModel(BaseModel):
         `application` is "encoder", "lm" or "unilm"; `keep_tokens` and `compound_tokens` change the vocabulary (see
         `VocabularySurgery`), `autoresize` stretches weights of another size, `changes` replace values of the
         configuration. Strict: missing, unknown or wrongly shaped weights are errors; with `strict=False` missing ones
-        start anew. What happened is in `model.loading_report`. Errors: `CheckpointError`, `ConfigError`.
+        start anew. `verify` compares the weights with the checksums that the file holds and refuses numbers that are
+        not finite. What happened is in `model.loading_report`. Errors: `CheckpointError`, `ConfigError`.
 
         Example: `Backbone.from_pretrained("chinese_L-12_H-768_A-12", application="unilm")`
         """
@@ -83,11 +86,13 @@ class PretrainedModel(BaseModel):
             surgery=VocabularySurgery(keep_tokens, compound_tokens),
             autoresize=autoresize,
             strict=strict,
+            verify=verify,
             changes=changes,
         )
         plan = loading.plan(source, revision, request)
-        model = cls(plan.config, initializer="zeros", dtype=dtype)
-        model.loading_report = loading.load(model, plan)
+        with loading.opened(plan) as stored:
+            model = cls(plan.config, initializer="zeros", dtype=dtype)
+            model.loading_report = loading.load(model, plan, stored)
         if gradient_checkpointing:
             model.enable_gradient_checkpointing()
         return model
@@ -231,20 +236,23 @@ class PretrainedModel(BaseModel):
         return super().__call__(self.complete_inputs(inputs), *args, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
-        low_rank = low_rank_config(self)
+        low_rank, quantized = low_rank_config(self), quantization_config(self)
         return {
             "config": self.config.to_dict(),
             "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
             "name": self.name,
             "trainable": self.trainable,
+            **({} if quantized is None else {"quantized": quantized}),
             **({} if low_rank is None else {"low_rank": low_rank}),
         }
 
     @classmethod
     def from_config(cls: type[Self], config: dict[str, Any], custom_objects: Any = None) -> Self:
         config = {**config, "dtype": keras.saving.deserialize_keras_object(config["dtype"])}
-        low_rank = config.pop("low_rank", None)
+        low_rank, quantized = config.pop("low_rank", None), config.pop("quantized", None)
         model = cls(**config)
+        if quantized is not None:
+            restore_quantization(model, quantized)
         if low_rank is not None:
             restore_low_rank(model, low_rank)
         return model

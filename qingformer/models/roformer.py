@@ -12,7 +12,7 @@ from qingformer.checkpoints.weight_map import WeightMap
 from qingformer.models.backbone import Backbone
 from qingformer.models.bert import bert_like, block_rows, embedding_rows, head_rows
 from qingformer.models.config import BackboneConfig
-from qingformer.models.family import COMMON_KEYS
+from qingformer.models.family import COMMON_KEYS, SUMMARY_KEYS
 from qingformer.models.registry import register_family
 
 
@@ -24,6 +24,7 @@ class RoFormer(Backbone):
     defaults: ClassVar = {"position_embedding_type": "rotary"}
     weight_marks: ClassVar[tuple[str, ...]] = (r"^roformer\.",)
     keys: ClassVar = {key: key for key in (*COMMON_KEYS, "embedding_size", "rotary_value")}
+    ignored_keys: ClassVar[tuple[str, ...]] = SUMMARY_KEYS
 
     @classmethod
     def fixed_tables(cls, config: BackboneConfig) -> dict[str, np.ndarray]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -64,19 +65,45 @@ def save_qingformer(directory: Path, model: Any, arrays: dict[str, np.ndarray]) 
 
 def save_huggingface(directory: Path, model: Any, arrays: dict[str, np.ndarray]) -> None:
     """config.json and model.safetensors with the names and layouts of `transformers`."""
+    config, stored = huggingface_parts(model, arrays)
+    write_json(directory / "config.json", config)
+    write_safetensors(directory / "model.safetensors", stored, metadata={"format": "pt"})
+
+
+def huggingface_parts(model: Any, arrays: dict[str, np.ndarray]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The configuration and the arrays by name, as `transformers` has them."""
     family = family_class(model.config.family)
     refuse_unknown_there(model.config, "huggingface", (*family.keys, *family.said_otherwise))
-    architecture = family.huggingface_class_of(model.config)
+    architecture = architecture_of(model)
     # Without a class in `transformers` the folder is for other readers of the names; ours finds the family by its type.
     config: dict[str, Any] = {"architectures": [architecture]} if architecture else {}
     config["model_type"] = model.config.family
     if "encoder" in family.applications:
         config["is_decoder"] = model.config.application == "lm"
     config |= family.write_config(model.config.to_dict())
-    write_json(directory / "config.json", config)
     stored = save_rows(model.weight_map(model.config), "huggingface", arrays.items())
     stored |= family.fixed_tables(model.config)
-    write_safetensors(directory / "model.safetensors", stored, metadata={"format": "pt"})
+    return config, stored
+
+
+def stem_of(config: BackboneConfig) -> str:
+    """What the names of the family's classes in `transformers` begin with, "" where it has none."""
+    name = family_class(config.family).huggingface_class_of(config) or ""
+    return re.sub(r"(For(?!mer)\w+|LMHeadModel|EncoderModel)$", "", name)
+
+
+def architecture_of(model: Any) -> str | None:
+    """The class in `transformers` that has this body and this head, no more."""
+    name: str | None = family_class(model.config.family).huggingface_class_of(model.config)
+    stem, kind = stem_of(model.config), type(model).__name__
+    if not name or model.config.application in ("seq2seq", "decoder") or name.endswith("EncoderModel"):
+        return name
+    if getattr(model, "backbone", None) is None:
+        return f"{stem}Model"
+    if name.endswith("ForPreTraining") and kind in ("MaskedLM", "NextSentencePrediction"):
+        alone = kind == "MaskedLM" or stem in ("Bert", "Nezha")
+        return f"{stem}For{kind}" if alone else name
+    return name
 
 
 def save_tensorflow(directory: Path, model: Any, arrays: dict[str, np.ndarray]) -> None:

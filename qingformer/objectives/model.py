@@ -7,7 +7,9 @@ import keras
 from keras.src.trainers.data_adapters.array_slicing import train_validation_split
 
 from qingformer.errors import ConfigError
+from qingformer.layers.linear_chain import ChainLoss
 from qingformer.layers.lora import low_rank_config, restore_low_rank
+from qingformer.layers.quantization import quantization_config, restore_quantization
 from qingformer.objectives.base import BaseModel, weigh_batch
 from qingformer.objectives.objective import ModelObjective, Objective, Transform, apply_transforms
 from qingformer.objectives.steps import train_step
@@ -92,16 +94,19 @@ class TrainableModel(BaseModel):
         return train_step(self, self.objective(), *arguments)
 
     def get_config(self) -> dict[str, Any]:
-        """Keras' configuration and, where there are low-rank adapters, which: inner layers do not tell."""
-        low_rank = low_rank_config(self)
-        return super().get_config() | ({} if low_rank is None else {"low_rank": low_rank})
+        """Keras' configuration and, where there are low-rank adapters or quantised layers, which: inner layers do not
+        tell."""
+        more = {"low_rank": low_rank_config(self), "quantized": quantization_config(self)}
+        return super().get_config() | {key: value for key, value in more.items() if value is not None}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
         """The inverse of `get_config`."""
         config = dict(config)
-        low_rank = config.pop("low_rank", None)
+        low_rank, quantized = config.pop("low_rank", None), config.pop("quantized", None)
         model = super().from_config(config, custom_objects)
+        if quantized is not None:
+            restore_quantization(model, quantized)
         if low_rank is not None:
             restore_low_rank(model, low_rank)
         return model
@@ -117,6 +122,18 @@ class TrainableModel(BaseModel):
         """Compile as the saved model was, its transforms included."""
         config = dict(config)
         transforms = [keras.saving.deserialize_keras_object(t) for t in config.pop("transforms", [])]
-        self.compile(**keras.saving.deserialize_keras_object(config), transforms=transforms)
+        loss = self._stored_loss(config.pop("loss", None))
+        self.compile(loss=loss, **keras.saving.deserialize_keras_object(config), transforms=transforms)
         if self.optimizer is not None and self.built:
             self.optimizer.build(self.trainable_variables)
+
+    def _stored_loss(self, stored: Any) -> Any:
+        """A loss of a file, or losses by output; the loss of a chain of tags is that of the layer in this model."""
+        if isinstance(stored, dict) and "class_name" not in stored:
+            return {name: self._stored_loss(loss) for name, loss in stored.items()}
+        if isinstance(stored, list):
+            return [self._stored_loss(loss) for loss in stored]
+        settings = stored.get("config") if isinstance(stored, dict) else None
+        if isinstance(settings, dict) and "layer" in settings and stored["class_name"] == ChainLoss.__name__:
+            return self.get_layer(settings["layer"]).loss
+        return keras.saving.deserialize_keras_object(stored)

@@ -1,7 +1,7 @@
 """Multiple choice: which of several answers goes with a question and a text."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,9 +12,11 @@ from qingformer.data.choice import BLANK, ChoiceQuestion, ChoiceQuestions, choic
 from qingformer.errors import DataError
 from qingformer.evaluation import ClassificationReport, evaluate_classification
 from qingformer.models import Backbone
+from qingformer.models.fine_tuned import CHOICE, StoredHead
 from qingformer.objectives import TrainableModel
 from qingformer.tasks.choice_batches import ChoiceBatches, ChoiceCrossentropy
-from qingformer.tasks.head import classifier_model
+from qingformer.tasks.head import check_hidden, check_vector, classifier_model, head_layers
+from qingformer.tasks.head_labels import Unusable
 from qingformer.tasks.question_windows import PairFrame
 from qingformer.tasks.registry import register_task
 from qingformer.tasks.task import ScoredTask, asked, rows_for
@@ -54,6 +56,7 @@ class MultipleChoice(ScoredTask):
         backbone, tokenizer: as in `Task`.
         max_length: longest input in tokens, special tokens included.
         dropout: rate before the linear layer. seed: of its start.
+        hidden_activation: as in `TextClassifier`.
 
     Raises:
         ConfigError: sizes that do not fit each other.
@@ -68,7 +71,9 @@ class MultipleChoice(ScoredTask):
         True
     """
 
-    settings_types: ClassVar[dict[str, type]] = {"max_length": int, "dropout": float}
+    settings_types: ClassVar[dict[str, type]] = {"max_length": int, "dropout": float, "hidden_activation": str}
+    later_settings: ClassVar[dict[str, Any]] = {"hidden_activation": ""}
+    huggingface_head = CHOICE
     identity = ()
     monitor = "val_accuracy"
 
@@ -79,11 +84,13 @@ class MultipleChoice(ScoredTask):
         *,
         max_length: int = 128,
         dropout: float = 0.1,
+        hidden_activation: str | None = None,
         seed: int = 0,
         size: str | None = None,
         dtype: Any = None,
     ) -> None:
         self._choices = 2
+        self.hidden_activation = check_hidden(hidden_activation, backbone)
         super().__init__(backbone, tokenizer, max_length=max_length, dropout=dropout, seed=seed, size=size, dtype=dtype)
 
     def evaluate(
@@ -124,10 +131,8 @@ class MultipleChoice(ScoredTask):
             found = source
         elif isinstance(source, str | os.PathLike):
             found = read_choice(source, labelled=labelled, **reading)
-        elif isinstance(source, Iterable):
-            found = choices_from_rows(source, name, labelled=labelled, **reading)
         else:
-            raise DataError(f"{name}: expected a path or a sequence of questions, got {type(source).__name__}")
+            found = choices_from_rows(source, name, labelled=labelled, **reading)
         return self._noting(found)
 
     def _texts(self, examples: Any) -> Iterable[str]:
@@ -144,7 +149,17 @@ class MultipleChoice(ScoredTask):
 
     def _network(self) -> TrainableModel:
         assert self.backbone is not None
-        return classifier_model(self.backbone, 1, self.dropout, self.seed)
+        return classifier_model(self.backbone, 1, self.dropout, self.seed, self.hidden_activation)
+
+    @classmethod
+    def settings_for_head(cls, head: StoredHead, given: Mapping[str, Any], backbone: Backbone) -> dict[str, Any]:
+        check_vector(head, CHOICE, backbone)
+        if head.outputs != 1:
+            raise Unusable(f"it has {head.outputs} outputs, but a choice has one score")
+        return {"hidden_activation": head.activation if len(head.layers) > 1 else ""}
+
+    def head_layers(self) -> tuple[str, ...]:
+        return head_layers(self.hidden_activation)
 
     def _loss(self) -> Any:
         return ChoiceCrossentropy(self._choices)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 import keras
 
 from qingformer.data import MixedBatches, PaddedBatches
-from qingformer.errors import ConfigError, DataError
+from qingformer.errors import ConfigError
 from qingformer.evaluation import (
     ClassificationReport,
     MultiLabelReport,
@@ -16,16 +16,18 @@ from qingformer.evaluation import (
 )
 from qingformer.losses import named_loss
 from qingformer.models import Backbone
+from qingformer.models.fine_tuned import SEQUENCE, StoredHead
 from qingformer.objectives import TrainableModel
 from qingformer.tasks import fitting
 from qingformer.tasks.arguments import check_arguments
 from qingformer.tasks.encoding import Encoded, encode
 from qingformer.tasks.examples import Columns, Examples, read_examples
-from qingformer.tasks.head import classifier_model
+from qingformer.tasks.head import check_hidden, check_vector, classifier_model, head_layers
+from qingformer.tasks.head_labels import Unusable, labels_for, places_of
 from qingformer.tasks.labels import check_labels, discover_labels, label_targets, row_weights
 from qingformer.tasks.prediction import Prediction, choose
 from qingformer.tasks.registry import register_task
-from qingformer.tasks.task import Task, rows_for
+from qingformer.tasks.task import Task, asked, rows_for
 from qingformer.tokenization import Tokenizer
 
 
@@ -45,6 +47,8 @@ class TextClassifier(Task):
         multi_label: whether a text has any number of labels instead of exactly one.
         max_length: longest input in tokens, special tokens included; longer texts are cut and counted in `cut`.
         dropout: rate before the linear layer.
+        hidden_activation: of a dense layer before the last one, in place of the pooler; "" for none, None for what the
+            family has in `transformers`: "gelu" for ELECTRA, that of a RoFormer without a pooler, none for others.
         seed: of the linear layer's start.
 
     Raises:
@@ -58,8 +62,10 @@ class TextClassifier(Task):
     """
 
     settings_types: ClassVar[dict[str, type]] = {
-        "labels": list, "multi_label": bool, "max_length": int, "dropout": float
+        "labels": list, "multi_label": bool, "max_length": int, "dropout": float, "hidden_activation": str
     }  # fmt: skip
+    later_settings: ClassVar[dict[str, Any]] = {"hidden_activation": ""}
+    huggingface_head = SEQUENCE
     identity = ("labels", "multi_label")
 
     def __init__(
@@ -71,11 +77,13 @@ class TextClassifier(Task):
         multi_label: bool = False,
         max_length: int = 128,
         dropout: float = 0.1,
+        hidden_activation: str | None = None,
         seed: int = 0,
         size: str | None = None,
         dtype: Any = None,
     ) -> None:
         self.multi_label = multi_label
+        self.hidden_activation = check_hidden(hidden_activation, backbone)
         self.labels: list[str] | None = None if labels is None else check_labels(labels)
         super().__init__(backbone, tokenizer, max_length=max_length, dropout=dropout, seed=seed, size=size, dtype=dtype)
 
@@ -128,7 +136,7 @@ class TextClassifier(Task):
         learning_rate: float | None = None,
         transforms: Sequence[Any] = (),
         loss: keras.losses.Loss | Callable[..., Any] | str | None = None,
-        class_weights: Mapping[str, float] | str | None = None,
+        class_weights: Mapping[Any, float] | str | None = None,
         unlabelled: Any = None,
         unlabelled_share: float = 0.5,
         seed: int = 0,
@@ -147,7 +155,8 @@ class TextClassifier(Task):
         averages (`qf.optimizers.ExponentialMovingAverage`) these are scored, kept as the best, and put in at the end.
 
         Args:
-            train: a path, or a sequence of `(text, label)`, `(text, pair, label)` or dictionaries.
+            train: a path, a sequence of `(text, label)`, `(text, pair, label)` or dictionaries, a table with columns
+                (pandas, polars, ...) or a dictionary of them.
             validation_data: the same kinds; scored after every epoch.
             columns: which field of a row is what.
             epochs, batch_size: passes over the data, texts per step.
@@ -239,7 +248,7 @@ class TextClassifier(Task):
         threshold: float = 0.5,
         done: Callable[[int], None] | None = None,
     ) -> list[Prediction]:
-        """Name the labels of texts, `(text, pair)` tuples, dictionaries, or the rows of a file.
+        """Name the labels of texts, `(text, pair)` tuples, dictionaries, the rows of a table or of a file.
 
         Each prediction has `.label`, `.labels`, `.probability` and, with `return_probabilities`, `.probabilities`.
         `threshold` is the least probability of a label that counts when there may be several.
@@ -248,13 +257,9 @@ class TextClassifier(Task):
             DataError: no text, or something that is not text.
         """
         labels = self._trained_labels()
-        if isinstance(texts, Sequence) and not isinstance(texts, str) and len(texts) == 0:
+        if not asked(texts, "texts"):
             return []
-        if isinstance(texts, str) and not os.path.exists(texts):
-            raise DataError(
-                f"predict takes a list of texts or the path of a file; to predict one text write [{texts!r}]"
-            )
-        examples = texts if isinstance(texts, Examples) else read_examples(texts, columns, name="texts", labelled=False)
+        examples = self._read(texts, "texts", labelled=False, columns=columns)
         return choose(
             self._probabilities(examples, batch_size, done), labels, multi_label=self.multi_label,
             threshold=threshold, with_all=return_probabilities,
@@ -275,9 +280,9 @@ class TextClassifier(Task):
     def _read(  # type: ignore[override]
         self, source: Any, name: str, labelled: bool = True, *, columns: Columns | None = None
     ) -> Examples:
-        if isinstance(source, Examples):
-            return source
-        return read_examples(source, columns, name=name, multi_label=self.multi_label, labelled=labelled)
+        if not isinstance(source, Examples):
+            source = read_examples(source, columns, name=name, multi_label=self.multi_label, labelled=labelled)
+        return self._noting(source)
 
     def _texts(self, examples: Any) -> Iterable[str]:
         return (part for example in examples for part in (example.text, example.pair) if part)
@@ -296,14 +301,42 @@ class TextClassifier(Task):
     def _network(self) -> TrainableModel:
         assert self.backbone is not None
         assert self.labels is not None
-        return classifier_model(self.backbone, len(self.labels), self.dropout, self.seed)
+        return classifier_model(self.backbone, len(self.labels), self.dropout, self.seed, self.hidden_activation)
+
+    @classmethod
+    def settings_for_head(cls, head: StoredHead, given: Mapping[str, Any], backbone: Backbone) -> dict[str, Any]:
+        check_vector(head, SEQUENCE, backbone)
+        if head.outputs == 1 or head.problem_type == "regression":
+            raise Unusable(f"it is a regression of {head.outputs} output, not a choice among labels")
+        several = head.problem_type == "multi_label_classification"
+        if head.problem_type and given.get("multi_label") not in (None, several):
+            raise Unusable(f"its problem_type is {head.problem_type}, but multi_label={not several} is asked for")
+        saved = head.settings.get("multi_label") is True
+        multi_label = given.get("multi_label") or several or saved
+        labels = labels_for(head, given.get("labels"))
+        return {"labels": labels, "multi_label": multi_label, "hidden_activation": head.activation}
+
+    def head_layers(self) -> tuple[str, ...]:
+        return head_layers(self.hidden_activation)
+
+    def output_names(self) -> list[str]:
+        """The labels in the order of the outputs."""
+        return list(self.labels or ())
+
+    def outputs_in(self, head: StoredHead) -> list[int] | None:
+        known = head.labels is not None and set(head.labels) == set(self.labels or ())
+        return places_of(self.output_names(), head.labels or ()) if known else None
 
     def _activation(self) -> Callable[[Any], Any]:
         return keras.ops.sigmoid if self.multi_label else keras.ops.softmax
 
     def _trained_labels(self) -> list[str]:
         if self.labels is None or self._predictor is None:
-            raise ConfigError("this classifier has neither labels nor weights for them yet; call fit, or give labels")
+            left_out = f" ({self.left_out})" if self.left_out else ""
+            raise ConfigError(
+                f"this classifier has neither labels nor weights for them yet; call fit, or give labels{left_out}"
+            )
+        self.check_trained()
         return self.labels
 
     def _encode(self, examples: Examples) -> Encoded:

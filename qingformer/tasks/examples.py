@@ -1,13 +1,19 @@
 """From what a user has - a file, tuples, dictionaries - to examples that remember where they came from."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from qingformer.data import TextExample, read_classification
+from qingformer.data.cells import quoted, split_labels
+from qingformer.data.columns import ClassificationColumns
+from qingformer.data.example_rows import ExampleMaker
+from qingformer.data.tables import is_table, rows_of
 from qingformer.errors import DataError
+
+JOINERS = "#,，;；|｜、/"  # what export tools and people put between several labels
+COMMAS = ",，"
 
 
 @dataclass(frozen=True)
@@ -15,8 +21,11 @@ class Columns:
     """Which field of a row is what; what is None is found by the names that public data sets use.
 
     `names` are the fields of a CSV or TSV file without a header line, `format` is that of the file where its ending
-    does not tell, and `separator` divides several labels in one cell of a table. `encoding`, `quoting` and `skip_empty`
-    are those of `qingformer.data.read_classification`.
+    does not tell. `separator` divides several labels in one cell of a table: each of its characters does, or the whole
+    of it if it has letters or digits; None stands for a comma, Western or Chinese. `no_label` is a value, or several,
+    that means "no label", such as "-"; rows with it are left out, and so are rows without a label with
+    `skip_unlabelled`, and without a text with `skip_empty`. `encoding` and `quoting` are those of
+    `qingformer.data.read_classification`.
     """
 
     text: str | None = None
@@ -24,19 +33,27 @@ class Columns:
     label: str | None = None
     names: Sequence[str] | None = None
     format: str | None = None
-    separator: str = ","
+    separator: str | None = None
     encoding: str = "utf-8"
     quoting: bool | None = None
     skip_empty: bool = False
+    no_label: str | Sequence[str] = ()
+    skip_unlabelled: bool = False
+
+    @property
+    def nothing(self) -> tuple[Any, ...]:
+        """The values that mean "no label"."""
+        return tuple(self.no_label) if isinstance(self.no_label, list | tuple) else (self.no_label,)
 
 
 @dataclass(frozen=True)
 class Examples(Sequence[TextExample]):
-    """Examples and the name of their source, for messages such as `dev.jsonl, line 17`."""
+    """Examples, the name of their source for messages such as `dev.jsonl, line 17`, and notes on what was left out."""
 
     name: str
     items: list[TextExample] = field(repr=False)
     is_file: bool
+    notes: list[str] = field(default_factory=list, repr=False)
 
     def __len__(self) -> int:
         return len(self.items)
@@ -52,85 +69,95 @@ class Examples(Sequence[TextExample]):
 def read_examples(
     source: Any, columns: Columns | None = None, *, name: str = "data", multi_label: bool = False, labelled: bool = True
 ) -> Examples:
-    """Read `source` whole: a path, or a sequence of texts, tuples or dictionaries.
+    """Read `source` whole: a path, a sequence of texts, tuples or dictionaries, a table, or a dictionary of columns.
 
-    A tuple is `(text, label)` or `(text, pair, label)`; without labels it is `(text,)` or `(text, pair)`. A dictionary
-    has the fields "text", "pair" and "label", or those that `columns` names. Labels are kept as text, so 3 is "3".
+    A tuple is `(text, label)` or `(text, pair, label)`; without labels it is `(text,)` or `(text, pair)`. The fields of
+    a dictionary or a table are found by their usual names ("text", "pair", "label"), or are those that `columns` names.
+    Labels are kept as text, so 3 is "3", and so are 3.0 and NumPy's 3.
 
     Raises:
         DataError: the file cannot be read, a field is missing or not text, or there is not a single example.
     """
     columns = columns or Columns()
     if isinstance(source, str | os.PathLike):
-        shown = "standard input" if str(source) == "-" else str(source)
-        return Examples(shown, list(_from_file(Path(source), columns, multi_label, labelled)), True)
-    if not isinstance(source, Iterable):
-        raise DataError(f"{name}: expected a path or a sequence of examples, got {type(source).__name__}")
-    items = [_from_row(row, line, name, columns, labelled) for line, row in enumerate(source, start=1)]
-    if not items:
-        raise DataError(f"{name}: no examples in it; expected at least one")
-    return Examples(name, items, False)
+        found = _from_file(source, columns, multi_label, labelled)
+    else:
+        found = _from_memory(source, columns, name, multi_label, labelled)
+    if multi_label and labelled and columns.separator is None:
+        _check_joined(found)
+    return found
 
 
-def _from_file(path: Path, columns: Columns, multi_label: bool, labelled: bool) -> Iterator[TextExample]:
-    return read_classification(
+def _from_file(path: str | os.PathLike[str], columns: Columns, multi_label: bool, labelled: bool) -> Examples:
+    notes: list[str] = []
+    items = read_classification(
         path,
         text_column=columns.text,
         pair_column=columns.pair,
         label_column=columns.label if labelled else False,
-        label_separator=columns.separator if multi_label and labelled else None,
+        label_separator=(columns.separator or COMMAS) if multi_label and labelled else None,
         require_labels=labelled,
         format=columns.format,
         columns=columns.names,
         encoding=columns.encoding,
         quoting=columns.quoting,
         skip_empty=columns.skip_empty,
+        no_label=columns.nothing if labelled else (),
+        skip_unlabelled=columns.skip_unlabelled and labelled,
+        notes=notes,
     )
+    shown = "standard input" if str(path) == "-" else str(path)
+    return Examples(shown, list(items), True, notes)
 
 
-def _from_row(row: Any, item: int, name: str, columns: Columns, labelled: bool) -> TextExample:
-    where = f"{name}, item {item}"
-    if isinstance(row, TextExample):
-        return row
+def _from_memory(source: Any, columns: Columns, name: str, multi_label: bool, labelled: bool) -> Examples:
+    separator = columns.separator or (COMMAS if is_table(source) else None)
+    maker = ExampleMaker(
+        name, "item", (columns.text, columns.pair, columns.label if labelled else False, None, None),
+        separator=separator if multi_label and labelled else None, several=multi_label, require=labelled,
+        skip_empty=columns.skip_empty, no_label=columns.nothing if labelled else (),
+        skip_unlabelled=columns.skip_unlabelled and labelled,
+    )  # fmt: skip
+    items = []
+    for number, row in enumerate(rows_of(source, name), start=1):
+        example = row if isinstance(row, TextExample) else _from_row(maker, row, number, labelled)
+        if example is not None:
+            items.append(example)
+    if not items:
+        raise DataError(
+            maker.nothing_left() if maker.left_out.total else f"{name}: no examples in it; expected at least one"
+        )
+    return Examples(name, items, False, maker.left_out.notes())
+
+
+def _from_row(maker: ExampleMaker, row: Any, number: int, labelled: bool) -> TextExample | None:
+    where = f"{maker.name}, item {number}"
+    if isinstance(row, Mapping):
+        return maker.example(row, number)
     if isinstance(row, str):
         row = (row,)
-    if isinstance(row, Mapping):
-        text, pair, label = _from_fields(row, columns, labelled, where)
-    elif isinstance(row, tuple | list):
-        text, pair, label = _from_tuple(row, labelled, where)
-    else:
-        raise DataError(f"{where}: expected a tuple or a dictionary, got {type(row).__name__}")
-    for part, value in (("text", text), ("pair", pair)):
-        if not isinstance(value, str) and not (part == "pair" and value is None):
-            raise DataError(f"{where}: the {part} is {value!r}, which is not text; give a string")
-    return TextExample(text, pair, _labels(label, where) if labelled else None, line=item)
-
-
-def _from_tuple(row: Sequence[Any], labelled: bool, where: str) -> tuple[Any, Any, Any]:
+    if getattr(row, "ndim", 0) == 1 and hasattr(row, "tolist"):
+        row = row.tolist()
+    if not isinstance(row, tuple | list):
+        raise DataError(f"{where}: expected a tuple or a dictionary, got {type(row).__name__} ({quoted(row)})")
     values = list(row) if labelled else [*row, None]
-    if len(values) == 2:
-        return values[0], None, values[1]
-    if len(values) == 3:
-        return values[0], values[1], values[2]
-    shape = "(text, label) or (text, pair, label)" if labelled else "a text or (text, pair)"
-    raise DataError(f"{where}: expected {shape}, got {len(row)} values")
+    if not 2 <= len(values) <= 3:
+        shape = "(text, label) or (text, pair, label)" if labelled else "a text or (text, pair)"
+        raise DataError(f"{where}: expected {shape}, got {len(row)} value{'s' * (len(row) != 1)}")
+    fields = {"text": values[0], "pair": values[1] if len(values) == 3 else None, "label": values[-1]}
+    return maker.example(fields, number, ClassificationColumns("text", "pair", "label" if labelled else None))
 
 
-def _from_fields(row: Mapping[str, Any], columns: Columns, labelled: bool, where: str) -> tuple[Any, Any, Any]:
-    text, pair, label = columns.text or "text", columns.pair or "pair", columns.label or "label"
-    wanted = [text] + [pair] * (columns.pair is not None) + [label] * labelled
-    for column in wanted:
-        if column not in row:
-            listed = ", ".join(map(str, row)) or "none"
-            raise DataError(
-                f"{where}: no field {column!r}; there are: {listed}; name the fields with columns=Columns(...)"
-            )
-    return row[text], row.get(pair), row[label] if labelled else None
-
-
-def _labels(value: Any, where: str) -> tuple[str, ...]:
-    values = list(value) if isinstance(value, list | tuple | set | frozenset) else [value]
-    for one in values:
-        if not isinstance(one, str | int | float) or one == "":
-            raise DataError(f"{where}: the label is {one!r}; expected a word or a number, or a list of them")
-    return tuple(dict.fromkeys(str(one) for one in values))
+def _check_joined(examples: Examples) -> None:
+    """Refuse labels such as "a#b" where "a" and "b" are labels too and nobody said what divides labels."""
+    known = {label for example in examples for label in example.labels or ()}
+    for example in examples:
+        for label in example.labels or ():
+            for joiner in JOINERS:
+                parts = list(split_labels(label, joiner)) if joiner in label else []
+                if len(parts) > 1 and known.issuperset(parts):
+                    raise DataError(
+                        f"{examples.where(example)}: the label {quoted(label)} looks like several "
+                        f"({quoted(parts[0])} and {quoted(parts[1])} are labels too); divide them with "
+                        f"separator= '{joiner}', or with another character if it is one label"
+                    )

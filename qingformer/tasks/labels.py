@@ -1,10 +1,13 @@
 """Labels: found in the data, kept in one order, turned into targets, weighted."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from qingformer.data import class_weights
+from qingformer.data.cells import label_text, quoted
 from qingformer.errors import ConfigError, DataError
 from qingformer.tasks.examples import Examples
 
@@ -17,15 +20,45 @@ def discover_labels(examples: Examples) -> list[str]:
     Raises:
         DataError: fewer than two labels occur.
     """
-    found = {label for example in examples for label in example.labels or ()}
+    found = _one_spelling({label for example in examples for label in example.labels or ()})
     if len(found) < 2:
-        held = f"only {next(iter(found))!r}" if found else "none"
+        held = f"only {quoted(next(iter(found)))}" if found else "none"
         raise DataError(
             f"{examples.name}: a classifier needs at least two labels, found {held}; check the label column"
         )
-    if all(label.lstrip("-").isdecimal() for label in found):
+    if all(map(_WHOLE.fullmatch, found)):
         return sorted(found, key=lambda label: (int(label), label))
     return sorted(found)
+
+
+_WHOLE = re.compile(r"-?\d{1,100}")  # Python refuses to read longer numbers than some thousand digits
+_TRUTH = {"true": "1", "false": "0", "1": "1", "0": "0"}
+
+
+def _one_spelling(labels: set[str]) -> set[str]:
+    """The labels, where true and 1 are one if nothing but truth values occurs."""
+    truths = [_TRUTH.get(label.casefold()) for label in labels]
+    if None in truths or len(set(truths)) == len(labels):
+        return labels
+    return {str(truth) for truth in truths} if labels & {"0", "1"} else {label.capitalize() for label in labels}
+
+
+def label_index(labels: Sequence[str]) -> dict[str, int]:
+    """The position of each label, also under other spellings of the same number or truth value.
+
+    >>> label_index(["1.0", "2.0"])["1"], label_index(["0", "1"])["True"]
+    (0, 1)
+    """
+    index = {label: position for position, label in enumerate(labels)}
+    truths = len(labels) == 2 and {_TRUTH.get(label.casefold()) for label in labels} == {"0", "1"}
+    for position, label in enumerate(labels):
+        spellings = {label_text(label, "labels")}
+        if truths:
+            words = [word for word, truth in _TRUTH.items() if truth == _TRUTH[label.casefold()]]
+            spellings |= {spelling for word in words for spelling in (word, word.capitalize(), word.upper())}
+        for spelling in spellings:
+            index.setdefault(spelling, position)
+    return index
 
 
 def label_targets(examples: Examples, labels: Sequence[str], *, multi_label: bool) -> np.ndarray:
@@ -34,7 +67,7 @@ def label_targets(examples: Examples, labels: Sequence[str], *, multi_label: boo
     Raises:
         DataError: a label is not among `labels`, a row has none, or several where one is expected.
     """
-    index = {label: position for position, label in enumerate(labels)}
+    index = label_index(labels)
     targets = np.zeros(
         (len(examples), len(labels)) if multi_label else len(examples), "float32" if multi_label else "int32"
     )
@@ -42,15 +75,17 @@ def label_targets(examples: Examples, labels: Sequence[str], *, multi_label: boo
         for label in example.labels or ():
             if label not in index:
                 raise DataError(
-                    f"{examples.where(example)}: label {label!r} is not known to this model; known labels: "
+                    f"{examples.where(example)}: label {quoted(label)} is not known to this model; known labels: "
                     f"{_shorten(labels)}; correct the row, or train with it"
                 )
         if multi_label:
             targets[row, [index[label] for label in example.labels or ()]] = 1
         elif example.labels is None or len(example.labels) != 1:
+            remedy = "for several labels a text use multi_label=True"
+            if not example.labels:
+                remedy = "fill it in, or leave such rows out with skip_unlabelled=True"
             raise DataError(
-                f"{examples.where(example)}: {len(example.labels or ())} labels where one is expected; "
-                "for several labels a text use multi_label=True"
+                f"{examples.where(example)}: {len(example.labels or ())} labels where one is expected; {remedy}"
             )
         else:
             targets[row] = index[example.labels[0]]
@@ -58,7 +93,7 @@ def label_targets(examples: Examples, labels: Sequence[str], *, multi_label: boo
 
 
 def row_weights(
-    targets: np.ndarray, labels: Sequence[str], weights: Mapping[str, float] | str | None
+    targets: np.ndarray, labels: Sequence[str], weights: Mapping[Any, float] | str | None
 ) -> np.ndarray | None:
     """Weight of each row's loss, `(n,)` float32: that of its class, or None when all are one.
 
@@ -75,12 +110,18 @@ def row_weights(
         raise ConfigError("class_weights needs one label per text; this model gives several")
     if isinstance(weights, str):
         return class_weights(targets, len(labels), weights)[targets]
-    unknown = [label for label in weights if label not in labels]
-    if unknown:
-        raise ConfigError(f"class_weights names {unknown[0]!r}, which is no label; labels: {_shorten(labels)}")
-    table = np.array([weights.get(label, 1.0) for label in labels], "float32")
+    index = label_index(labels)
+    table = np.ones(len(labels), "float32")
+    for key, weight in weights.items():
+        label = label_text(key, "class_weights")
+        if label not in index:
+            raise ConfigError(f"class_weights names {quoted(label)}, which is no label; labels: {_shorten(labels)}")
+        try:
+            table[index[label]] = float(weight)
+        except (TypeError, ValueError):
+            table[index[label]] = np.nan
     if not np.all(np.isfinite(table) & (table > 0)):
-        raise ConfigError(f"class_weights must be positive numbers, got {dict(weights)}")
+        raise ConfigError(f"class_weights must be positive numbers, got {quoted(dict(weights))}")
     return table[targets]
 
 
@@ -108,11 +149,22 @@ def check_names(names: Iterable[str], what: str) -> list[str]:
         ConfigError: a single string, none, an empty one, or one that occurs twice.
     """
     if isinstance(names, str):
-        raise ConfigError(f"{what} is {names!r}; give a list of {what}")
-    found = [str(name) for name in names]
+        raise ConfigError(f"{what} is {quoted(names)}; give a list of {what}")
+    try:
+        found = [name if isinstance(name, str) and not name else checked_name(name, what) for name in names]
+    except DataError as problem:
+        raise ConfigError(str(problem)) from None
     twice = next((name for place, name in enumerate(found) if name in found[:place]), None)
     if twice is not None:
-        raise ConfigError(f"{what.removesuffix('s')} {twice!r} occurs twice among the {what}; each may be there once")
+        raise ConfigError(
+            f"{what.removesuffix('s')} {quoted(twice)} occurs twice among the {what}; each may be there once"
+        )
     if "" in found:
         raise ConfigError(f"one of the {what} is empty; give each a name")
     return found
+
+
+def checked_name(name: Any, what: str) -> str:
+    """One of the names that a caller gave: text as it is, a number as labels of data are spelled."""
+    spelled = label_text(name, what)
+    return str(name) if isinstance(name, str) else spelled

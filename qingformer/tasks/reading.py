@@ -1,7 +1,7 @@
 """Reading comprehension: the part of a text that answers a question, or that there is none."""
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,7 +15,9 @@ from qingformer.evaluation.reading import Metric, ReadingReport, evaluate_readin
 from qingformer.layers.global_pointer import IMPOSSIBLE
 from qingformer.losses import SpanCrossentropy
 from qingformer.models import Backbone
+from qingformer.models.fine_tuned import ANSWERS, StoredHead
 from qingformer.objectives import TrainableModel
+from qingformer.tasks.head_labels import Unusable
 from qingformer.tasks.networks import OnTop
 from qingformer.tasks.question_windows import AnswerMask, PairFrame, QuestionWindow, question_windows
 from qingformer.tasks.registry import register_task
@@ -87,6 +89,7 @@ class ReadingComprehension(ScoredTask):
         "dropout": float,
     }  # fmt: skip
     identity = ("no_answer",)
+    huggingface_head = ANSWERS
 
     def __init__(
         self,
@@ -163,10 +166,8 @@ class ReadingComprehension(ScoredTask):
             found = source
         elif isinstance(source, str | os.PathLike):
             found = read_reading(source, labelled=labelled, **reading)
-        elif isinstance(source, Iterable):
-            found = questions_from_rows(source, name, labelled=labelled, **reading)
         else:
-            raise DataError(f"{name}: expected a path or a sequence of questions, got {type(source).__name__}")
+            found = questions_from_rows(source, name, labelled=labelled, **reading)
         return self._noting(found)
 
     def _texts(self, examples: Any) -> Iterable[str]:
@@ -190,6 +191,23 @@ class ReadingComprehension(ScoredTask):
         mask = keras.Input((None,), dtype="int32", name="answer_mask")
         scores = HideElsewhere(name="hidden", dtype="float32")(top.dense(2, "start_and_end"), mask)
         return top.model(scores, "reading_comprehension", {"answer_mask": mask})
+
+    @classmethod
+    def settings_for_head(cls, head: StoredHead, given: Mapping[str, Any], backbone: Backbone) -> dict[str, Any]:
+        if head.kind != ANSWERS:
+            raise Unusable(f"it is for {head.kind or 'classification'}, not for {ANSWERS}")
+        if head.outputs != 2:
+            raise Unusable(f"it has {head.outputs} outputs, but start and end are two")
+        saved = head.settings.get("no_answer")
+        no_answer = given.get("no_answer") if given.get("no_answer") is not None else saved
+        return {"no_answer": no_answer is True}  # files of transformers do not say; every question gets an answer
+
+    def head_layers(self) -> tuple[str, ...]:
+        return ("start_and_end",)
+
+    def head_fits(self, examples: Any) -> bool:
+        self.no_answer = bool(self.no_answer) or any(not example.answerable for example in examples)
+        return True
 
     def _loss(self) -> Any:
         return SpanCrossentropy()

@@ -1,13 +1,16 @@
 """Which class reads a saved task: `task.json` names it."""
 
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from qingformer.checkpoints import own_files
 from qingformer.errors import CheckpointError
 from qingformer.files import read_json
 from qingformer.folders import finish_update
+from qingformer.models.fine_tuned import stated_kind
 from qingformer.training import holds_run, read_whole, whole_folder
 
 TASK_FILE = "task.json"
@@ -30,6 +33,8 @@ def register_task(name: str) -> Callable[[Task], Task]:
 def load(directory: str | os.PathLike[str], **options: Any) -> Any:
     """Read a task saved by `save`, or the best model of a run's output folder, whatever its class.
 
+    A folder of `transformers` with a fine-tuned head (`BertForSequenceClassification`, ...) is read as well.
+
     Raises:
         CheckpointError: no task there, or one that this version does not know.
 
@@ -39,10 +44,28 @@ def load(directory: str | os.PathLike[str], **options: Any) -> Any:
 
 
 def _load(path: Path, options: dict[str, Any]) -> Any:
+    if not (path / TASK_FILE).is_file():
+        return _load_fine_tuned(path, options)
     name = read_json(path / TASK_FILE, CheckpointError).get("task")
     if name not in TASKS:
         raise CheckpointError(f"{path / TASK_FILE}: task {name!r} is not known; known tasks: {', '.join(TASKS)}")
     return TASKS[name].load(path, **options)
+
+
+def _load_fine_tuned(path: Path, options: dict[str, Any]) -> Any:
+    """The task for the head in a folder of `transformers`. Errors: `CheckpointError` where it cannot be used."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # what it says is raised
+        task = TASKS[str(_fine_tuned_task(path))].from_pretrained(path, **options)
+    if task.left_out:
+        raise CheckpointError(f"{task.left_out}; make the task with from_pretrained and train it")
+    return task
+
+
+def _fine_tuned_task(path: Path) -> str | None:
+    """The name of the task whose head the configuration in a folder names, None for another or none."""
+    kind = stated_kind(own_files.json_object(path / own_files.CONFIG))
+    return next((name for name, cls in TASKS.items() if kind is not None and cls.huggingface_head == kind), None)
 
 
 def task_directory(directory: str | os.PathLike[str]) -> Path:
@@ -53,6 +76,8 @@ def task_directory(directory: str | os.PathLike[str]) -> Path:
         finish_update(found)
         if (found / TASK_FILE).is_file():
             return found
+    if _fine_tuned_task(path) is not None:
+        return path
     what = "holds no saved model (no task.json)" if path.is_dir() else "no such directory"
     if (path / "run.json").is_file() or holds_run(path):
         raise CheckpointError(

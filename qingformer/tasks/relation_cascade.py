@@ -35,6 +35,10 @@ class PlaceVectors(keras.layers.Layer):
     def compute_output_spec(self, x: Any, places: Any) -> keras.KerasTensor:
         return keras.KerasTensor((x.shape[0], 2 * x.shape[-1]), x.dtype)
 
+    def get_config(self) -> dict[str, Any]:
+        """Keras' own settings; without this Keras would keep the arguments as they came, a policy object among them."""
+        return dict(super().get_config())
+
 
 class Cascade:
     """The network of the cascade: the model that is trained, and its two halves for extraction.

@@ -66,8 +66,6 @@ def read_texts(
         return source
     if isinstance(source, str | os.PathLike):
         return read_relations(source, schema=schema, labelled=labelled, **options)  # type: ignore[arg-type]
-    if not isinstance(source, Iterable):
-        raise DataError(f"{name}: expected a path or a sequence of texts, got {type(source).__name__}")
     return relations_from_rows(source, name, schema=schema, labelled=labelled, **options)  # type: ignore[arg-type]
 
 

@@ -121,7 +121,7 @@ class RelationExtractor(ScoredTask):
             DataError: no text, or something that is not text.
         """
         self._ready()
-        if not asked(texts, "texts", f"; to predict one text write [{texts!r}]"):
+        if not asked(texts, "texts"):
             return []
         examples = self._read(texts, "texts", labelled=False, **reading)
         return self._extract([example.text for example in examples], batch_size, done)

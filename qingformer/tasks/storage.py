@@ -3,12 +3,14 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import keras
 import numpy as np
 
 from qingformer.checkpoints import open_checkpoint, own_files, write_safetensors
+from qingformer.data.cells import plain
 from qingformer.errors import CheckpointError, ConfigError
 from qingformer.files import read_json, write_json
 from qingformer.folders import updated_directory
@@ -72,13 +74,13 @@ def write(task: Any, folder: Path) -> None:
 
 def settings_of(task: Any) -> dict[str, Any]:
     """What `task.json` holds."""
-    settings = {key: getattr(task, key) for key in task.settings_types}
+    settings = {key: plain(getattr(task, key)) for key in task.settings_types}  # NumPy's numbers are no JSON
     return {"task": task.task_name, "qingformer_version": __version__, **settings}
 
 
 def load(cls: Any, directory: Path, **options: Any) -> Any:
     """See `Task.load`; `options` are the backbone's, such as `dtype`."""
-    settings = read_settings(directory / TASK_FILE, cls.settings_types)
+    settings = read_settings(directory / TASK_FILE, cls.settings_types, cls.later_settings)
     backbone, tokenizer = Backbone.from_pretrained(directory, **options), Tokenizer.from_pretrained(directory)
     check_fit(backbone, tokenizer, settings["max_length"], str(directory))
     task = cls(backbone, tokenizer, **settings)
@@ -122,13 +124,21 @@ def _read(path: Path, variables: dict[str, keras.Variable]) -> None:
             variable.assign(np.array(checkpoint.read(name)))  # a copy: the file may change
 
 
-def read_settings(path: Path, types: Mapping[str, type]) -> dict[str, Any]:
-    """The settings in a `task.json`, checked by name and type.
+def read_head(path: Path, variables: dict[str, keras.Variable]) -> None:
+    """Read the layers on top of the encoder, all of them, from the file that `write` wrote."""
+    _read(path, variables)
+
+
+def read_settings(
+    path: Path, types: Mapping[str, type], later: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
+    """The settings in a `task.json`, checked by name and type; `later` are those that older files do not have.
 
     Raises:
         ConfigError: a key is missing, unknown or of the wrong type.
     """
     values = read_json(path, ConfigError)
+    values = {**later, **values} if isinstance(values, dict) else values
     known = {"task", "qingformer_version", *types}
     unknown = [key for key in values if key not in known]
     if unknown:

@@ -94,6 +94,8 @@ class TaggedExamples(Sequence[TaggedText]):
 
     def where(self, number: int) -> str:
         """The place of example `number` in words."""
+        if self[number].source:
+            return self[number].source
         return f"{self.name}, line {self[number].line}" if self.is_file else f"{self.name}, item {number + 1}"
 
 
@@ -131,8 +133,6 @@ def read_tagged(source: Any, name: str, labelled: bool, **options: Any) -> Tagge
         return source
     if isinstance(source, str | os.PathLike):
         return TaggedExamples(read_tagging(source, labelled=labelled, **options), True)
-    if not isinstance(source, Iterable):
-        raise DataError(f"{name}: expected a path or a sequence of texts, got {type(source).__name__}")
     found = from_rows(source, name, labelled)
     if not found.items:
         raise DataError(f"{name}: no texts in it; expected at least one")

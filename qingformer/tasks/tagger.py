@@ -1,17 +1,19 @@
 """Sequence tagging: named entities, slots, words - by a chain of tags or by pointers to spans."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from qingformer.data import PaddedBatches
 from qingformer.data.labels import PairLabels, TokenLabels
-from qingformer.data.schemes import SCHEMES, TagScheme
+from qingformer.data.schemes import SCHEMES, WORD, TagScheme, split_tag
 from qingformer.data.spans import Span, longest_disjoint
 from qingformer.errors import ConfigError, DataError
 from qingformer.evaluation.spans import SpanReport, evaluate_spans
 from qingformer.losses import SparseMultilabelCategoricalCrossentropy
 from qingformer.models import Backbone
+from qingformer.models.fine_tuned import TOKENS, StoredHead
 from qingformer.objectives import TrainableModel
+from qingformer.tasks.head_labels import Unusable, places_of, plain_tags, tags_for
 from qingformer.tasks.labels import check_names
 from qingformer.tasks.networks import CHAINS, POINTERS, chain_layer, chain_model, pointer_model
 from qingformer.tasks.registry import register_task
@@ -67,6 +69,7 @@ class SequenceTagger(ScoredTask):
         "stride": int, "dropout": float,
     }  # fmt: skip
     identity = ("labels", "head", "scheme", "lr_multiplier")
+    huggingface_head = TOKENS
 
     def __init__(
         self,
@@ -122,7 +125,7 @@ class SequenceTagger(ScoredTask):
             DataError: no text, or something that is not text.
         """
         self._ready()
-        if not asked(texts, "texts", f"; to predict one text write [{texts!r}]"):
+        if not asked(texts, "texts"):
             return []
         examples = self._read(texts, "texts", labelled=False, **reading)
         given = [example.text for example in examples]
@@ -132,6 +135,8 @@ class SequenceTagger(ScoredTask):
     # --- inside -------------------------------------------------------------------------------------------------------
 
     def _read(self, source: Any, name: str, labelled: bool = True, **reading: Any) -> TaggedExamples:
+        if self.labels is not None or self.scheme != "bmes":  # else the data tell whether words are meant
+            reading.setdefault("segmented", self.scheme == "bmes" and self.labels == [WORD])
         examples = read_tagged(source, name, labelled, **reading)
         return self._noting(examples)
 
@@ -170,6 +175,29 @@ class SequenceTagger(ScoredTask):
             return pointer_model(self.backbone, self.head, len(self.labels), self.dropout, self.seed)
         self._chain = chain_layer(self.head, self.lr_multiplier, self.seed)
         return chain_model(self.backbone, self._chain, len(self._tags.tags), self.dropout, self.seed)
+
+    @classmethod
+    def settings_for_head(cls, head: StoredHead, given: Mapping[str, Any], backbone: Backbone) -> dict[str, Any]:
+        if head.kind not in (None, TOKENS):
+            raise Unusable(f"it is for {head.kind}, not for {TOKENS}")
+        if given.get("head") not in (None, "softmax"):
+            raise Unusable(f"it belongs to head='softmax', but {given['head']!r} is asked for")
+        found = tags_for(head, given.get("labels"))
+        if given.get("scheme") not in (None, found["scheme"]):
+            raise Unusable(f"its tags are of the scheme {found['scheme']}, but {given['scheme']} is asked for")
+        saved = given.get("constrained", head.settings.get("constrained"))
+        return {**found, "head": "softmax", **({"constrained": saved} if isinstance(saved, bool) else {})}
+
+    def head_layers(self) -> tuple[str, ...]:
+        return ("emissions",)
+
+    def output_names(self) -> list[str]:
+        """The tags in the order of the outputs."""
+        return list(self._tags.tags)
+
+    def outputs_in(self, head: StoredHead) -> list[int] | None:
+        parts = [split_tag(tag) or ("", "") for tag in plain_tags(head.labels or ())]
+        return places_of([split_tag(tag) for tag in self._tags.tags], parts)
 
     def _loss(self) -> Any:
         if self.head in POINTERS:

@@ -37,9 +37,9 @@ def chain_spans(
     spans: list[list[Span]] = [[] for _ in lengths]
     order = sorted((number for number, length in enumerate(lengths) if length), key=lambda number: lengths[number])
     for part, width in _together(order, lengths):
-        rows = min(PATHS, max(1, STEPS // width))
-        emissions = np.zeros((rows, width, len(scheme.tags)), np.float32)
-        mask = np.zeros((rows, width), bool)
+        count = min(PATHS, max(1, STEPS // width))
+        emissions = np.zeros((count, width, len(scheme.tags)), np.float32)
+        mask = np.zeros((count, width), bool)
         for place, number in enumerate(part):
             emissions[place, : lengths[number]] = merged[number]
             mask[place, : lengths[number]] = True

@@ -10,10 +10,12 @@ from typing import Any, ClassVar, Self, TypeVar
 import keras
 
 from qingformer.data import PaddedBatches
+from qingformer.data.cells import plain, quoted
+from qingformer.data.tables import is_empty
 from qingformer.errors import ConfigError, DataError
 from qingformer.models import Backbone
 from qingformer.objectives import TrainableModel
-from qingformer.tasks import adapters, fitting, storage
+from qingformer.tasks import adapters, fine_tuned, fitting, huggingface, storage
 from qingformer.tasks.arguments import check_arguments
 from qingformer.tasks.encoding import buckets_up_to
 from qingformer.tasks.head import new_backbone
@@ -25,7 +27,7 @@ from qingformer.tokenization import Tokenizer
 Sourced = TypeVar("Sourced", bound=Any)  # examples with `name` and `notes`
 
 
-class Task(ABC):
+class Task(fine_tuned.TakesHeads, ABC):
     """An encoder, a tokenizer and a network on top that are trained, scored, saved and loaded together.
 
     A task says what its data is (`_read`, `_texts`), what it must know before there is a network (`_settle`,
@@ -46,6 +48,8 @@ class Task(ABC):
     task_name: ClassVar[str]
     settings_types: ClassVar[dict[str, type]]  # what `task.json` holds besides the version: attribute and type
     identity: ClassVar[tuple[str, ...]]  # the settings that decide what the outputs mean
+    later_settings: ClassVar[dict[str, Any]] = {}  # settings that files of earlier versions lack, with their meaning
+    huggingface_head: ClassVar[str | None] = None  # the head of `transformers` that computes the same, after "For"
 
     def __init__(
         self,
@@ -61,7 +65,9 @@ class Task(ABC):
         if (backbone is None or tokenizer is None) and size is None:
             raise ConfigError("a task needs a backbone and a tokenizer; see from_pretrained and from_scratch")
         self.backbone, self.tokenizer = backbone, tokenizer
-        self.max_length, self.dropout, self.seed = max_length, float(dropout), seed
+        if not isinstance(plain(max_length), int):
+            raise ConfigError(f"max_length is {quoted(max_length)}; expected a whole number of tokens")
+        self.max_length, self.dropout, self.seed = plain(max_length), float(dropout), seed
         self.model: TrainableModel | None = None
         self.cut: dict[str, str] = {}
         self._size, self._dtype = size, dtype
@@ -77,7 +83,8 @@ class Task(ABC):
         """Start from pretrained weights: a directory, a `.ckpt`, or "hf://org/name".
 
         The vocabulary is the source's own unless `vocabulary` names a file. `options` are those of the class; what it
-        does not know goes to the backbone.
+        does not know goes to the backbone. A fine-tuned head in the files is taken with its labels where this task can
+        use it; otherwise a warning says that it was left out, and there is nothing to predict with before `fit`.
 
         Raises:
             CheckpointError, TokenizerError, ConfigError: what is missing or does not fit.
@@ -86,9 +93,12 @@ class Task(ABC):
         settings = {name: options.pop(name) for name in list(options) if name in ours and name not in ("size", "dtype")}
         tokenizer = Tokenizer.from_pretrained(source if vocabulary is None else vocabulary)
         backbone = Backbone.from_pretrained(source, **options)
-        longest = settings.get("max_length", ours["max_length"].default)
+        head = backbone.loading_report.head if backbone.loading_report else None
+        saved = head.settings.get("max_length") if head else None
+        longest = settings.get("max_length", saved or ours["max_length"].default)
         storage.check_fit(backbone, tokenizer, longest, f"{vocabulary or source}")
-        return cls(backbone, tokenizer, **settings)
+        made: Self = fine_tuned.make(cls, backbone, tokenizer, settings, str(source))
+        return made
 
     @classmethod
     def from_scratch(
@@ -127,20 +137,25 @@ class Task(ABC):
             DataError: names what is wrong, its file and line.
         """
         examples = self._read(train, "training data", **reading)
+        fine_tuned.give_way(self, examples)
         self._settle(examples)
         for each in (examples, *(self._read(other, "held-out data", **reading) for other in others)):
             self._check(each)
 
-    def save(self, directory: str | os.PathLike[str]) -> Path:
+    def save(self, directory: str | os.PathLike[str], format: str = "qingformer") -> Path:
         """Write weights, configuration, vocabulary and settings; the directory is whole or as it was before.
 
         `config.json` and `model.safetensors` are the encoder's, so `Backbone.from_pretrained` reads them too;
-        `head.safetensors` holds the layers on top, `task.json` the labels and settings.
+        `head.safetensors` holds the layers on top, `task.json` the labels and settings. With `format="huggingface"` the
+        folder is that of the class in `transformers` which computes the same (`BertForSequenceClassification`, ...),
+        with `id2label`; `from_pretrained` reads it back.
 
         Raises:
-            ConfigError: there is nothing to save yet.
+            ConfigError: there is nothing to save yet, or no class in `transformers` computes this task.
         """
-        return storage.save(self, directory)
+        if format not in ("qingformer", "huggingface"):
+            raise ConfigError(f"unknown format {format!r} of a task; use qingformer or huggingface")
+        return storage.save(self, directory) if format == "qingformer" else huggingface.save(self, directory)
 
     @classmethod
     def load(cls, directory: str | os.PathLike[str], **options: Any) -> Self:
@@ -161,6 +176,8 @@ class Task(ABC):
         """Read what `save_adapters` wrote into a task over the same encoder; returns the paths of the adapters.
 
         Its labels are those of the file, unless it has some, which must be the same. See `Backbone.load_adapters`.
+        A folder of the library `peft` is read as well, with the head that was trained beside its adapters; it names no
+        labels, so the task must have them, in the order of the outputs there.
         Errors: `CheckpointError` names what does not fit.
 
         Example: `TextClassifier.from_pretrained("chinese_L-12_H-768_A-12").load_adapters("sentiment")`
@@ -177,10 +194,10 @@ class Task(ABC):
     def _texts(self, examples: Any) -> Iterable[str]:
         """Every text of the examples, for a vocabulary."""
 
-    def _settle(self, examples: Any) -> None:  # noqa: B027 - a task may have nothing to settle
+    def _settle(self, examples: Any) -> None:
         """Take from the training data what the network needs and nobody gave."""
 
-    def _check(self, examples: Any) -> None:  # noqa: B027 - or nothing to refuse
+    def _check(self, examples: Any) -> None:
         """Refuse examples that the settled task cannot learn from or be scored on."""
 
     def _settled(self) -> bool:
@@ -206,6 +223,8 @@ class Task(ABC):
 
     def _prepare(self, examples: Any, *more: Any) -> None:
         """Settle what was left open until the data is there: labels, vocabulary, encoder, network."""
+        fine_tuned.give_way(self, examples)
+        self._start = None
         self._settle(examples)
         self._check(examples)
         if self.tokenizer is None:
@@ -226,7 +245,9 @@ class Task(ABC):
         if self.tokenizer is None or self.backbone is None or self._predictor is None:
             missing = [key for key in self.identity if getattr(self, key) is None]
             also = f", or give {' and '.join(missing)}" if missing else ""
-            raise ConfigError(f"this {type(self).__name__} has no weights for its task yet; call fit{also}")
+            left_out = f" ({self.left_out})" if self.left_out else ""
+            raise ConfigError(f"this {type(self).__name__} has no weights for its task yet; call fit{also}{left_out}")
+        self.check_trained()
         return self.tokenizer, self.backbone, self._predictor
 
     def _learning_rate(self) -> float:
@@ -339,15 +360,18 @@ class ScoredTask(Task):
         """Scores by name, with that of `monitor` (less "val_") among them."""
 
 
-def asked(data: Any, what: str, remedy: str = "") -> bool:
-    """Whether there is anything to predict in a list or a file.
+def asked(data: Any, what: str) -> bool:
+    """Whether there is anything to predict in a list, a table or a file.
 
     Raises:
         DataError: a text in the place of a list, or a path where no file is.
     """
     if isinstance(data, str) and data != "-" and not os.path.exists(data):
-        raise DataError(f"predict takes a list of {what} or the path of a file{remedy}")
-    return isinstance(data, str) or not isinstance(data, Sequence) or len(data) > 0
+        raise DataError(
+            f"predict takes a list of {what} or the path of a file, and there is no file {quoted(data)}; "
+            "put what is asked in a list"
+        )
+    return isinstance(data, str | os.PathLike) or not is_empty(data)
 
 
 def rows_for(count: int, batch_size: int) -> int:

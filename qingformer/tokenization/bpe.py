@@ -43,10 +43,12 @@ def from_bpe(
                 raise TokenizerError(f"{merges}: the merge {left!r} {right!r} needs {token!r}, not in {vocabulary}")
     special = _special_tokens(ids, options, settings, str(vocabulary))
     if any(right.endswith(_WORD_END) for _, right in pairs):
-        options.refuse(("max_word_length",), str(vocabulary), "a BPE")
+        options.refuse(("max_word_length", "normalization"), str(vocabulary), "a BPE")
         rust = _characters(ids, pairs, special, options, settings)
     else:
-        options.refuse(("strip_accents", "tokenize_chinese_chars", "max_word_length"), str(vocabulary), "a BPE")
+        options.refuse(
+            ("strip_accents", "tokenize_chinese_chars", "max_word_length", "normalization"), str(vocabulary), "a BPE"
+        )
         rust = _bytes(ids, pairs, special, options, settings, str(vocabulary))
     present = [token for token in (_END_OF_TEXT, *_ROBERTA.values()) if token in ids]
     rust.add_special_tokens(

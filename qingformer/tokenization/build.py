@@ -8,10 +8,12 @@ from tokenizers import Tokenizer as RustTokenizer
 from tokenizers import models, normalizers
 
 from qingformer.errors import TokenizerError
+from qingformer.json_files import quoted
 from qingformer.tokenization.added import add_named, named_tokens
 from qingformer.tokenization.bpe import from_bpe
 from qingformer.tokenization.frames import frame
 from qingformer.tokenization.options import Options, first
+from qingformer.tokenization.published import NORMALIZATIONS
 from qingformer.tokenization.sentencepiece import from_sentencepiece
 from qingformer.tokenization.sentencepiece_model import read_sentencepiece
 from qingformer.tokenization.sources import Source, read_model
@@ -31,6 +33,7 @@ class Parts(NamedTuple):
     special_tokens: dict[str, str]
     pre_tokenize: str | WordSplitter | None
     split_special_tokens: bool
+    normalization: str | None = None
 
 
 def build(source: Source, options: Options) -> Parts:
@@ -43,7 +46,24 @@ def build(source: Source, options: Options) -> Parts:
     split = options.split_special_tokens
     if split is None:
         split = bool(source.settings.get("split_special_tokens", False))
-    return Parts(rust, special_tokens, _words(source, options), split)
+    return Parts(rust, special_tokens, _words(source, options), split, _normalization(rust, source, options))
+
+
+def has_bert_normalizer(rust: RustTokenizer) -> bool:
+    """Whether the tokenizer follows BERT's algorithm, of which Google's form and the library's differ a little."""
+    return isinstance(rust.model, models.WordPiece) and isinstance(rust.normalizer, normalizers.BertNormalizer)
+
+
+def _normalization(rust: RustTokenizer, source: Source, options: Options) -> str | None:
+    """Google's published algorithm, unless the options or what we saved say the library's."""
+    if not has_bert_normalizer(rust):
+        if options.normalization is not None:
+            raise TokenizerError(f"{source.where}: the option normalization needs WordPiece with BERT's normaliser")
+        return None
+    stored = source.settings.get("qingformer_normalization")
+    if stored not in (None, *NORMALIZATIONS):
+        raise TokenizerError(f"{source.beside}: qingformer_normalization is {quoted(stored)}, expected a name of ours")
+    return str(first(options.normalization, stored, "google"))
 
 
 def _add_named(rust: RustTokenizer, source: Source, options: Options) -> None:

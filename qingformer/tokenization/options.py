@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from qingformer.errors import TokenizerError
+from qingformer.tokenization.published import NORMALIZATIONS
 from qingformer.tokenization.words import WordSplitter
 
 
@@ -19,6 +20,11 @@ class Options:
     special_tokens: Mapping[str, str | None] = field(default_factory=dict)
     pre_tokenize: str | WordSplitter | None = None
     split_special_tokens: bool | None = None
+    normalization: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.normalization not in (None, *NORMALIZATIONS):
+            raise TokenizerError(f"normalization is {self.normalization!r}; choose one of {', '.join(NORMALIZATIONS)}")
 
     def refuse(self, names: Iterable[str], where: str, kind: str) -> None:
         """Raise TokenizerError if one of the options is set that a tokenizer of this kind has no place for."""

@@ -25,6 +25,7 @@ def save(
     special_tokens: Mapping[str, str],
     pre_tokenize: str | WordSplitter | None,
     split_special_tokens: bool,
+    normalization: str | None,
 ) -> None:
     """Write `tokenizer.json`, `tokenizer_config.json` and, for WordPiece, `vocab.txt`: all of them or none."""
     wordpiece = isinstance(rust.model, models.WordPiece)
@@ -35,6 +36,8 @@ def save(
     config = _config(rust, special_tokens)
     if split_special_tokens:
         config["split_special_tokens"] = True
+    if normalization is not None:
+        config["qingformer_normalization"] = normalization
     if pre_tokenize is not None:
         config["qingformer_pre_tokenize"] = pre_tokenize if isinstance(pre_tokenize, str) else CUSTOM_WORDS
     with updated_directory(directory, error=TokenizerError) as folder:

@@ -43,7 +43,7 @@ def from_sentencepiece(
     (ALBERT), a </s> where there is an end but no start (T5), <s> a for BPE (LLaMA), nothing else (CPM); settings
     (`add_bos_token`, `add_eos_token`, the class XLNetTokenizer) and special tokens that are chosen overrule that.
     """
-    options.refuse(("tokenize_chinese_chars", "max_word_length"), where, "a SentencePiece model")
+    options.refuse(("tokenize_chinese_chars", "max_word_length", "normalization"), where, "a SentencePiece model")
     try:
         rust = RustTokenizer(_unigram(model) if model.algorithm == UNIGRAM else _bpe(model))
         _set_spaces(rust, model, _cleaning(model, options, settings))

@@ -23,7 +23,7 @@ _SWITCHES = (
 )
 _KINDS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(_SWITCHES.split(), (bool, _NULL)),
-    **dict.fromkeys(("tokenizer_class", "qingformer_pre_tokenize"), (str, _NULL)),
+    **dict.fromkeys(("tokenizer_class", "qingformer_pre_tokenize", "qingformer_normalization"), (str, _NULL)),
     **dict.fromkeys(STANDARD_NAMES, (str, dict, _NULL)),
     "extra_ids": (int, _NULL),
     "additional_special_tokens": (list, _NULL),

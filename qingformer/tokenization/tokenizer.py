@@ -1,5 +1,6 @@
 """The tokenizer: text to token ids with exact offsets, and back."""
 
+import dataclasses
 import json
 import os
 import threading
@@ -12,11 +13,12 @@ from tokenizers import Tokenizer as RustTokenizer
 
 from qingformer.errors import TokenizerError
 from qingformer.json_files import quoted
-from qingformer.tokenization.build import Parts, build, from_tokens
+from qingformer.tokenization.build import Parts, build, from_tokens, has_bert_normalizer
 from qingformer.tokenization.decoding import join_tokens
 from qingformer.tokenization.encoding import Encoding, Encodings
 from qingformer.tokenization.inputs import check_truncation, explain
 from qingformer.tokenization.options import Options
+from qingformer.tokenization.published import PublishedForm
 from qingformer.tokenization.saving import save
 from qingformer.tokenization.sentencepiece import without_special
 from qingformer.tokenization.sources import find_source
@@ -29,7 +31,8 @@ from qingformer.tokenization.words import WordSplitter, with_words
 class Tokenizer(NamedSpecialTokens):
     """Text to token ids and back: WordPiece, SentencePiece, byte pair encoding, or any `tokenizer.json`.
 
-    BERT's WordPiece (Devlin et al. 2018, arXiv 1810.04805) gives id for id what `transformers` gives, SentencePiece
+    BERT's WordPiece (Devlin et al. 2018, arXiv 1810.04805) gives id for id what Google's release gives, and with
+    normalization="transformers", in the rare characters where the two differ, what `transformers` gives; SentencePiece
     (Kudo and Richardson 2018, arXiv 1808.06226: T5, ALBERT, CPM, XLNet, LLaMA) what the `sentencepiece` package gives,
     but for ties that there the rounding of single precision decides; GPT-2 and GPT what `transformers` gives.
 
@@ -46,6 +49,7 @@ class Tokenizer(NamedSpecialTokens):
     def __init__(self, parts: Parts) -> None:
         self.special_tokens: dict[str, str] = dict(parts.special_tokens)
         self._pre_tokenize = parts.pre_tokenize
+        self._normalization = parts.normalization
         self._plain = parts.rust
         self._rust = parts.rust
         if parts.split_special_tokens and isinstance(parts.rust.model, models.Unigram):
@@ -56,6 +60,7 @@ class Tokenizer(NamedSpecialTokens):
         self._lock = threading.Lock()
         self._truncation: tuple[int | None, str, str, bool] | None = None
         self._vocabulary = _ordered(parts.rust)
+        self._published = _published(parts, self._vocabulary)
         self._reading = _reading(parts.rust, self._vocabulary)
 
     # ---- making one
@@ -72,6 +77,7 @@ class Tokenizer(NamedSpecialTokens):
         special_tokens: Mapping[str, str | None] | None = None,
         pre_tokenize: str | WordSplitter | None = None,
         split_special_tokens: bool | None = None,
+        normalization: str | None = None,
     ) -> Self:
         """The tokenizer of a directory, of one of its files, checkpoint prefix, or "hf://organisation/name".
 
@@ -90,6 +96,9 @@ class Tokenizer(NamedSpecialTokens):
                 T5-PEGASUS). For SentencePiece every word begins with the mark of a space (CPM, where jieba guesses new
                 words by its hidden Markov model; spaces and line breaks become the tokens "▂" and "▃").
             split_special_tokens: special tokens written in a text are ordinary characters.
+            normalization: for WordPiece, "google" as in the published `tokenization.py` (a capital sigma at the end of
+                a word becomes "ς", characters of private use are kept and unknown, Unicode 14; the default), or
+                "transformers" as in its fast tokenizer.
 
         Raises TokenizerError in one line for files that are missing, damaged or do not fit.
 
@@ -103,6 +112,7 @@ class Tokenizer(NamedSpecialTokens):
             special_tokens or {},
             pre_tokenize,
             split_special_tokens,
+            normalization,
         )
         return cls(build(find_source(source), options))
 
@@ -118,6 +128,7 @@ class Tokenizer(NamedSpecialTokens):
         special_tokens: Mapping[str, str | None] | None = None,
         pre_tokenize: str | WordSplitter | None = None,
         split_special_tokens: bool = False,
+        normalization: str = "google",
     ) -> Self:
         """The WordPiece tokenizer over a list of tokens, whose places are the ids; options as in `from_pretrained`.
 
@@ -131,8 +142,9 @@ class Tokenizer(NamedSpecialTokens):
         for index, token in enumerate(tokens):
             check_line(token, f"token {index}")
         options = Options(lowercase, strip_accents, tokenize_chinese_chars, max_word_length, special_tokens or {})
+        options = dataclasses.replace(options, normalization=normalization)
         rust, named = from_tokens(tokens, options, "from_vocabulary")
-        return cls(Parts(rust, named, pre_tokenize, split_special_tokens))
+        return cls(Parts(rust, named, pre_tokenize, split_special_tokens, normalization))
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> None:
         """Write `tokenizer.json`, `tokenizer_config.json` and a WordPiece `vocab.txt`; `transformers` reads them."""
@@ -143,6 +155,7 @@ class Tokenizer(NamedSpecialTokens):
             self.special_tokens,
             self._pre_tokenize,
             self._rust.encode_special_tokens,
+            self._normalization,
         )
 
     # ---- encoding and decoding
@@ -169,7 +182,7 @@ class Tokenizer(NamedSpecialTokens):
         with self._lock:
             self._set_truncation(max_length, truncation, truncation_side, pair is not None, add_special_tokens)
             try:
-                encoded = self._rust.encode(text, pair, add_special_tokens=add_special_tokens)
+                encoded = self._rust.encode(*self._forms(text, pair), add_special_tokens=add_special_tokens)
             except Exception as problem:
                 raise explain(problem, [text], None if pair is None else [pair]) from None
         return Encoding(encoded, self._reading, (text, pair))
@@ -188,12 +201,12 @@ class Tokenizer(NamedSpecialTokens):
         if isinstance(texts, str) or isinstance(pairs, str):
             raise TokenizerError("encode_batch: expected a list of strings, not one string; use encode for that")
         texts = list(texts)
-        rows: list[Any] = texts
+        rows: list[Any] = self._forms_of(texts)
         if pairs is not None:
             pairs = list(pairs)
             if len(pairs) != len(texts):
                 raise TokenizerError(f"encode_batch: {len(texts)} texts but {len(pairs)} pairs; expected as many")
-            rows = list(zip(texts, pairs))
+            rows = list(zip(rows, self._forms_of(pairs)))
         with self._lock:
             self._set_truncation(max_length, truncation, truncation_side, pairs is not None, add_special_tokens)
             try:
@@ -201,6 +214,19 @@ class Tokenizer(NamedSpecialTokens):
             except Exception as problem:
                 raise explain(problem, texts, pairs) from None
         return Encodings(encoded, self._reading, texts, pairs)
+
+    def _forms(self, text: str, pair: str | None) -> tuple[str, str | None]:
+        if self._published is None or not isinstance(text, str) or not isinstance(pair, (str, type(None))):
+            return text, pair  # what is no text the library refuses
+        return self._published(text), None if pair is None else self._published(pair)
+
+    def _forms_of(self, texts: list[str]) -> list[str]:
+        if self._published is None:
+            return texts
+        try:
+            return self._published.batch(texts)
+        except TypeError:  # what is no text the library refuses
+            return texts
 
     def _set_truncation(self, max_length: int | None, truncation: str, side: str, paired: bool, special: bool) -> None:
         wanted = (max_length, truncation, side, paired and special)
@@ -318,11 +344,12 @@ class Tokenizer(NamedSpecialTokens):
         return self._like(rust, self.special_tokens)
 
     def _like(self, rust: RustTokenizer, special_tokens: Mapping[str, str]) -> Self:
-        return type(self)(Parts(rust, dict(special_tokens), self._pre_tokenize, self._rust.encode_special_tokens))
+        rest = (self._pre_tokenize, self._rust.encode_special_tokens, self._normalization)
+        return type(self)(Parts(rust, dict(special_tokens), *rest))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        state = (self._plain.to_str(), self.special_tokens, self._pre_tokenize, self._rust.encode_special_tokens)
-        return _restore, (type(self), *state)
+        rest = (self._pre_tokenize, self._rust.encode_special_tokens, self._normalization)
+        return _restore, (type(self), self._plain.to_str(), self.special_tokens, *rest)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({type(self._plain.model).__name__}, vocab_size={self.vocab_size})"
@@ -332,6 +359,14 @@ def _restore(kind: type[Tokenizer], state: str, special_tokens: dict[str, str], 
     rust = RustTokenizer.from_str(state)
     rust.no_truncation()
     return kind(Parts(rust, special_tokens, *rest))
+
+
+def _published(parts: Parts, vocabulary: Sequence[str]) -> PublishedForm | None:
+    if parts.normalization != "google" or not has_bert_normalizer(parts.rust):
+        return None
+    normalizer = parts.rust.normalizer
+    strip = normalizer.lowercase if normalizer.strip_accents is None else normalizer.strip_accents
+    return PublishedForm(vocabulary, normalizer.lowercase, strip)
 
 
 def _reading(rust: RustTokenizer, vocabulary: Sequence[str]) -> Reading | None:

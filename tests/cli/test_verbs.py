@@ -102,11 +102,19 @@ def test_convert_there_and_back_keeps_every_number(cli, work, tmp_path):
 
 
 def test_convert_of_a_classifier_says_what_stays_behind(cli, work, tmp_path):
-    done = cli("convert", work.trained, tmp_path / "hf", "--to", "huggingface")
+    done = cli("convert", work.trained, tmp_path / "tf", "--to", "tensorflow")
     assert done.code == 0
     assert "head and labels stay behind" in done.err
-    again = cli("convert", work.trained, tmp_path / "hf")
+    again = cli("convert", work.trained, tmp_path / "tf")
     assert (again.code, "--overwrite" in again.err) == (2, True)
+
+
+def test_convert_to_huggingface_keeps_the_head(cli, work, tmp_path):
+    done = cli("convert", work.trained, tmp_path / "hf", "--to", "huggingface")
+    assert done.code == 0, done.err
+    assert "text-classifier -> BertForSequenceClassification" in done.out
+    texts = ["天气", "唱歌"]
+    assert load(tmp_path / "hf").predict(texts) == load(work.trained).predict(texts)
 
 
 def test_info_counts_what_is_there(cli, work):

@@ -98,9 +98,13 @@ def test_the_only_label():
         ('{"text": "甲"}\n{"text": 3}', {}, "line 2, column 'text': expected a text in quotes, found int"),
         ('{"text": 3}', {"skip_empty": True}, "line 1, column 'text': expected a text in quotes, found int"),
         ('{"text": "甲", "pair": "乙"}\n{"text": "甲"}', {}, "line 2, column 'pair': the text is missing"),
-        ('{"text": "\\ud83d好"}', {}, "line 1, column 'text': holds half of a character"),
-        ('{"text": "甲", "label": {"a": 1}}', {}, "line 1, column 'label': expected a label .*, found dict"),
-        ('{"text": "甲", "label": [["一"]]}', {}, "line 1, column 'label': expected a label or a list"),
+        ('{"text": "\\ud83d好"}', {}, "line 1, column .text.: the text holds half of a character"),
+        (
+            '{"text": "甲", "label": {"a": 1}}',
+            {},
+            "line 1, column 'label': the label is {.a.: 1}; expected a word",
+        ),
+        ('{"text": "甲", "label": [["一"]]}', {}, "line 1, column 'label': the label is \\[.一.\\]; expected a word"),
         ('{"text": "甲", "label": "一"}\n{"text": "乙"}', {"require_labels": True}, "line 2, column 'label': no label"),
         (
             '{"text": "甲", "klasse": "一"}',
@@ -126,3 +130,91 @@ def test_header_only_and_no_header(tmp_path):
         read(write(tmp_path / "a.tsv", "text\tlabel\n"))
     with pytest.raises(DataError, match=r"name all with columns= if the file has no header"):
         read(write(tmp_path / "b.tsv", "明天有雨吗\t天气\n放首歌\t音乐\n"))
+
+
+@pytest.mark.parametrize("label", ["NaN", "null", '""', '" \\u3000"', "[]", "[null]", '["", NaN]'])
+def test_what_is_no_label_is_refused_or_left_out_and_counted(tmp_path, label):
+    path = write(tmp_path / "a.jsonl", f'{{"text": "甲", "label": 1}}\n{{"text": "乙", "label": {label}}}\n')
+    with pytest.raises(DataError, match=r"a.jsonl, line 2, column 'label': no label .* skip_unlabelled=True"):
+        read(path, require_labels=True)
+    notes = []
+    assert read(path, require_labels=True, skip_unlabelled=True, notes=notes) == [("甲", None, ("1",))]
+    assert notes == ["1 of 2 rows were left out: they have no label (first: line 2)"]
+
+
+def test_a_value_can_stand_for_no_label(tmp_path):
+    path = write(tmp_path / "a.csv", "sentence1,sentence2,label\n甲,乙,neutral\n甲,丙, -\n甲,丁,-\n")
+    notes = []
+    assert read(path, require_labels=True, no_label=["-"], notes=notes) == [("甲", "乙", ("neutral",))]
+    assert notes == ["2 of 3 rows were left out: they have no label (first: line 3)"]
+    assert len(read(path)) == 3
+    with pytest.raises(DataError, match="no rows with a text and a label"):
+        read(path, require_labels=True, no_label=["-", "neutral"])
+
+
+@pytest.mark.parametrize(
+    ("cells", "label"),
+    [
+        (["1", "1.0", '"1"', '" 1.00"', "1e0", '"\\ufeff1\\u200b"'], "1"),
+        (["-3", "-3.0", '"-3.0"'], "-3"),
+        (["1.5", '"1.5"'], "1.5"),
+        (['"体育"', '" 体育\\u3000"', '"\\u00a0体育\\t"'], "体育"),
+        (["true", '"True"'], "True"),
+        (['"--1"'], "--1"),
+        (['"nan"'], "nan"),
+    ],
+)
+def test_a_label_has_one_spelling(tmp_path, cells, label):
+    path = write(tmp_path / "a.jsonl", "".join(f'{{"text": "甲", "label": {cell}}}\n' for cell in cells))
+    assert {labels for _, _, labels in read(path)} == {(label,)}
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        ('"\\ud800"', "the label holds half of a character"),
+        ('"a\\nb"', "has a line break in it"),
+        ("1e999", "the label is inf"),
+        ('{"choices": "a"}', "the label is"),
+    ],
+)
+def test_labels_that_cannot_be(tmp_path, label, message):
+    with pytest.raises(DataError, match=rf"a.jsonl, line 1, column 'label': .*{message}"):
+        read(write(tmp_path / "a.jsonl", f'{{"text": "甲", "label": {label}}}'))
+
+
+def test_label_studio_choices_are_labels(tmp_path):
+    path = write(tmp_path / "a.json", '[{"id": 1, "text": "甲", "topic": {"choices": ["一", "二"]}}]')
+    assert read(path) == [("甲", None, ("一", "二"))]
+
+
+def test_a_header_that_was_overlooked_and_one_that_repeats_are_left_out(tmp_path):
+    notes = []
+    path = write(tmp_path / "a.tsv", "text_a\tclass\n甲\t1\n")
+    assert read(path, columns=["text", "label"], notes=notes) == [("甲", None, ("1",))]
+    assert notes == ["1 of 2 rows were left out: they hold the names of the columns (first: line 1)"]
+    path = write(tmp_path / "b.csv", "text,label\n甲,1\ntext,label\n乙,0\n")
+    assert [text for text, _, _ in read(path)] == ["甲", "乙"]
+    path = write(tmp_path / "c.tsv", "甲\tlabel\n标题\t乙\n")
+    assert len(read(path, columns=["text", "label"])) == 2
+
+
+@pytest.mark.parametrize(
+    ("separator", "cell", "labels"),
+    [
+        ("#", "一#二", ("一", "二")),
+        ("#；", "一；二# 三", ("一", "二", "三")),
+        (" and ", "一 and 二,三", ("一", "二,三")),
+        ("||", "一||二", ("一", "二")),
+        (",，", " , ", ()),
+    ],
+)
+def test_separators(tmp_path, separator, cell, labels):
+    path = write(tmp_path / "a.tsv", f"text\tlabel\n甲\t{cell}\n")
+    assert read(path, label_separator=separator) == [("甲", None, labels)]
+
+
+def test_left_out_texts_are_counted(tmp_path):
+    notes = []
+    read(write(tmp_path / "a.csv", "text,label\n甲,一\n ,二\n"), skip_empty=True, notes=notes)
+    assert notes == ["1 of 2 rows were left out: they have no text (first: line 3)"]

@@ -291,7 +291,7 @@ def test_from_python():
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ("在北京", "expected a list of texts"),
+        ("在北京", "expected a list, found one text; write"),
         (["在北京"], "dev, item 1: is not labelled"),
         ([TaggedText("王")], "dev, item 1: is not labelled"),
         ([TaggedText("王", (Span(0, 2, "PER"),))], "not inside the text"),
@@ -308,7 +308,7 @@ def test_wrong_python(rows, message):
 
 def test_wrong_options(tmp_path):
     path = write(tmp_path / "a.txt", BIO)
-    with pytest.raises(DataError, match="format 'iob' is not known; choose one of bio, json, words, text"):
+    with pytest.raises(DataError, match="format 'iob' is not known; choose one of bio, json, csv, words, brat, text"):
         read_tagging(path, "iob")
     with pytest.raises(DataError, match="has no labels; pass labelled=False"):
         read_tagging(path, "text")

@@ -34,11 +34,13 @@ def scaled(model, optimizer="adam", **options):
 
 
 def test_float16_anywhere_in_a_model_gets_a_loss_scale():
-    assert scaled(embedded("mixed_float16")) and scaled(embedded("mixed_float16"), transforms=[FGM()])
+    assert scaled(embedded("mixed_float16"))
+    assert scaled(embedded("mixed_float16"), transforms=[FGM()])
     assert scaled(qf.NextSentencePrediction(CONFIG, dtype="mixed_float16"))
     assert scaled(qf.NextSentencePrediction(qf.Backbone(CONFIG, dtype="mixed_float16")))
     assert scaled(TrainableModel.from_model(qf.MaskedLM(CONFIG, dtype="mixed_float16")))
-    assert not scaled(embedded()) and not scaled(embedded("mixed_bfloat16"))
+    assert not scaled(embedded())
+    assert not scaled(embedded("mixed_bfloat16"))
     assert not scaled(embedded("mixed_float16"), auto_scale_loss=False)
 
 
@@ -99,7 +101,8 @@ def test_indices_beyond_a_table_are_refused_in_direct_calls(inputs, said):
     backbone = qf.Backbone(CONFIG)
     with pytest.raises(QingFormerError, match=said) as caught:
         backbone({name: keras.ops.convert_to_tensor(value) for name, value in inputs.items()})
-    assert "\n" not in str(caught.value) and len(str(caught.value)) < 400
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
 
 
 def test_indices_and_labels_of_arrays_and_batches_are_refused_before_the_first_step():

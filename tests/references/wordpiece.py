@@ -26,7 +26,7 @@ def is_space(char):
 
 @cache
 def is_control(char):
-    return char not in "\t\n\r" and unicodedata.category(char).startswith("C")
+    return char not in "\t\n\r" and unicodedata.category(char) in ("Cc", "Cf")
 
 
 @cache

@@ -240,13 +240,24 @@ def test_over_long_texts_are_cut_and_reported():
     ("data", "message"),
     [
         ([("天", "a"), ("气",)], r"training data, item 2: expected \(text, label\)"),
-        ([("天", "a"), (3, "b")], r"training data, item 2: the text is 3"),
-        ([("天", "a"), ("气", None)], r"training data, item 2: the label is None"),
+        ([("天", "a"), (3, "b")], r"training data, item 2, column 'text': expected a text in quotes, found int"),
+        (
+            [("天", "a"), ("气", None)],
+            r"item 2, column 'label': no label .None.; .* skip_unlabelled=True",
+        ),
         ([("天", "a"), ("气", "a")], r"training data: .*at least two labels, found only 'a'"),
+        ([("天", "a"), ("气", float("nan"))], r"training data, item 2, column 'label': no label .nan."),
         ([], "training data: no examples"),
+        ("天", "no such file"),
+        (
+            {"text": ["天", "气"], "label": ["a"]},
+            r"training data: the columns have different lengths .text 2, label 1.",
+        ),
+        (["天", "气"], r"training data, item 1: expected .text, label. or"),
+        ({("天", "a")}, "a set has no order"),
         (
             [{"text": "天", "label": "a"}, {"txt": "气", "label": "b"}],
-            r"item 2: no field 'text'; there are: txt, label",
+            r"item 2, column 'text': the text is missing; .* .there are txt, label.",
         ),
     ],
 )

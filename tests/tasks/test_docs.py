@@ -1,6 +1,7 @@
 """docs/tasks.md and README.md: samples are what their reader takes, snippets run, both languages have the same code."""
 
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ READERS = {
     "ner.bio": read_tagging,
     "spans.jsonl": read_tagging,
     "cluener.jsonl": read_tagging,
-    "words.txt": read_tagging,
+    "words.txt": partial(read_tagging, segmented=True),
     "duie1.jsonl": read_relations,
     "duie2.jsonl": read_relations,
     "casrel.json": read_relations,

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 import qingformer.tasks
 from qingformer.data import TextExample
-from qingformer.errors import ConfigError, TokenizerError
+from qingformer.errors import ConfigError, DataError, TokenizerError
 from qingformer.tasks import scratch
-from qingformer.tasks.examples import Examples, read_examples
+from qingformer.tasks.examples import Columns, Examples, read_examples
 from qingformer.tasks.head import reseed
-from qingformer.tasks.labels import discover_labels, label_targets, row_weights
+from qingformer.tasks.labels import check_labels, discover_labels, label_targets, row_weights
 from qingformer.tasks.prediction import choose
 from qingformer.tokenization import Tokenizer
 from tests.tasks.helpers import backbone
@@ -29,6 +29,45 @@ def examples(*labels):
 def test_labels_are_sorted_by_value_or_code_point_whatever_the_order_of_rows():
     assert discover_labels(examples("10", "9", "-1", "9")) == ["-1", "9", "10"]
     assert discover_labels(examples(*"hbcgaedf", "10")) == ["10", *"abcdefgh"]
+
+
+@pytest.mark.parametrize(
+    ("given_labels", "expected"),
+    [
+        ([1, 1.0, 0, 0.0], ["0", "1"]),
+        ([np.int64(1), np.float32(1), np.bool_(True), 0, "0.0"], ["0", "1"]),
+        ([True, np.bool_(False), "true"], ["False", "True"]),
+        (["--1", "2"], ["--1", "2"]),
+        (["9" * 5000, "1"], ["1", "9" * 5000]),
+        ([2, np.uint8(10), 1.5], ["1.5", "10", "2"]),
+    ],
+)
+def test_numbers_have_one_spelling(given_labels, expected):
+    assert discover_labels(read_examples([("x", label) for label in given_labels])) == expected
+
+
+def test_labels_are_known_under_other_spellings_too():
+    data = read_examples([("x", True), ("x", 0), ("x", "1.0")])
+    assert label_targets(data, ["0", "1"], multi_label=False).tolist() == [1, 0, 1]
+    assert label_targets(read_examples([("x", 2), ("x", 1)]), ["1.0", "2.0"], multi_label=False).tolist() == [1, 0]
+    assert row_weights(np.array([0, 1]), ["0", "1"], {0: 1.0, np.int64(1): np.float32(3)}).tolist() == [1, 3]
+    assert check_labels([0, 1.0, np.int64(2)]) == ["0", "1", "2"]
+    with pytest.raises(ConfigError, match="the label is nan"):
+        check_labels(["a", float("nan")])
+    with pytest.raises(ConfigError, match="must be positive numbers, got"):
+        row_weights(np.array([0, 1]), ["0", "1"], {"0": "much"})
+
+
+def test_joined_labels_are_noticed():
+    table = {"text": ["x"] * 3, "label": ["a#b", "a", "b"]}
+    with pytest.raises(DataError, match=r"data, item 1: the label 'a#b' looks like several .* separator= '#'"):
+        read_examples(table, multi_label=True)
+    found = read_examples(table, Columns(separator="#"), multi_label=True)
+    assert [example.labels for example in found] == [("a", "b"), ("a",), ("b",)]
+    whole = read_examples(table, Columns(separator=","), multi_label=True)
+    assert whole[0].labels == ("a#b",)
+    assert read_examples({"text": ["x"], "label": ["a，b,c"]}, multi_label=True)[0].labels == ("a", "b", "c")
+    assert read_examples([("x", "c#"), ("x", "c")], multi_label=True)[0].labels == ("c#",)
 
 
 def test_targets_of_one_and_of_several_labels():

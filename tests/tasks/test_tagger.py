@@ -151,7 +151,7 @@ def test_entities_carry_their_text(trained):
     assert found.spans == (Span(4, 6, "LOC"), Span(8, 10, "PER"))
     assert trained.predict([]) == []
     assert trained.predict(["\u200b"])[0].entities == ()
-    with pytest.raises(DataError, match=r"write \['北京'\]"):
+    with pytest.raises(DataError, match=r"takes a list of texts"):
         trained.predict("北京")
 
 

@@ -44,7 +44,7 @@ def check_offsets(text, encoding, options):
             if len(normalized) > len(piece):  # one character became several: hangul
                 assert shown in normalized
             else:
-                assert normalized == shown
+                assert normalized == shown.replace("ς", "σ" if "Σ" in piece else "ς")
         last = end
 
 
@@ -65,7 +65,7 @@ def test_offsets_of_random_texts(text, kind):
     ("text", "expected"),
     [
         ("ＦＵＬＬ 宽", [("ｆ", 0, 1), ("##ｕ", 1, 2), ("##ｌ", 2, 3), ("##ｌ", 3, 4), ("[UNK]", 5, 6)]),
-        ("rΣ r", [("r", 0, 1), ("##σ", 1, 2), ("r", 3, 4)]),
+        ("rΣ r", [("r", 0, 1), ("##ς", 1, 2), ("r", 3, 4)]),
         ("İi ab", [("i", 0, 1), ("##i", 1, 2), ("ab", 3, 5)]),
         ("a\x00b今\x07天", [("ab", 0, 3), ("今", 3, 4), ("天", 5, 6)]),
         ("🙂 𠮷 今", [("🙂", 0, 1), ("[UNK]", 2, 3), ("今", 4, 5)]),

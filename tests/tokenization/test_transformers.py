@@ -31,7 +31,7 @@ def both(shared, tmp_path_factory, transformers):
             shutil.copyfile(shared / "vocab" / name, directory / "vocab.txt")
             theirs = transformers.BertTokenizer.from_pretrained(str(directory), do_lower_case=lowercase)
             # No word of ours: whether the vocabulary is cased is seen from it.
-            made[kind] = Tokenizer.from_pretrained(directory), theirs
+            made[kind] = Tokenizer.from_pretrained(directory, normalization="transformers"), theirs
         return made[kind]
 
     return load
@@ -77,7 +77,7 @@ def test_every_text_of_a_data_set(shared, both, data_set, kind):
 
 @pytest.mark.parametrize("data_set", DATA_SETS)
 def test_slow_algorithm_of_transformers(shared, tmp_path, data_set, transformers):
-    """The older pure-Python class, on a sample: the same tokens but for the final sigma and newer characters."""
+    """The older pure-Python class, on a sample: the same tokens but for characters without a category."""
     from transformers.models.bert.tokenization_bert_legacy import BertTokenizerLegacy
 
     shutil.copyfile(shared / "vocab/bert_base_chinese/vocab.txt", tmp_path / "vocab.txt")
@@ -102,7 +102,7 @@ def test_slow_algorithm_of_transformers(shared, tmp_path, data_set, transformers
     ],
 )
 def test_transformers_reads_what_we_save(tmp_path, transformers, options):
-    ours = Tokenizer.from_vocabulary(small_vocabulary(), **options)
+    ours = Tokenizer.from_vocabulary(small_vocabulary(), normalization="transformers", **options)
     ours = ours.add_tokens(["<e1>"]).add_tokens(["<e2>"], special=True)
     ours.save_pretrained(tmp_path)
     theirs = transformers.AutoTokenizer.from_pretrained(str(tmp_path))
@@ -123,7 +123,7 @@ def test_we_read_what_transformers_saves(tmp_path, transformers, lowercase):
     theirs.add_tokens(["<e1>"])
     theirs.add_special_tokens({"additional_special_tokens": ["<e2>"]})
     theirs.save_pretrained(str(tmp_path / "saved"))
-    ours = Tokenizer.from_pretrained(tmp_path / "saved")
+    ours = Tokenizer.from_pretrained(tmp_path / "saved", normalization="transformers")
     compare(ours, theirs, [*ODD_TEXTS, "今<e1>天<e2>气"])
     assert ours.vocab_size == len(theirs)
     small, _ = ours.simplified()

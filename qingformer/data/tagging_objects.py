@@ -1,0 +1,183 @@
+"""Objects and pairs, from JSON files or from Python, as texts with spans: of characters, of tokens, or by tags."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from qingformer.data.spans import Span, trimmed
+from qingformer.data.tagging_blocks import Block, texts_of
+from qingformer.data.tagging_json import LABEL_FIELDS, check_label, checked_spans, first_of, is_place, shown, tagged_of
+from qingformer.data.tagging_texts import TaggedText, TaggedTexts, join_tokens, joiner_of
+from qingformer.errors import DataError
+
+_TOKENS = ("tokens", "words", "token", "chars", "text", "sentence")
+_TAGS = ("tags", "ner_tags", "labels", "label", "ner", "tag", "bio", "iob_tags")
+_TOKEN_SPANS = ("ner", "entities", "spans", "label", "labels")
+
+
+class Collector:
+    """Takes rows one by one and gives the texts: tags are read in the notation of them all, tokens joined alike.
+
+    Args:
+        name, unit: of the source, and how it counts its rows: "line" or "item".
+        others: options of `texts_of`.
+    """
+
+    def __init__(self, name: str, unit: str, labelled: bool, **others: Any) -> None:
+        self._name, self._unit, self._labelled, self._others = name, unit, labelled, others
+        self._items: list[TaggedText | None] = []
+        self._tagged: list[tuple[int, Block]] = []
+        self._spanned: list[tuple[int, Block, list[Span]]] = []
+        self._broken: list[str] = []
+        self._undone: list[str] = []
+
+    def add(self, row: Any, number: int, line: int) -> None:
+        """Take a row; `number` is its place, for messages."""
+        where = f"{self._name}, {self._unit} {number}"
+        if isinstance(row, TaggedText):
+            if self._labelled and row.spans is None:
+                raise DataError(f"{where}: is not labelled; give its spans, or pass labelled=False")
+            spans = checked_spans(where, row.text, row.spans) if self._labelled else None
+            self._items.append(replace(row, spans=spans))
+            return
+        row = _object(where, row)
+        tokens = _tokens(where, row)
+        if tokens is not None:
+            self._add_tokens(where, row, tokens, number)
+            return
+        found = tagged_of(where, row, self._labelled)
+        if self._labelled and found.spans is None:
+            self._undone.append(where)
+        else:
+            self._items.append(replace(found, line=line))
+
+    def _add_tokens(self, where: str, row: Mapping[Any, Any], tokens: list[str], number: int) -> None:
+        block = Block(tokens, [number] * len(tokens))
+        place = len(self._items)
+        self._items.append(None)
+        if not self._labelled:
+            self._spanned.append((place, block, []))
+            return
+        tags = next((row[name] for name in _TAGS if _is_row(row.get(name), len(tokens))), None)
+        if tags is not None:
+            block.tags = tags
+            self._tagged.append((place, block))
+            return
+        name = next((name for name in _TOKEN_SPANS if isinstance(row.get(name), list)), None)
+        if name is None or any(is_place(entry) or isinstance(entry, str) for entry in row[name]):
+            raise DataError(f"{where}: {_lacking(row, name, len(tokens))}")
+        spans = [self._token_span(where, entry, len(tokens)) for entry in row[name]]
+        self._spanned.append((place, block, [span for span in spans if span is not None]))
+
+    def _token_span(self, where: str, entry: Any, count: int) -> Span | None:
+        """A span of tokens; None if it has gaps."""
+        index: Any
+        start: Any
+        end: Any
+        label: Any
+        if isinstance(entry, Mapping):
+            index, start, end = entry.get("index"), entry.get("start"), entry.get("end")
+            label = first_of(entry, ("label", "type"))
+        elif isinstance(entry, list | tuple) and len(entry) == 3:
+            index, (start, end, label) = None, entry
+        else:
+            index = start = end = label = None
+        if isinstance(index, list) and index and all(map(is_place, index)):
+            if index != list(range(index[0], index[0] + len(index))):
+                self._broken.append(where)
+                return None
+            start, end = index[0], index[-1] + 1
+        if not is_place(start) or not is_place(end) or not 0 <= start < end <= count:
+            raise DataError(
+                f"{where}: {shown(entry)} is no span of the {count} tokens; write "
+                '{"index": [0, 1], "type": "PER"} or {"start": 0, "end": 2, "type": "PER"}, end exclusive'
+            )
+        return Span(int(start), int(end), check_label(where, label, f"entity {shown(entry)}"))
+
+    def texts(self) -> TaggedTexts:
+        """All that was taken."""
+        notes, scheme = [], None
+        if self._tagged:
+            found = texts_of(
+                self._name, [block for _, block in self._tagged], unit=self._unit, labelled=True, **self._others
+            )
+            notes, scheme = list(found.notes), found.scheme
+            for (place, _), item in zip(self._tagged, found.items):
+                self._items[place] = item
+        joiner = self._others.get("joiner")
+        if joiner is None:
+            joiner = joiner_of(token for _, block, _ in self._spanned for token in block.tokens)
+        for place, block, spans in self._spanned:
+            text, places = join_tokens(block.tokens, joiner)
+            placed = (Span(*trimmed(text, places[s.start][0], places[s.end - 1][1]), s.label) for s in spans)
+            kept = tuple(sorted({span for span in placed if span.start < span.end})) if self._labelled else None
+            self._items[place] = TaggedText(text, kept, block.lines[0], places)
+        notes += [
+            f"{len(wheres)} {what} left out (first: {wheres[0]})"
+            for wheres, what in (
+                (self._broken, "spans with gaps were"),
+                (self._undone, "texts without annotations were"),
+            )
+            if wheres
+        ]
+        return TaggedTexts(self._name, [item for item in self._items if item is not None], notes, scheme)
+
+
+def _object(where: str, row: Any) -> Mapping[Any, Any]:
+    if isinstance(row, str):
+        row = {"text": row}
+    elif isinstance(row, tuple | list) and len(row) == 2:
+        row = {"text": row[0], "spans": row[1]}
+        if isinstance(row["spans"], Mapping) and isinstance(row["spans"].get("entities"), list):
+            row["spans"] = row["spans"]["entities"]  # spaCy 2
+    if not isinstance(row, Mapping):
+        raise DataError(
+            f"{where}: expected (text, [(start, end, label), ...]), an object with text and "
+            f"{' or '.join(LABEL_FIELDS[:3])}, or a text without labels; found {type(row).__name__}"
+        )
+    return row
+
+
+def _tokens(where: str, row: Mapping[Any, Any]) -> list[str] | None:
+    """The tokens of an object that has some in place of a text."""
+    name = next((name for name in _TOKENS if isinstance(row.get(name), list | tuple)), None)
+    if name is None or isinstance(row.get("text"), str):
+        return None
+    tokens = list(row[name])
+    if not tokens or not all(isinstance(token, str) for token in tokens):
+        raise DataError(
+            f'{where}: the field "{name}" is {shown(tokens)}; it must hold the tokens, at least one, as texts'
+        )
+    return [token or " " for token in tokens]
+
+
+def _is_row(value: Any, count: int) -> bool:
+    return isinstance(value, list) and len(value) == count and all(isinstance(tag, str) for tag in value)
+
+
+def _lacking(row: Mapping[Any, Any], name: str | None, count: int) -> str:
+    """Why tokens have no tags that can be read."""
+    values = [(each, row[each]) for each in _TAGS if isinstance(row.get(each), list)]
+    for each, value in values:
+        if value and all(map(is_place, value)):
+            return (
+                f'the tags in "{each}" are numbers, and their names are not in the file; write the names '
+                f"(of a Hugging Face data set: names = dataset.features[{each!r}].feature.names, then names[number])"
+            )
+        if value and all(isinstance(tag, str) for tag in value):
+            return f'{count} tokens and {len(value)} tags in "{each}"; give each token one'
+    return (
+        f"is not labelled: tokens without tags or spans (there are {shown(', '.join(map(str, row)))}); write them as "
+        '"tags", or pass labelled=False'
+    )
+
+
+def collected(name: str, unit: str, rows: Iterable[tuple[Any, int, int]], labelled: bool, **others: Any) -> TaggedTexts:
+    """The texts of rows, which come with their number and their line."""
+    collector = Collector(name, unit, labelled, **others)
+    for row, number, line in rows:
+        collector.add(row, number, line)
+    return collector.texts()
+
+
+__all__: Sequence[str] = ["Collector", "collected"]
