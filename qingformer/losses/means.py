@@ -25,6 +25,8 @@ class CompiledLosses(CompileLoss):
     losses of a whole batch are as Keras has them.
     """
 
+    _flat_losses: Any
+
     def __init__(self, compiled: CompileLoss) -> None:
         super().__init__(compiled._user_loss, compiled._user_loss_weights, output_names=compiled.output_names)
         self.only_weighted = False

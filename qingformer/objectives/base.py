@@ -24,6 +24,9 @@ class BaseModel(keras.Model):
     - On TensorFlow optimizers get dense gradients (see `backend.dense_train_step`).
     """
 
+    _compile_loss: Any
+    optimizer: Any
+
     @no_automatic_dependency_tracking  # as Keras' own: metrics are listed once
     def compile(self, optimizer: Any = "rmsprop", *args: Any, auto_scale_loss: bool = True, **kwargs: Any) -> None:
         """`keras.Model.compile`."""
