@@ -23,7 +23,7 @@ SEQUENCE, TOKENS, ANSWERS, CHOICE = (
 )  # fmt: skip
 # Where `task.json` of a saved task lies inside a Hugging Face configuration, so that nothing is lost on the way back.
 PARAMETERS, OURS = "task_specific_params", "qingformer"
-_PREFIX = r"^(?:(?:module|_orig_mod|model|net)\.)*"
+_PREFIX = r"^(?:(?:module|_orig_mod|model|net|network|bert_model|base_model|_forward_module)\.)*"
 # What a configuration that does not say so means by `ForMultipleChoice`: how a sequence becomes one vector.
 SUMMARIES: dict[str, dict[str, Any]] = {
     "electra": {"summary_type": "first", "summary_use_proj": True, "summary_activation": "gelu"},
