@@ -14,7 +14,7 @@ from qingformer.data import PaddedBatches
 from qingformer.data.fingerprint import fingerprint
 from qingformer.errors import ConfigError
 from qingformer.losses import named_loss
-from qingformer.optimizers import AdamW, adamw, warmup_linear
+from qingformer.optimizers import AdamW, AdjustableRate, adamw, warmup_linear
 from qingformer.optimizers.adamw import NOT_DECAYED
 from qingformer.tasks import checks, storage
 from qingformer.tasks.best import BestInMemory
@@ -117,7 +117,8 @@ def _fit(
 ) -> dict[str, list[float]]:  # fmt: skip
     model = task.model
     total_steps = plan.epochs * batches.batches_per_epoch
-    compile_model(model, optimizer or _default_optimizer(model, warmup_linear(plan.learning_rate, total_steps)), plan)
+    rate = AdjustableRate(warmup_linear(plan.learning_rate, total_steps))
+    compile_model(model, optimizer or _default_optimizer(model, rate), plan)
     reseed(model, plan.seed)
     monitor = None if held_out is None else plan.monitor
     scored = isinstance(held_out, HeldOutScores)
@@ -232,7 +233,7 @@ def compile_model(model: Any, optimizer: keras.optimizers.Optimizer, plan: Plan)
 
 
 def choose_loss(
-    loss: keras.losses.Loss | str | None, targets: Any, num_classes: int, *, multi_label: bool
+    loss: keras.losses.Loss | Callable[..., Any] | str | None, targets: Any, num_classes: int, *, multi_label: bool
 ) -> keras.losses.Loss:
     """The loss that was asked for, cross-entropy if none; one that needs the frequencies of the labels gets them."""
     chosen = named_loss(loss, multi_label=multi_label)
