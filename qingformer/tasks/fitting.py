@@ -14,7 +14,7 @@ from qingformer.data import PaddedBatches
 from qingformer.data.fingerprint import fingerprint
 from qingformer.errors import ConfigError
 from qingformer.losses import named_loss
-from qingformer.optimizers import adamw, warmup_linear
+from qingformer.optimizers import AdjustableRate, adamw, warmup_linear
 from qingformer.tasks import checks, storage
 from qingformer.tasks.best import BestInMemory
 from qingformer.tasks.head import reseed
@@ -106,7 +106,8 @@ def fit(
     checks.check_run(run.directory, run.save_every, resume=run.resume, overwrite=run.overwrite)
     model = task.model
     total_steps = plan.epochs * batches.batches_per_epoch
-    compile_model(model, optimizer or adamw(warmup_linear(plan.learning_rate, total_steps)), plan)
+    rate = AdjustableRate(warmup_linear(plan.learning_rate, total_steps))
+    compile_model(model, optimizer or adamw(rate), plan)
     reseed(model, plan.seed)
     monitor = None if held_out is None else plan.monitor
     scored = isinstance(held_out, HeldOutScores)
@@ -215,7 +216,7 @@ def compile_model(model: Any, optimizer: keras.optimizers.Optimizer, plan: Plan)
 
 
 def choose_loss(
-    loss: keras.losses.Loss | str | None, targets: Any, num_classes: int, *, multi_label: bool
+    loss: keras.losses.Loss | Callable[..., Any] | str | None, targets: Any, num_classes: int, *, multi_label: bool
 ) -> keras.losses.Loss:
     """The loss that was asked for, cross-entropy if none; one that needs the frequencies of the labels gets them."""
     chosen = named_loss(loss, multi_label=multi_label)

@@ -16,6 +16,7 @@ from qingformer.errors import ConfigError, DataError
 from qingformer.models import Backbone
 from qingformer.objectives import TrainableModel
 from qingformer.tasks import adapters, fine_tuned, fitting, huggingface, storage
+from qingformer.tasks.arguments import check_arguments
 from qingformer.tasks.encoding import buckets_up_to
 from qingformer.tasks.head import new_backbone
 from qingformer.tasks.prediction import Predictor
@@ -260,7 +261,7 @@ class Task(fine_tuned.TakesHeads, ABC):
         made: PaddedBatches = kind(
             features, labels, weights,
             **{"buckets": buckets_up_to(self.max_length), "pad_token_id": self.tokenizer.pad_token_id,
-               "inputs": self.backbone.input} | options,
+               "inputs": self.backbone.input, "token_types": self.backbone.config.type_vocab_size} | options,
         )  # fmt: skip
         return made
 
@@ -304,7 +305,7 @@ class ScoredTask(Task):
             epochs, batch_size: passes over the data, examples per step.
             optimizer: AdamW with linear warm-up (`qf.optimizers.adamw`) if None; then `learning_rate` is its peak, by
                 default 5e-5 for pretrained weights and that of the size for new ones.
-            transforms: of the objective, such as `[FGM(0.5)]`.
+            transforms: of the objective, such as `[FGM()]`.
             seed: order of the data, dropout.
             directory: for the learning curve (`curve.jsonl`), the model of the best epoch, or of the last one without
                 validation data (`best/`), and resume points (`state/`).
@@ -321,6 +322,7 @@ class ScoredTask(Task):
             DataError, ConfigError: what is wrong with the data, naming file and line, or with an argument.
             TrainingInterrupted: a `KeyboardInterrupt`; with a directory the current step was finished and kept.
         """
+        check_arguments(transforms, optimizer, learning_rate, callbacks)
         self.cut = {}
         examples = self._read(train, "training data", **reading)
         held_out = None if validation_data is None else self._read(validation_data, "validation data", **reading)

@@ -61,6 +61,7 @@ class LearningCurve(OrderedSteps):
         optimizer = getattr(self._model.optimizer, "inner_optimizer", self._model.optimizer)
         self._iterations = int(optimizer._iterations) - self.step
         schedule = optimizer._learning_rate
+        schedule = schedule.at_present() if hasattr(schedule, "at_present") else schedule
         is_schedule = isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule)
         self._rate = schedule if is_schedule else float(optimizer.learning_rate)
 

@@ -158,7 +158,7 @@ def test_the_best_epoch_is_put_back(tmp_path, on_disk):
     held_out = rows(30, 200)
     made = classifier()
     rate = keras.callbacks.LearningRateScheduler(lambda epoch: 1e-2 if epoch < FIT["epochs"] - 1 else 10.0)
-    options = FIT | {"optimizer": keras.optimizers.Adam(1e-2), "callbacks": [rate]}
+    options = FIT | {"optimizer": keras.optimizers.Adam(1e-2), "learning_rate": None, "callbacks": [rate]}
     if on_disk:
         options["directory"] = tmp_path / "run"
     curve = made.fit(rows(), held_out, **options)
