@@ -123,7 +123,7 @@ class RunDirectory:
             if settings == before:
                 return
             note(
-                f"the run was made for {before.get('epochs')} epochs and goes on to {settings['epochs']}: from here on the "
+                f"the run was made for {before.get('epochs')} epochs and goes on to {settings['epochs']}: from here the "
                 "learning rate follows the schedule of the new number, so it rises again"
             )
         else:
