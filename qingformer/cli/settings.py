@@ -123,8 +123,8 @@ class RunDirectory:
             if settings == before:
                 return
             note(
-                f"the run was made for {before.get('epochs')} epochs and goes on to {settings['epochs']}: from here the "
-                "learning rate follows the schedule of the new number, so it rises again"
+                f"the run was made for {before.get('epochs')} epochs and goes on to {settings['epochs']}: from here "
+                "the learning rate follows the schedule of the new number, so it rises again"
             )
         else:
             clear_run(self.output)
