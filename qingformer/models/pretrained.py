@@ -9,7 +9,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from qingformer.checkpoints.weight_map import LoadingReport, WeightMap
+from qingformer.checkpoints.loading_report import LoadingReport
+from qingformer.checkpoints.weight_map import WeightMap
 from qingformer.errors import ConfigError
 from qingformer.layers.lora import low_rank_config, restore_low_rank
 from qingformer.layers.quantization import quantization_config, restore_quantization
