@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ def test_the_command_line_is_understood():
     for name in ("training.md", "training.zh.md"):
         (line,) = re.findall(r"`qingformer train ([^`]*--loss[^`]*)`", page(name))
         words = line.split()
-        transforms = [named_transform(word) for flag, word in zip(words, words[1:]) if flag == "--transform"]
+        transforms = [named_transform(word) for flag, word in pairwise(words) if flag == "--transform"]
         assert [type(each) for each in transforms] == [qf.FGM, qf.RDrop]
         assert hasattr(named_loss(words[words.index("--loss") + 1]), "disagreement")
 
