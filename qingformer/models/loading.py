@@ -18,6 +18,7 @@ from qingformer.errors import CheckpointError, ConfigError
 from qingformer.files import read_json
 from qingformer.models.config import BackboneConfig, block_group, check_known
 from qingformer.models.fine_tuned import StoredHead, find_head
+from qingformer.models.limits import check_stored_sizes
 from qingformer.models.registry import check_role, family_class, family_of
 from qingformer.models.stored_heads import fine_tuned_patterns
 from qingformer.models.surgery import Stretch, VocabularySurgery
@@ -73,6 +74,7 @@ def plan(source: str | os.PathLike[str], revision: str | None, request: Request)
         names = checkpoint.names()
         shapes = {name: tuple(checkpoint.shape(name)) for name in names}
     stored, config = settle(values, str(files.config), files.layout, names, request)
+    check_stored_sizes(config, str(files.config), shapes, request.strict and not request.autoresize)
     advice = about_family(values, names, request, config.family)
     head = find_head(values, Path(files.weights), shapes, config.family, files.layout)
     return Plan(str(source), Path(files.weights), files.layout, stored, config, request, advice, head)

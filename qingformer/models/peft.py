@@ -14,7 +14,8 @@ import numpy as np
 from qingformer.checkpoints import open_checkpoint, write_safetensors
 from qingformer.checkpoints.weight_map import TRANSPOSE, Row, shorten
 from qingformer.errors import CheckpointError
-from qingformer.files import read_json, write_json
+from qingformer.files import write_json
+from qingformer.json_files import read_object
 from qingformer.models.adapter_state import Adapter, Adapters
 
 SETTINGS, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -31,6 +32,8 @@ REFUSED: dict[str, tuple[Any, ...]] = {
     "trainable_token_indices": (None, []),
     "target_parameters": (None, []),
 }
+_KINDS: dict[str, type | tuple[type, ...]] = {"peft_type": (str, type(None)), "r": int, "lora_alpha": float}
+_KINDS["use_rslora"] = (bool, type(None))
 _FACTOR = re.compile(r"^(?P<module>.+)\.lora_(?P<side>[AB])(\.default)?\.weight$")
 
 
@@ -71,7 +74,7 @@ def read(folder: Path, backbone: Any, strict: bool) -> Adapters:
     Raises:
         CheckpointError: another method than LoRA, a module that this model lacks, weights that are no adapters.
     """
-    settings = read_json(folder / SETTINGS, CheckpointError)
+    settings = read_object(folder / SETTINGS, CheckpointError, _KINDS)
     _check(settings, folder)
     with open_checkpoint(folder / WEIGHTS, verify=True) as file:
         arrays = {name: np.array(file.read(name)) for name in file.names()}
@@ -87,7 +90,7 @@ def read(folder: Path, backbone: Any, strict: bool) -> Adapters:
         if set(sides) != {"A", "B"} or any(side.ndim != 2 for side in sides.values()):
             raise CheckpointError(f"{folder}: {module} needs two matrices lora_A and lora_B")
         a, b = (np.asarray(sides[side].T, dtype="float32") for side in "AB")
-        alpha = float(settings.get("lora_alpha", settings.get("r", a.shape[1])))
+        alpha = float(settings.get("lora_alpha") or settings.get("r") or a.shape[1])
         # The scale of the "rank-stabilised" variant is alpha / sqrt(r).
         alpha *= float(np.sqrt(a.shape[1])) if settings.get("use_rslora") else 1.0
         layers[_path(module, names, folder)] = Adapter(a, b, alpha)
