@@ -12,6 +12,7 @@ if "keras" not in sys.modules:
     # Without this Keras takes TensorFlow, which most users of this package do not have.
     os.environ.setdefault("KERAS_BACKEND", "jax")
 
+from qingformer.environment import check_backend, note_backend
 from qingformer.version import __version__
 
 if TYPE_CHECKING:
@@ -104,6 +105,8 @@ _ROOMS = {
     "load": "tasks",
 }
 
+note_backend()
+
 __all__ = [
     "FGM",
     "PGD",
@@ -151,6 +154,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if "keras" not in sys.modules:
+        check_backend()
     if name in ("losses", "optimizers"):
         return importlib.import_module(f"qingformer.{name}")
     if name in _ROOMS:

@@ -1,9 +1,12 @@
 """Which array library Keras runs on."""
 
+import os
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import keras
+
+from qingformer.errors import ConfigError
 
 
 def name() -> str:
@@ -32,3 +35,22 @@ def keep_reads_in_order() -> None:
         import tensorflow as tf
 
         tf.config.optimizer.set_experimental_options({"dependency_optimization": False})
+
+
+def check_device() -> None:
+    """Start the library on its device.
+
+    Raises:
+        ConfigError: JAX_PLATFORMS asks for a device that JAX cannot use here.
+    """
+    wanted = os.environ.get("JAX_PLATFORMS")
+    if name() == "jax" and wanted:
+        import jax
+
+        try:
+            jax.devices()
+        except RuntimeError as problem:
+            raise ConfigError(
+                f"JAX_PLATFORMS={wanted[:40]} asks for a device that JAX cannot use here ({str(problem)[:120]}); for a "
+                "GPU pip install 'jax[cuda12]' and check nvidia-smi, or set JAX_PLATFORMS=cpu"
+            ) from None

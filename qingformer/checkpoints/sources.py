@@ -20,7 +20,7 @@ _VOCABULARIES = ("tokenizer.json", "vocab.txt", "spiece.model", "sentencepiece.m
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _WEIGHTS = ("model.safetensors", _INDEXES[0], "pytorch_model.bin", _INDEXES[1])
 _SHARD = re.compile(r"-\d{5}-of-\d{5}$")
-_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
+_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 _NO_CONFIGS = ("tokenizer_config.json", "generation_config.json", "preprocessor_config.json", "adapter_config.json")
 _EXPECTED = {
     "config": "config.json or bert_config.json",
@@ -184,12 +184,12 @@ def _latest_prefix(directory: Path) -> Path | None:
 
 
 def _layout(config: Path | None, weights: Path | None) -> Layout:
+    if weights is not None and Path(f"{weights}.index").is_file():
+        return "tensorflow"
     if config is not None and config.name == "config.json":
         content: Any = read_json(config, CheckpointError)
         if isinstance(content, dict) and "qingformer_version" in content:
             return "qingformer"
-    if weights is not None and Path(f"{weights}.index").is_file():
-        return "tensorflow"
     if weights is None and config is not None and config.name != "config.json":
         return "tensorflow"
     return "huggingface"

@@ -12,9 +12,11 @@ from typing import Annotated
 import typer
 
 from qingformer.cli import convert, evaluate, info, predict, suggest_lr, train
+from qingformer.cli.arguments import check_arguments
 from qingformer.cli.console import as_options
 from qingformer.cli.quiet import import_keras_quietly
 from qingformer.cli.stopping import exit_code, last_word, leave_with
+from qingformer.cli.streams import use_utf8
 from qingformer.errors import QingFormerError
 from qingformer.version import __version__
 
@@ -61,6 +63,7 @@ def run(arguments: list[str]) -> int:
     Whatever is wrong with the input is one line on standard error that starts with `error:`. With `--debug` the
     exception itself is let through.
     """
+    use_utf8()
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow greets on standard error
@@ -91,6 +94,7 @@ def run(arguments: list[str]) -> int:
 def _invoke(arguments: list[str]) -> int:
     try:
         command = typer.main.get_command(app)
+        check_arguments(command, arguments)
         with command.make_context("qingformer", arguments) as context:
             if not {"--help", "-h"} & set(arguments):
                 import_keras_quietly()

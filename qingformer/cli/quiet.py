@@ -4,12 +4,16 @@ import os
 import sys
 import tempfile
 
+from qingformer.environment import check_backend
+
 
 def import_keras_quietly() -> None:
     """Import Keras on TensorFlow with standard error set aside; what was written there is shown if the import fails.
 
     TensorFlow's native code writes there before any of its log settings take effect. On other backends nothing happens.
+    Errors: `ConfigError` for a backend that is none.
     """
+    check_backend()
     if os.environ.get("KERAS_BACKEND") != "tensorflow" or "tensorflow" in sys.modules:
         return
     sys.stderr.flush()

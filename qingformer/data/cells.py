@@ -128,7 +128,13 @@ def boolean(where: str, name: str, value: Any) -> bool | None:
         return None
     if isinstance(value, bool):
         return value
-    word = strip(value).casefold() if isinstance(value, str) else str(int(value)) if value in (0, 1) else ""
+    word = (
+        strip(value).casefold()
+        if isinstance(value, str)
+        else str(int(value))
+        if isinstance(value, int | float) and value in (0, 1)
+        else ""
+    )
     if word in _TRUE or word in _FALSE:
         return word in _TRUE
     raise DataError(f"{where}: {name} is {quoted(value)}; expected true or false")

@@ -2,9 +2,12 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from qingformer.data.cells import quoted
+from qingformer.data.choice_answers import NUMBERED_BLANK, answers_beside, is_answers, read_answers
+from qingformer.data.choice_fields import answer_of, by_lower_name, choices_of, flat_parts
 from qingformer.data.documents import Sourced, read_documents, text_at
 from qingformer.data.readers import Path
 from qingformer.data.tables import rows_of
@@ -13,7 +16,6 @@ from qingformer.errors import DataError
 BLANK = "#idiom#"
 OTHER_BLANK = "____"
 _BLANKS = re.compile(r"#idiom\d*#")
-_CHOICES = ("choices", "choice", "candidates", "options")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +38,21 @@ class ChoiceQuestions(Sourced[ChoiceQuestion]):
     """The questions of a source, as a sequence; see `Sourced`."""
 
 
-def read_choice(path: Path, *, labelled: bool = True, encoding: str = "utf-8") -> ChoiceQuestions:
+def read_choice(
+    path: Path, *, labelled: bool = True, answers: Path | None = None, encoding: str = "utf-8"
+) -> ChoiceQuestions:
     """Read multiple-choice questions from a JSON or JSONL file.
 
     The forms: C3 ([[lines of the passage], [{question, choice, answer}], id]; the lines are joined by a line end),
     ChID ({content, candidates, answer} with `BLANK` in the content; with several blanks, plain or numbered as
     "#idiom000378#", one question for each, in which the others are `OTHER_BLANK`, and "answer", "answers" or
-    "groundTruth" has one entry for each), and rows with "context", "question", "choices", "answer" and "id". An answer
-    is the number of a choice, from 0, or its text.
+    "groundTruth" has one entry for each, or they are in a file beside this one, such as train_answer.json), and rows of
+    JSON, CSV or TSV with "context", "question", "choices", "answer" and "id", where the choices may be fields of their
+    own: A, B, C, D or option_1, option_2, .... An answer is the text of a choice, its number, from 0, or its letter.
 
     Args:
         labelled: whether answers are read; if False they are None.
+        answers: the file with the answers of ChID, if it is not found by its name.
         encoding: of the file.
 
     Raises:
@@ -60,7 +66,10 @@ def read_choice(path: Path, *, labelled: bool = True, encoding: str = "utf-8") -
     >>> read_choice(file)[0]
     ChoiceQuestion(context='男：下雨了。', question='天气?', choices=('晴', '雨'), answer=1, id='1-0', line=1)
     """
-    return _collect(str(path), _from_file(path, encoding), True, labelled)
+    given = None
+    if labelled:
+        given = answers_beside(path, encoding) if answers is None else (str(answers), read_answers(answers, encoding))
+    return _collect(str(path), _from_file(path, encoding), True, labelled, given)
 
 
 def choices_from_rows(rows: Iterable[Any], name: str, *, labelled: bool = True) -> ChoiceQuestions:
@@ -84,10 +93,17 @@ class _Raw:
     answer: Any
     id: Any
     line: int
+    marks: Sequence[str] = ()
 
 
-def _collect(name: str, raws: Iterator[_Raw], is_file: bool, labelled: bool) -> ChoiceQuestions:
-    items, twice = [], []
+def _collect(
+    name: str,
+    raws: Iterator[_Raw],
+    is_file: bool,
+    labelled: bool,
+    answers: tuple[str, Mapping[str, Any]] | None = None,
+) -> ChoiceQuestions:
+    items, twice, beside = [], [], 0
     for count, raw in enumerate(raws, 1):
         context = text_at(raw.where, raw.context, "context", empty=True)
         question = text_at(raw.where, raw.question, "question", empty=True)
@@ -96,32 +112,36 @@ def _collect(name: str, raws: Iterator[_Raw], is_file: bool, labelled: bool) -> 
         choices = _choices(raw)
         if len(set(choices)) < len(choices):
             twice.append(raw.where)
-        answer = _answer(raw, choices) if labelled else None
+        answer = answer_of(raw.where, raw.answer, choices, raw.marks) if labelled else None
+        if labelled and answer is None:
+            answer, beside = _answer_beside(raw, choices, answers), beside + 1
         number = str(count if raw.id is None or raw.id == "" else raw.id)
         items.append(ChoiceQuestion(context, question, choices, answer, number, raw.line))
     if not items:
         raise DataError(f"{name}: no questions; give at least one")
     note = f"{len(twice):,} of {len(items):,} questions have the same choice twice"
-    return ChoiceQuestions(name, items, [f"{note} (first: {twice[0]})"] if twice else [], is_file)
+    notes = [f"{note} (first: {twice[0]})"] if twice else []
+    if beside and answers is not None:
+        notes.append(f"the answers to {beside:,} of {len(items):,} questions were read from {answers[0]}")
+    return ChoiceQuestions(name, items, notes, is_file)
 
 
 def _choices(raw: _Raw) -> tuple[str, ...]:
     if not isinstance(raw.choices, list | tuple) or len(raw.choices) < 2:
-        raise DataError(f"{raw.where}: expected a list of at least two choices, found {raw.choices!r}"[:300])
+        raise DataError(f"{raw.where}: expected a list of at least two choices, found {quoted(raw.choices)}")
     return tuple(text_at(raw.where, choice, f"choice {number}") for number, choice in enumerate(raw.choices))
 
 
-def _answer(raw: _Raw, choices: tuple[str, ...]) -> int:
-    if raw.answer is None:
-        raise DataError(f"{raw.where}: no answer; add it or pass labelled=False")
-    if isinstance(raw.answer, str) and raw.answer in choices:
-        return choices.index(raw.answer)
-    if type(raw.answer) is int and 0 <= raw.answer < len(choices):
-        return raw.answer
-    raise DataError(
-        f"{raw.where}: the answer {raw.answer!r} is not among the {len(choices)} choices ({', '.join(choices)}); "
-        f"write one of them or its number, 0 to {len(choices) - 1}"
-    )
+def _answer_beside(raw: _Raw, choices: tuple[str, ...], answers: tuple[str, Mapping[str, Any]] | None) -> int:
+    """The answer to a question that has none of its own, from the file of answers."""
+    numbered = isinstance(raw.id, str) and NUMBERED_BLANK.fullmatch(raw.id) is not None
+    if answers is None or not numbered:
+        hint = ", put them into a file such as train_answer.json beside train.json," if numbered else ""
+        raise DataError(f"{raw.where}: no answer; add it{hint} or pass labelled=False")
+    answer = answer_of(f"{answers[0]}, {raw.id}", answers[1].get(raw.id), choices, ())
+    if answer is None:
+        raise DataError(f"{raw.where}: no answer to {raw.id}, neither here nor in {answers[0]}; add it there")
+    return answer
 
 
 def _from_file(path: Path, encoding: str) -> Iterator[_Raw]:
@@ -130,7 +150,7 @@ def _from_file(path: Path, encoding: str) -> Iterator[_Raw]:
         keys = ["question"] if isinstance(document.value, list) else []
         lines = document.lines_of(keys, len(raws)) if keys else [document.line] * len(raws)
         for line, raw in zip(lines, raws):
-            yield _Raw(f"{path}, line {line}", raw.context, raw.question, raw.choices, raw.answer, raw.id, line)
+            yield replace(raw, where=f"{path}, line {line}", line=line)
 
 
 def _from_rows(rows: Iterable[Any], name: str) -> Iterator[_Raw]:
@@ -145,27 +165,28 @@ def _from_rows(rows: Iterable[Any], name: str) -> Iterator[_Raw]:
 def _raws(where: str, value: Any, line: int) -> Iterator[_Raw]:
     if isinstance(value, list | tuple):
         yield from _c3(where, value, line)
+    elif is_answers(value):
+        raise DataError(f"{where}: holds the answers of ChID; pass the file of the texts, with this one beside it")
     elif not isinstance(value, Mapping):
         raise DataError(f"{where}: expected an object with context, question and choices, found {type(value).__name__}")
     elif "content" in value and "candidates" in value:
         yield from _chid(where, value, line)
     else:
-        choices = next((value[key] for key in _CHOICES if key in value), None)
-        answer = value.get("answer", value.get("label"))
-        yield _Raw(where, value.get("context", ""), value.get("question", ""), choices, answer, value.get("id"), line)
+        context, question, choices, marks, answer, number = flat_parts(value)
+        yield _Raw(where, context, question, choices, answer, number, line, marks)
 
 
 def _c3(where: str, value: Sequence[Any], line: int) -> Iterator[_Raw]:
     if not 2 <= len(value) <= 3 or not all(isinstance(part, list | tuple) for part in value[:2]):
-        raise DataError(f"{where}: expected [[lines of the passage], [questions], id], found {value!r}"[:300])
+        raise DataError(f"{where}: expected [[lines of the passage], [questions], id], found {quoted(value)}")
     context = "\n".join(text_at(where, part, "passage", empty=True) for part in value[0])
     number = value[2] if len(value) == 3 else None
     for count, row in enumerate(value[1]):
         if not isinstance(row, Mapping):
             raise DataError(f"{where}: question {count} must be an object with question, choice and answer")
         question = text_at(where, row.get("question"), f"question {count}")
-        choices = next((row[key] for key in _CHOICES if key in row), None)
-        yield _Raw(where, context, question, choices, row.get("answer"), _numbered(number, count), line)
+        choices, marks = choices_of(by_lower_name(row))
+        yield _Raw(where, context, question, choices, row.get("answer"), _numbered(number, count), line, marks)
 
 
 def _chid(where: str, value: Mapping[str, Any], line: int) -> Iterator[_Raw]:
@@ -177,6 +198,8 @@ def _chid(where: str, value: Mapping[str, Any], line: int) -> Iterator[_Raw]:
     choices, number = value["candidates"], value.get("id")
     apart = isinstance(choices, list) and bool(choices) and isinstance(choices[0], list)
     answers = next((value[key] for key in ("answer", "answers", "groundTruth") if value.get(key) is not None), None)
+    if answers in ("", []):
+        answers = None
     if isinstance(answers, Mapping):
         answers = [answers.get(match.group()) for _, match in blanks]
     elif not isinstance(answers, list):

@@ -92,6 +92,11 @@ def header_detector(wanted: Wanted) -> Callable[[Sequence[str]], bool]:
     return lambda fields: not given or any(field.strip().lower() in usual for field in fields)
 
 
+def is_usual_text_name(name: str) -> bool:
+    """Whether a column of this name is found to be the text by itself."""
+    return _name(name) in TEXT_COLUMNS
+
+
 def repeats_names(values: Values) -> bool:
     """Whether a row says the names of its columns once more, as where two files were joined.
 

@@ -2,13 +2,17 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Protocol, TypeVar
 
-from qingformer.data.readers import Path
-from qingformer.data.sources import open_lines
+from qingformer.data.json_text import LinedText, elements, the_only
+from qingformer.data.readers import Path, read_rows
+from qingformer.data.sources import bare_suffix, open_lines
 from qingformer.errors import DataError
+
+TABLES = (".csv", ".tsv", ".tab")
 
 
 class _HasLine(Protocol):
@@ -61,21 +65,26 @@ class Document:
 
 
 def read_documents(path: Path, encoding: str = "utf-8") -> list[Document]:
-    """Read a JSON file whole: the elements of a list, the values of JSON lines, or the only value.
+    """Read a JSON file whole: the elements of a list, the values of JSON lines, or the only value; or a CSV, TSV file.
 
     Raises `DataError` naming file and line for what `open_lines` refuses, for an empty file and for wrong JSON.
     """
+    if bare_suffix(path) in TABLES:
+        return [Document(row.values, row.line) for row in read_rows(path, encoding=encoding)]
     with open_lines(path, encoding) as lines:
-        pieces = [line for _, line in lines]
-    filled = [(number, line.rstrip()) for number, line in enumerate(pieces, 1) if line.strip()]
-    if not filled:
+        lined = LinedText(lines)
+    if not lined.text:
         raise DataError(f"{path}: is empty; give a file with at least one row")
-    if len(filled) > 1 and _is_whole(filled[0][1]):
-        return [Document(_decode(path, line, number)[0], number, line) for number, line in filled]
-    text = "".join(pieces).rstrip()
-    if text.lstrip().startswith("["):
-        return list(_elements(path, text))
-    return [Document(_decode(path, text, 1)[0], 1, text)]
+    first = list(islice(lined.lines(), 2))
+    if len(first) > 1 and _is_whole(first[0][1]):
+        return [_line_document(path, number, line) for number, line in lined.lines()]
+    if lined.text.lstrip().startswith("["):
+        return [Document(*element) for element in elements(path, lined)]
+    return [Document(the_only(path, lined), lined.line_at(0), lined.text)]
+
+
+def _line_document(path: Path, number: int, line: str) -> Document:
+    return Document(the_only(path, LinedText([(number, line)])), number, line)
 
 
 def _is_whole(text: str) -> bool:
@@ -86,53 +95,14 @@ def _is_whole(text: str) -> bool:
     return True
 
 
-def _decode(path: Path, text: str, line: int, start: int = 0, alone: bool = True) -> tuple[Any, int]:
-    """The value that begins at `start` on `line`, and where it ends."""
-    position = _skip(text, start)
-    try:
-        value, end = json.JSONDecoder().raw_decode(text, position)
-        if alone and text[end:].strip():
-            raise json.JSONDecodeError("Extra data", text, _skip(text, end))
-    except (ValueError, RecursionError) as problem:
-        wrong = getattr(problem, "pos", position)
-        reason = getattr(problem, "msg", "nested too deep or a number of too many digits")
-        number = line + text.count("\n", start, wrong)
-        raise DataError(
-            f"{path}, line {number}: not JSON: {reason}; is the file cut off or of another format?"
-        ) from None
-    return value, end
-
-
-def _elements(path: Path, text: str) -> Iterator[Document]:
-    position = _skip(text, text.index("[") + 1)
-    line = 1 + text.count("\n", 0, position)
-    while not text.startswith("]", position):
-        value, end = _decode(path, text, line, position, alone=False)
-        yield Document(value, line, text[position:end])
-        after = _skip(text, end)
-        if text.startswith(",", after):
-            after = _skip(text, after + 1)
-        elif not text.startswith("]", after):
-            number = line + text.count("\n", position, after)
-            raise DataError(f"{path}, line {number}: not JSON: expected ',' or ']'; is the file cut off?")
-        line, position = line + text.count("\n", position, after), after
-    if text[position + 1 :].strip():
-        number = line + text.count("\n", position, _skip(text, position + 1))
-        raise DataError(f"{path}, line {number}: not JSON: something follows the list; give one list a file")
-
-
-_SPACE = re.compile(r"[ \t\r\n]*")
-
-
-def _skip(text: str, position: int) -> int:
-    match = _SPACE.match(text, position)
-    return match.end() if match else position
-
-
 def text_at(where: str, value: Any, name: str, *, empty: bool = False) -> str:
     """`value` if it is a text, and not blank unless `empty`; otherwise a `DataError` that begins with `where`."""
     if not isinstance(value, str):
-        found = "is missing" if value is None else f"is {type(value).__name__}, not text"
+        found = (
+            "is missing"
+            if value is None or (isinstance(value, float) and value != value)
+            else f"is {type(value).__name__}, not text"
+        )
         raise DataError(f"{where}: the {name} {found}; expected a string")
     if not empty and not value.strip():
         raise DataError(f"{where}: the {name} is empty; fill it in or remove the row")

@@ -1,20 +1,23 @@
 """Rows of JSONL, JSON, CSV, TSV and plain text files, as a stream of dictionaries with line numbers."""
 
-import csv
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
+from qingformer.data.cells import quoted
+from qingformer.data.csv_fields import quoted_records
+from qingformer.data.guessing import guess_format
+from qingformer.data.json_text import LinedText, elements, reason_of
+from qingformer.data.sources import Path as Path
 from qingformer.data.sources import bare_suffix, check_file, open_lines
 from qingformer.errors import DataError
 
-Path = str | os.PathLike[str]
 Column = str | int
 Lines = Iterator[tuple[int, str]]
 
+_LOOKED_AT = 20
 FORMATS = ("jsonl", "json", "csv", "tsv", "text")
 _SUFFIXES = {
     ".jsonl": "jsonl",
@@ -23,7 +26,7 @@ _SUFFIXES = {
     ".csv": "csv",
     ".tsv": "tsv",
     ".tab": "tsv",
-    ".txt": "text",
+    ".txt": "auto",
 }
 
 
@@ -41,7 +44,32 @@ class TableOptions:
 
     columns: tuple[str, ...] | None = None
     header: bool | Callable[[Sequence[str]], bool] = True
-    quoting: bool = True
+    quoting: bool | None = None
+
+
+@dataclass(slots=True)
+class BlankLines:
+    """How many lines a file had and how many of them were blank, where every line is a row; filled in while reading."""
+
+    lines: int = 0
+    count: int = 0
+    first: int = 0
+
+    def counted(self, lines: Lines) -> Lines:
+        """The `lines`, counted."""
+        for number, line in lines:
+            self.lines = number
+            if not line.strip():
+                self.first = self.first or number
+                self.count += 1
+            yield number, line
+
+    def notes(self) -> list[str]:
+        """A sentence, if there are any."""
+        if not self.count:
+            return []
+        what = "blank lines were" if self.count > 1 else "blank line was"
+        return [f"{self.count:,} {what} left out (first: line {self.first})"]
 
 
 def read_rows(
@@ -52,17 +80,20 @@ def read_rows(
     header: bool | Callable[[Sequence[str]], bool] | None = None,
     encoding: str = "utf-8",
     quoting: bool | None = None,
+    blanks: BlankLines | None = None,
 ) -> Iterator[Row]:
     """Stream the rows of a data file; `path` may end in .gz, .xz or .bz2, and "-" is standard input.
 
     Args:
         format: "jsonl" (an object a line), "json" (a list, or an object a line), "csv", "tsv" or "text" (a text a line,
-            column "text"); found from the suffix if None. Standard input is read as JSONL if it begins with "{", else
-            as text. Only a JSON list is read whole; everything else a line at a time.
+            column "text"); found from the suffix if None. Standard input and .txt files are looked into: JSON, a table
+            with tabs if its columns are named, else text. Only a JSON list is read whole; everything else a line at a
+            time.
         columns: names for the columns of a CSV or TSV file without a header line.
         header: whether the first line holds the names (by default: unless `columns` is given), or a function of its
             fields that decides. Without names the columns are 0, 1, 2, ...
         encoding: of the file. Every line is checked.
+        blanks: is told how many lines there were, and how many of them blank, where each line is a row.
         quoting: whether `"` encloses fields. By default in CSV only: in TSV files of the field a `"` is a character.
 
     Raises `DataError` naming file, line and remedy: file missing, empty, damaged, truncated or badly encoded; unknown
@@ -80,12 +111,14 @@ def read_rows(
         raise DataError(f"{path}: format {chosen!r} is not known; choose one of {', '.join(FORMATS)}")
     if isinstance(columns, str):
         raise DataError(f"columns={columns!r}: pass a list of names, such as {columns.split(',')!r}")
+    if columns is not None and len(set(columns)) < len(columns):
+        raise DataError(f"columns={quoted(columns)}: two columns have the same name; give each its own")
     options = TableOptions(
         None if columns is None else tuple(columns),
         (columns is None) if header is None else header,
-        (chosen == "csv") if quoting is None else quoting,
+        quoting,
     )
-    return _rows(path, chosen, options, encoding)
+    return _rows(path, chosen, options, encoding, blanks or BlankLines())
 
 
 def _format_of(path: Path) -> str:
@@ -99,19 +132,20 @@ def _format_of(path: Path) -> str:
     return _SUFFIXES[suffix]
 
 
-def _rows(path: Path, format: str, options: TableOptions, encoding: str) -> Iterator[Row]:
+def _rows(path: Path, format: str, options: TableOptions, encoding: str, blanks: BlankLines) -> Iterator[Row]:
     with open_lines(path, encoding) as lines:
-        filled = ((number, line) for number, line in lines if format in ("csv", "json") or line.strip())
-        first = next(filled, None)
-        while first is not None and not first[1].strip():
-            first = next(filled, None)
+        lines = blanks.counted(lines)
+        first = next((numbered for numbered in lines if numbered[1].strip()), None)
         if first is None:
             raise DataError(f"{path}: is empty; give a file with at least one row")
-        everything = chain([first], filled)
+        head = [first]
         if format == "auto":
-            format = "jsonl" if first[1].lstrip().startswith("{") else "text"
+            head += islice(lines, _LOOKED_AT)
+            format = guess_format(path, head, options.columns)
         if format == "json":
             format = "json" if first[1].lstrip().startswith("[") else "jsonl"
+        _check_table_options(path, format, options)
+        everything = ((number, line) for number, line in chain(head, lines) if format == "csv" or line.strip())
         if format == "text":
             yield from (Row({"text": line.rstrip("\r\n")}, number) for number, line in everything)
         elif format == "jsonl":
@@ -120,6 +154,19 @@ def _rows(path: Path, format: str, options: TableOptions, encoding: str) -> Iter
             yield from _json_list(path, everything)
         else:
             yield from _table(path, everything, "," if format == "csv" else "\t", options)
+    if format not in ("text", "jsonl"):
+        blanks.lines = blanks.count = 0
+
+
+def _check_table_options(path: Path, format: str, options: TableOptions) -> None:
+    """Options of tables are refused where they would change nothing."""
+    if format in ("csv", "tsv"):
+        return
+    for name, value in (("columns", options.columns), ("quoting", options.quoting)):
+        if value is not None:
+            raise DataError(
+                f"{path}: is read as {format}, but {name}= is for tables; leave it out, or pass format= csv or tsv"
+            )
 
 
 def _json_lines(path: Path, lines: Lines) -> Iterator[Row]:
@@ -130,48 +177,20 @@ def _json_lines(path: Path, lines: Lines) -> Iterator[Row]:
             value = json.loads(line)
         except (ValueError, RecursionError) as problem:
             raise DataError(
-                f"{path}, line {number}: not JSON: {_reason(problem)}; every line must be one object, "
-                'such as {"text": "...", "label": "..."}'
+                f"{path}, line {number}: not JSON: {reason_of(problem)}{_place(problem)}; every line must be one "
+                'object, such as {"text": "...", "label": "..."}'
             ) from None
         yield _record(path, value, number)
 
 
-def _reason(problem: ValueError | RecursionError) -> str:
-    if isinstance(problem, json.JSONDecodeError):
-        return f"{problem.msg} at character {problem.colno}"
-    return "nested too deep" if isinstance(problem, RecursionError) else "a number of too many digits"
+def _place(problem: ValueError | RecursionError) -> str:
+    return f" at character {problem.colno}" if isinstance(problem, json.JSONDecodeError) else ""
 
 
 def _json_list(path: Path, lines: Lines) -> Iterator[Row]:
     """The objects of a JSON list, one after the other, so that each knows the line it begins on."""
-    pieces = list(lines)
-    text, decoder = "".join(line for _, line in pieces), json.JSONDecoder()
-    line, seen, position = pieces[0][0], 0, _skip(text, text.index("[") + 1)
-    while not text.startswith("]", position):
-        line, seen = line + text.count("\n", seen, position), position
-        try:
-            value, position = decoder.raw_decode(text, position)
-        except (ValueError, RecursionError) as problem:
-            wrong = getattr(problem, "pos", position)
-            number = line + text.count("\n", seen, wrong)
-            raise DataError(
-                f"{path}, line {number}: not JSON: {_reason(problem)}; the file must be one list of objects"
-            ) from None
+    for value, line, _ in elements(path, LinedText(lines)):
         yield _record(path, value, line)
-        position = _skip(text, position)
-        if text.startswith(",", position):
-            position = _skip(text, position + 1)
-        elif not text.startswith("]", position):
-            number = line + text.count("\n", seen, position)
-            raise DataError(
-                f"{path}, line {number}: not JSON: expected ',' or ']' after an object; is the file cut off?"
-            )
-
-
-def _skip(text: str, position: int) -> int:
-    while position < len(text) and text[position] in " \t\r\n":
-        position += 1
-    return position
 
 
 def _record(path: Path, value: Any, line: int) -> Row:
@@ -184,7 +203,8 @@ def _record(path: Path, value: Any, line: int) -> Row:
 
 
 def _table(path: Path, lines: Lines, separator: str, options: TableOptions) -> Iterator[Row]:
-    records = _quoted(path, lines, separator) if options.quoting else _plain(lines, separator)
+    quoting = separator == "," if options.quoting is None else options.quoting
+    records = quoted_records(path, lines, separator) if quoting else _plain(lines, separator)
     names: tuple[Column, ...] | None = options.columns
     for count, (line, fields) in enumerate(records):
         if count == 0:
@@ -216,29 +236,3 @@ def _plain(lines: Lines, separator: str) -> Iterator[tuple[int, list[str]]]:
     for number, line in lines:
         if line.strip("\r\n"):
             yield number, line.rstrip("\r\n").split(separator)
-
-
-def _quoted(path: Path, lines: Lines, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """Records whose fields may be quoted, and may then hold separators and line ends."""
-    first = next(lines)
-    read = [first[0] - 1]
-
-    def texts() -> Iterator[str]:
-        for number, line in chain([first], lines):
-            read[0] = number
-            yield line
-
-    reader = csv.reader(texts(), delimiter=separator, strict=True)
-    while True:
-        before = read[0]
-        try:
-            fields = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as problem:
-            raise DataError(
-                f"{path}, line {before + 1}: wrong quotes ({problem}); double a quote inside a quoted "
-                "field, or pass quoting=False if quotes are only characters"
-            ) from None
-        if fields:
-            yield before + 1, fields

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from qingformer.data.cells import boolean, is_missing, plain, quoted
 from qingformer.data.documents import Document, Sourced, read_documents, text_at
 from qingformer.data.readers import Path
 from qingformer.data.relations import find_all
@@ -145,7 +146,7 @@ def _placed(
         if not repair and (start is not None or not found):
             stands = f"stands at {', '.join(map(str, found[:5]))}" if found else "is nowhere in the context"
             raise DataError(
-                f"{where}: the answer {text!r} is not at {start} but {stands}; correct it or pass repair=True"
+                f"{where}: the answer {quoted(text)} is not at {start} but {stands}; correct it or pass repair=True"
             )
         if not found:
             tally.nowhere.append(where)
@@ -157,7 +158,7 @@ def _placed(
 
 def _answers(where: str, row: Mapping[str, Any]) -> list[tuple[int | None, str]]:
     """The start (None if not stated) and text of each answer of a row; none if it is not answerable."""
-    if row.get("is_impossible"):
+    if boolean(where, "is_impossible", row.get("is_impossible")):
         return []
     if "answers" not in row and "answer" not in row:
         raise DataError(f'{where}: no field "answers"; add it, empty if there is no answer, or pass labelled=False')
@@ -167,7 +168,9 @@ def _answers(where: str, row: Mapping[str, Any]) -> list[tuple[int | None, str]]
         if not isinstance(starts, list) or len(starts) != len(texts):
             raise DataError(f"{where}: {len(texts)} texts of answers need as many numbers in answer_start")
         given = [{"text": text, "answer_start": start} for text, start in zip(texts, starts)]
-    if given is None or given == "":
+    if getattr(given, "ndim", 0) == 1:
+        given = given.tolist()
+    if given is None or (not isinstance(given, list | tuple | Mapping) and is_missing(given)):
         return []
     answers: list[tuple[int | None, str]] = []
     for one in given if isinstance(given, list | tuple) else [given]:
@@ -182,9 +185,11 @@ def _answer(where: str, one: Any) -> tuple[int | None, str]:
         one = {"answer_start": one[0], "text": one[1]}
     if not isinstance(one, Mapping):
         return None, text_at(where, one, "answer", empty=True)
-    start = one.get("answer_start")
+    start = plain(one.get("answer_start"))
+    if is_missing(start):
+        start = None
     if start is not None and type(start) is not int:
-        raise DataError(f"{where}: answer_start is {start!r}; expected the number of a character, from 0")
+        raise DataError(f"{where}: answer_start is {quoted(start)}; expected the number of a character, from 0")
     return start, text_at(where, one.get("text"), "text of the answer", empty=True)
 
 

@@ -49,7 +49,7 @@ def _names(where: str, value: Any) -> Iterator[str]:
             yield predicate if slot == "@value" else f"{predicate}_{slot}"
     elif isinstance(value, Mapping) and value and all(type(number) is int for number in value.values()):
         yield from _by_number(where, [(number, name) for name, number in value.items()])
-    elif isinstance(value, Mapping) and value and all(key.isdecimal() for key in value):
+    elif isinstance(value, Mapping) and value and all(key.isdecimal() and len(key) < 10 for key in value):
         yield from _by_number(where, [(int(key), name) for key, name in value.items()])
     else:
         raise DataError(

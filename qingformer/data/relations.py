@@ -3,17 +3,20 @@
 import difflib
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+from qingformer.data.brat import is_brat, read_brat
 from qingformer.data.documents import Sourced, text_at
-from qingformer.data.readers import Path, read_rows
+from qingformer.data.readers import BlankLines, Path, read_rows
+from qingformer.data.relation_layouts import of_brat, text_and_triples
 from qingformer.data.relation_schema import read_schema as read_schema
 from qingformer.data.spans import trimmed
 from qingformer.data.tables import rows_of
+from qingformer.data.tagging_json import TEXT_FIELDS, first_of, shown
 from qingformer.errors import DataError
 
-TRIPLE_FIELDS = ("spo_list", "triple_list", "triples")
+TRIPLE_FIELDS = ("spo_list", "triple_list", "triples", "triple_list_gold")
 _SHAPE = '["subject", "relation", "object"] or {"subject": ..., "predicate": ..., "object": ...}'
 
 
@@ -63,6 +66,9 @@ def read_relations(
     (CasRel) holds lists [subject, relation, object], "triples" objects with subject, relation and object; each field
     takes either shape. Names lose the space around them; a triple that repeats in a text is kept once.
 
+    Relations between marked names are read too: exports of doccano and Label Studio, folders of brat, CoType's
+    "relationMentions", SpERT's and OpenNRE's objects.
+
     Args:
         path, format, encoding: as in `read_rows`.
         schema: the relations there are, as from `read_schema`; another one is an error.
@@ -80,8 +86,15 @@ def read_relations(
     >>> read_relations(file)[0].triples
     (Triple(subject='步步惊心', relation='作者', object='桐华'),)
     """
-    rows = ((row.values, row.line) for row in read_rows(path, format, encoding=encoding))
-    return _collect(str(path), rows, True, schema, labelled, strict)
+    rows: Iterator[tuple[Any, int]]
+    if format is not None or not is_brat(path):
+        blanks = BlankLines()
+        read = read_rows(path, format, encoding=encoding, blanks=blanks)
+        found = _collect(str(path), ((row.values, row.line) for row in read), True, schema, labelled, strict)
+        return found if labelled else replace(found, notes=[*found.notes, *blanks.notes()])
+    documents = read_brat(path, labelled, encoding)
+    rows = (((each.text, of_brat(each)), number) for number, each in enumerate(documents, 1))
+    return _collect(str(path), rows, False, schema, labelled, strict)
 
 
 def relations_from_rows(
@@ -112,12 +125,15 @@ def _collect(
     if isinstance(schema, str):
         raise DataError(f"schema={schema!r}: pass the names of the relations, such as read_schema({schema!r})")
     known = None if schema is None else dict.fromkeys(schema)
-    items, total, missing, first = [], 0, 0, ""
+    items, total, missing, first, undone = [], 0, 0, "", []
     for row, line in rows:
         where = f"{name}, {'line' if is_file else 'item'} {line}"
         text, given = _parts(where, row, labelled)
         if not labelled:
             items.append(RelationText(text, None, line))
+            continue
+        if given is None:
+            undone.append(where)
             continue
         kept = []
         for triple in dict.fromkeys(_triples(where, given)):
@@ -128,18 +144,23 @@ def _collect(
             if absent is None:
                 kept.append(triple)
             elif strict:
-                raise DataError(f"{where}: {absent!r} of {tuple(triple)} is not in the text; correct one of them")
+                raise DataError(
+                    f"{where}: {shown(absent)} of {shown(tuple(triple))} is not in the text; correct one of them"
+                )
             else:
-                missing, first = missing + 1, first or f"{where}: {absent!r}"
+                missing, first = missing + 1, first or f"{where}: {shown(absent)}"
         items.append(RelationText(text, tuple(kept), line))
     if not items:
         raise DataError(f"{name}: no texts; give at least one")
     note = f"{missing:,} of {total:,} triples were left out: subject or object is not in the text (first: {first})"
-    return RelationTexts(name, items, [note] * bool(missing), is_file)
+    notes = [note] * bool(missing)
+    if undone:
+        notes.append(f"{len(undone)} texts without annotations were left out (first: {undone[0]})")
+    return RelationTexts(name, items, notes, is_file)
 
 
 def _parts(where: str, row: Any, labelled: bool) -> tuple[str, Any]:
-    """The text of a row and its triples as they were given."""
+    """The text of a row and its triples as they were given; None for these if it is not annotated."""
     if isinstance(row, RelationText):
         row = {"text": row.text, "triples": row.triples}
     elif isinstance(row, str):
@@ -147,11 +168,16 @@ def _parts(where: str, row: Any, labelled: bool) -> tuple[str, Any]:
     elif isinstance(row, tuple | list) and 1 <= len(row) <= 2:
         row = dict(zip(("text", "triples"), row))
     if not isinstance(row, Mapping):
-        raise DataError(f"{where}: expected (text, triples) or a dictionary, got {row!r}"[:300])
-    text = text_at(where, row.get("text"), "text")
+        raise DataError(f"{where}: expected (text, triples) or a dictionary, got {shown(row)}")
     found = next((field for field in TRIPLE_FIELDS if row.get(field) is not None), None)
+    other = text_and_triples(where, row) if found is None else None
+    if other is not None:
+        return text_at(where, other[0], "text"), other[1]
+    if isinstance(row.get("sentences"), list):
+        raise DataError(f"{where}: documents of several sentences are not read; write a text a row, with its triples")
+    text = text_at(where, first_of(row, TEXT_FIELDS), "text")
     if labelled and found is None:
-        fields = ", ".join(map(str, row))
+        fields = ", ".join(map(str, row))[:120]
         raise DataError(
             f"{where}: no triples (there are the fields {fields}); write them in one of {', '.join(TRIPLE_FIELDS)}, "
             "an empty list if the text states none, or pass labelled=False"
@@ -168,7 +194,7 @@ def _triples(where: str, given: Any) -> Iterator[Triple]:
         elif isinstance(one, list | tuple) and len(one) == 3:
             subject, relation, value = one
         else:
-            raise DataError(f"{where}: {one!r} is not a triple; write {_SHAPE}")
+            raise DataError(f"{where}: {shown(one)} is not a triple; write {_SHAPE}")
         relation = _bare(text_at(where, relation, "relation of a triple"))
         subject = _bare(text_at(where, subject, f"subject of {relation!r}"))
         slots = value if isinstance(value, Mapping) else {"@value": value}

@@ -10,7 +10,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from pathlib import Path
+from pathlib import Path as _Path
 from typing import Any, BinaryIO, TypeVar
 
 from qingformer.errors import DataError
@@ -20,31 +20,32 @@ _MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _WIDE = ("utf16", "utf32")
 _STANDARD_INPUT = "-"
 
+Path = str | os.PathLike[str]
 T = TypeVar("T")
 
 
-def bare_suffix(path: str | os.PathLike[str]) -> str:
+def bare_suffix(path: Path) -> str:
     """The suffix that tells the format, without that of the compression: ".jsonl" for "train.jsonl.gz".
 
     >>> bare_suffix("train.JSONL.gz")
     '.jsonl'
     """
-    name = Path(path)
-    return Path(name.stem if name.suffix.lower() in _OPENERS else name.name).suffix.lower()
+    name = _Path(path)
+    return _Path(name.stem if name.suffix.lower() in _OPENERS else name.name).suffix.lower()
 
 
-def check_file(path: str | os.PathLike[str]) -> None:
+def check_file(path: Path) -> None:
     """Raise `DataError` unless `path` is a file that can be opened (or "-", standard input)."""
     if str(path) == _STANDARD_INPUT:
         return
-    if not Path(path).exists():
-        raise DataError(f"{path}: no such file; check the path (it is looked for from {Path.cwd()})")
-    if Path(path).is_dir():
+    if not _Path(path).exists():
+        raise DataError(f"{path}: no such file; check the path (it is looked for from {_Path.cwd()})")
+    if _Path(path).is_dir():
         raise DataError(f"{path}: is a folder; name the data file in it")
 
 
 @contextmanager
-def open_lines(path: str | os.PathLike[str], encoding: str = "utf-8") -> Iterator[Iterator[tuple[int, str]]]:
+def open_lines(path: Path, encoding: str = "utf-8") -> Iterator[Iterator[tuple[int, str]]]:
     """Yield an iterator of `(line number from 1, text with its line end)`; only one line is in memory at a time.
 
     A byte-order mark is dropped. Raises `DataError` naming file and line for a missing, damaged or truncated file and
@@ -62,14 +63,14 @@ def open_lines(path: str | os.PathLike[str], encoding: str = "utf-8") -> Iterato
         raise DataError(f"{path}: cannot be read: {problem.strerror or problem}") from None
 
 
-def _binary(path: str | os.PathLike[str]) -> AbstractContextManager[BinaryIO]:
+def _binary(path: Path) -> AbstractContextManager[BinaryIO]:
     if str(path) == _STANDARD_INPUT:
         return nullcontext(sys.stdin.buffer)
-    stream: BinaryIO = _OPENERS.get(Path(path).suffix.lower(), open)(path, "rb")
+    stream: BinaryIO = _OPENERS.get(_Path(path).suffix.lower(), open)(path, "rb")
     return stream
 
 
-def _undamaged(lines: Iterable[T], path: str | os.PathLike[str]) -> Iterator[T]:
+def _undamaged(lines: Iterable[T], path: Path) -> Iterator[T]:
     """The `lines`; what a damaged compressed file raises becomes one error."""
     number = 0
     try:
@@ -86,7 +87,7 @@ def _undamaged(lines: Iterable[T], path: str | os.PathLike[str]) -> Iterator[T]:
         ) from None
 
 
-def _lines(stream: BinaryIO, path: str | os.PathLike[str], encoding: str) -> Iterator[tuple[int, str]]:
+def _lines(stream: BinaryIO, path: Path, encoding: str) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(_undamaged(stream, path), 1):
         if number == 1:
             if line[:2] in _MARKS:
@@ -100,7 +101,7 @@ def _lines(stream: BinaryIO, path: str | os.PathLike[str], encoding: str) -> Ite
             raise _wrong_byte(path, number, problem, encoding) from None
 
 
-def _wrong_byte(path: str | os.PathLike[str], line: int, problem: UnicodeDecodeError, encoding: str) -> DataError:
+def _wrong_byte(path: Path, line: int, problem: UnicodeDecodeError, encoding: str) -> DataError:
     other = "gb18030" if encoding.lower().replace("-", "") == "utf8" else "utf-8"
     byte = problem.object[problem.start]
     return DataError(
@@ -109,7 +110,7 @@ def _wrong_byte(path: str | os.PathLike[str], line: int, problem: UnicodeDecodeE
     )
 
 
-def _wide_lines(stream: BinaryIO, path: str | os.PathLike[str], encoding: str) -> Iterator[tuple[int, str]]:
+def _wide_lines(stream: BinaryIO, path: Path, encoding: str) -> Iterator[tuple[int, str]]:
     """Lines of an encoding whose line end is more than one byte."""
     text, number = io.TextIOWrapper(stream, encoding, newline="\n"), 0
     try:

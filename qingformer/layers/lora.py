@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from qingformer.errors import ConfigError
 from qingformer.layers.dense import Dense
 
 Config = dict[str, Any]
@@ -19,6 +20,24 @@ def dense_layers(model: keras.Model) -> dict[str, Dense]:
 def adapted_layers(model: keras.Model) -> dict[str, Dense]:
     """Those of them that have adapters."""
     return {path: layer for path, layer in dense_layers(model).items() if layer.lora_enabled}
+
+
+def check_dense_alone(model: keras.Model, method: str) -> None:
+    """Refuse a model in which layers other than dense ones have adapters, by Keras' own `enable_lora`.
+
+    A token table is tied to the output, which reads it transposed: its update acts on both sides, and only the whole
+    table can be written.
+
+    Raises:
+        ConfigError: names the layer.
+    """
+    for layer in model._flatten_layers(include_self=False):
+        if getattr(layer, "lora_enabled", False) and not isinstance(layer, Dense):
+            tied = ", a table that is tied to the output" if hasattr(layer, "tie_weights") else ""
+            raise ConfigError(
+                f"{method}: {layer.path or layer.name}{tied}, has an adapter of Keras' own, which is neither "
+                "merged nor saved alone; save_pretrained writes the sum"
+            )
 
 
 def keyed_variables(model: keras.Model) -> dict[str, keras.Variable]:

@@ -12,7 +12,7 @@ from qingformer.errors import CheckpointError
 from qingformer.files import write_json
 from qingformer.folders import finish_update, updated_directory
 from qingformer.json_files import check_kinds, quoted, read_object
-from qingformer.models import peft
+from qingformer.models import peft, peft_reading
 from qingformer.models.adapter_state import Adapter, Adapters, gather, put
 from qingformer.version import __version__
 
@@ -44,7 +44,7 @@ def load(model: Any, backbone: Any, directory: str | os.PathLike[str], strict: b
     if (folder / SETTINGS).is_file():
         return put(model, backbone, read(folder), strict)
     if (folder / peft.SETTINGS).is_file():
-        return put(model, backbone, peft.read(folder, backbone, strict), strict)
+        return put(model, backbone, peft_reading.read(folder, backbone).of_body(strict), strict)
     what = f"holds neither {SETTINGS} nor {peft.SETTINGS}" if folder.is_dir() else "no such directory"
     raise CheckpointError(f"{folder}: {what}; give the folder that save_adapters wrote")
 

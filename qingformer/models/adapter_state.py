@@ -7,10 +7,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from qingformer.checkpoints.weight_map import shorten
+from qingformer.checkpoints.loading_report import shorten
 from qingformer.errors import CheckpointError, ConfigError
 from qingformer.layers.dense import ADAPTER, Dense
-from qingformer.layers.lora import adapted_layers, dense_layers, keyed_variables
+from qingformer.layers.lora import adapted_layers, check_dense_alone, dense_layers, keyed_variables
 from qingformer.models.lora import add_adapter, freeze_rest
 
 # Of a configuration, what may differ between the model that was trained and the one that reads: it changes no kernel.
@@ -74,6 +74,7 @@ def gather(model: Any, backbone: Any) -> Adapters:
     Raises:
         ConfigError: there are no adapters.
     """
+    check_dense_alone(model, "save_adapters")
     layers = adapted_layers(model)
     if not layers:
         raise ConfigError("save_adapters: the model has no adapters; call enable_lora first")

@@ -9,7 +9,7 @@ import keras
 
 from qingformer.errors import ConfigError
 from qingformer.layers.dense import Dense
-from qingformer.layers.lora import adapted_layers, dense_layers, keyed_variables, train_only
+from qingformer.layers.lora import adapted_layers, check_dense_alone, dense_layers, keyed_variables, train_only
 from qingformer.models.loading import HEADS
 
 ALL_LINEAR = "all-linear"
@@ -49,11 +49,23 @@ def choose(model: Any, targets: str | Sequence[str]) -> dict[str, Dense]:
     idle = [pattern for pattern in patterns if not any(re.search(pattern, path) for path in layers)]
     if idle or not patterns:
         names = sorted({re.sub(r"\d+", "N", path) for path in layers})
+        tables = [name for name in embedding_names(model) if any(re.search(pattern, name) for pattern in idle)]
+        if tables:
+            raise ConfigError(
+                f"enable_lora: {tables[0]} is a table, which the output may be tied to, and takes no adapter; "
+                f"also_train=[{tables[0]!r}] trains it whole"
+            )
         raise ConfigError(
             f"enable_lora: no dense layer matches {', '.join(map(repr, idle)) or 'an empty list'}; dense layers are "
             f"{', '.join(names)} (or say {ALL_LINEAR!r})"
         )
     return {path: layer for path, layer in layers.items() if any(re.search(pattern, path) for pattern in patterns)}
+
+
+def embedding_names(model: Any) -> list[str]:
+    """The paths of the embedding tables."""
+    layers = model._flatten_layers(include_self=False)
+    return [layer.path or layer.name for layer in layers if isinstance(layer, keras.layers.Embedding)]
 
 
 def check(model: Any, chosen: dict[str, Dense], rank: int, alpha: float | None) -> None:
@@ -107,6 +119,7 @@ def unmerge(model: Any) -> None:
 
 
 def _adapted(model: Any, method: str) -> dict[str, Dense]:
+    check_dense_alone(model, method)
     layers = adapted_layers(model)
     if not layers:
         raise ConfigError(f"{method}: the model has no adapters; call enable_lora or load_adapters first")

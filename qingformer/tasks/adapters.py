@@ -11,6 +11,7 @@ from qingformer.folders import finish_update, updated_directory
 from qingformer.json_files import read_object
 from qingformer.models import adapter_files
 from qingformer.models.adapter_state import gather
+from qingformer.tasks import peft_heads
 from qingformer.tasks.registry import TASK_FILE
 from qingformer.tasks.storage import read_settings, settings_of
 
@@ -35,6 +36,8 @@ def load(task: Any, directory: str | os.PathLike[str], strict: bool) -> list[str
     """See `Task.load_adapters`."""
     folder = Path(directory)
     finish_update(folder)
+    if not (folder / TASK_FILE).is_file() and (folder / own_files.PEFT[0]).is_file():
+        return peft_heads.load(task, folder, strict)
     kind = read_object(folder / TASK_FILE, ConfigError, {"task": str}).get("task")
     if kind != task.task_name:
         raise CheckpointError(f"{folder}: the adapters are those of a {kind}, not of a {task.task_name}")

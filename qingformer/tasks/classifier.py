@@ -14,10 +14,12 @@ from qingformer.evaluation import (
     evaluate_classification,
     evaluate_multi_label,
 )
+from qingformer.losses import named_loss
 from qingformer.models import Backbone
 from qingformer.models.fine_tuned import SEQUENCE, StoredHead
 from qingformer.objectives import TrainableModel
 from qingformer.tasks import fitting
+from qingformer.tasks.arguments import check_arguments
 from qingformer.tasks.encoding import Encoded, encode
 from qingformer.tasks.examples import Columns, Examples, read_examples
 from qingformer.tasks.head import check_hidden, check_vector, classifier_model, head_layers
@@ -133,7 +135,7 @@ class TextClassifier(Task):
         optimizer: keras.optimizers.Optimizer | None = None,
         learning_rate: float | None = None,
         transforms: Sequence[Any] = (),
-        loss: keras.losses.Loss | str | None = None,
+        loss: keras.losses.Loss | Callable[..., Any] | str | None = None,
         class_weights: Mapping[Any, float] | str | None = None,
         unlabelled: Any = None,
         unlabelled_share: float = 0.5,
@@ -160,11 +162,12 @@ class TextClassifier(Task):
             epochs, batch_size: passes over the data, texts per step.
             optimizer: AdamW with linear warm-up (`qf.optimizers.adamw`) if None; then `learning_rate` is its peak, by
                 default 5e-5 for pretrained weights and that of the size for new ones.
-            transforms: of the objective, such as `[FGM(0.5)]`.
-            loss: on the logits: any `keras.losses.Loss`, or a name that `qingformer.losses.named_loss` knows ("focal",
-                "dice", "label_smoothing", "logit_adjustment"; "multilabel_crossentropy" and others with `multi_label`);
-                cross-entropy if None. "logit_adjustment" counts the frequencies of the labels in `train`; predictions
-                are then those for balanced accuracy.
+            transforms: of the objective, such as `[FGM()]`.
+            loss: on the logits: any `keras.losses.Loss`, a function of labels and logits that gives a value for each
+                text, or a name that `qingformer.losses.named_loss` knows ("focal", "dice", "label_smoothing",
+                "logit_adjustment"; "multilabel_crossentropy" and others with `multi_label`); cross-entropy if None.
+                "logit_adjustment" counts the frequencies of the labels in `train`; predictions are then those for
+                balanced accuracy.
             class_weights: "balanced", "sqrt", "effective", or weights by label.
             unlabelled: a path or a sequence of texts, `(text, pair)` or dictionaries, for transforms that learn from
                 texts without labels (`VirtualAdversarialTraining`): every batch has some of them, with weight 0.
@@ -185,6 +188,8 @@ class TextClassifier(Task):
             DataError, ConfigError: what is wrong with the data, naming file and line, or with an argument.
             TrainingInterrupted: a `KeyboardInterrupt`; with a directory the current step was finished and kept.
         """
+        check_arguments(transforms, optimizer, learning_rate, callbacks)
+        loss = named_loss(loss, multi_label=self.multi_label)
         self.cut = {}
         examples = self._read(train, "training data", columns=columns)
         held_out = None if validation_data is None else self._read(validation_data, "validation data", columns=columns)

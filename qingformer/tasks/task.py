@@ -16,6 +16,7 @@ from qingformer.errors import ConfigError, DataError
 from qingformer.models import Backbone
 from qingformer.objectives import TrainableModel
 from qingformer.tasks import adapters, fine_tuned, fitting, huggingface, storage
+from qingformer.tasks.arguments import check_arguments
 from qingformer.tasks.encoding import buckets_up_to
 from qingformer.tasks.head import new_backbone
 from qingformer.tasks.prediction import Predictor
@@ -34,7 +35,7 @@ class Task(fine_tuned.TakesHeads, ABC):
 
     Args:
         backbone: the encoder; its variables are shared, not copied.
-        tokenizer: its vocabulary must have as many tokens as the encoder's table has rows.
+        tokenizer: its vocabulary; rows of the encoder's table beyond it are spare and stay.
         max_length: longest input in tokens, special tokens included.
         dropout: rate before the layers on top.
         seed: of their start.
@@ -73,6 +74,7 @@ class Task(fine_tuned.TakesHeads, ABC):
         self._predictor: Predictor | None = None
         if backbone is not None and tokenizer is not None:
             storage.check_fit(backbone, tokenizer, max_length)
+            storage.note_spare_rows(backbone, tokenizer)
         self._make_model()
 
     @classmethod
@@ -96,6 +98,8 @@ class Task(fine_tuned.TakesHeads, ABC):
         saved = head.settings.get("max_length") if head else None
         longest = settings.get("max_length", saved or ours["max_length"].default)
         storage.check_fit(backbone, tokenizer, longest, f"{vocabulary or source}")
+        if vocabulary is not None:
+            storage.refuse_another_vocabulary(backbone, tokenizer, str(vocabulary))
         made: Self = fine_tuned.make(cls, backbone, tokenizer, settings, str(source))
         return made
 
@@ -175,6 +179,8 @@ class Task(fine_tuned.TakesHeads, ABC):
         """Read what `save_adapters` wrote into a task over the same encoder; returns the paths of the adapters.
 
         Its labels are those of the file, unless it has some, which must be the same. See `Backbone.load_adapters`.
+        A folder of the library `peft` is read as well, with the head that was trained beside its adapters; it names no
+        labels, so the task must have them, in the order of the outputs there.
         Errors: `CheckpointError` names what does not fit.
 
         Example: `TextClassifier.from_pretrained("chinese_L-12_H-768_A-12").load_adapters("sentiment")`
@@ -258,7 +264,7 @@ class Task(fine_tuned.TakesHeads, ABC):
         made: PaddedBatches = kind(
             features, labels, weights,
             **{"buckets": buckets_up_to(self.max_length), "pad_token_id": self.tokenizer.pad_token_id,
-               "inputs": self.backbone.input} | options,
+               "inputs": self.backbone.input, "token_types": self.backbone.config.type_vocab_size} | options,
         )  # fmt: skip
         return made
 
@@ -302,7 +308,7 @@ class ScoredTask(Task):
             epochs, batch_size: passes over the data, examples per step.
             optimizer: AdamW with linear warm-up (`qf.optimizers.adamw`) if None; then `learning_rate` is its peak, by
                 default 5e-5 for pretrained weights and that of the size for new ones.
-            transforms: of the objective, such as `[FGM(0.5)]`.
+            transforms: of the objective, such as `[FGM()]`.
             seed: order of the data, dropout.
             directory: for the learning curve (`curve.jsonl`), the model of the best epoch, or of the last one without
                 validation data (`best/`), and resume points (`state/`).
@@ -319,6 +325,7 @@ class ScoredTask(Task):
             DataError, ConfigError: what is wrong with the data, naming file and line, or with an argument.
             TrainingInterrupted: a `KeyboardInterrupt`; with a directory the current step was finished and kept.
         """
+        check_arguments(transforms, optimizer, learning_rate, callbacks)
         self.cut = {}
         examples = self._read(train, "training data", **reading)
         held_out = None if validation_data is None else self._read(validation_data, "validation data", **reading)

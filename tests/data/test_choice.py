@@ -1,7 +1,9 @@
 """Multiple choice: C3, ChID with one and several blanks, flat rows, and what is wrong with a line."""
 
+import gzip
 import json
 
+import numpy as np
 import pytest
 
 from qingformer.data.choice import BLANK, ChoiceQuestion, choices_from_rows, read_choice
@@ -62,6 +64,101 @@ def test_several_blanks_become_several_questions():
         (f"{BLANK}和____", ("一", "二"), 1, "0-0"),
         (f"____和{BLANK}", ("三", "四"), 0, "0-1"),
     ]
+
+
+ROW = {"context": "下雨了。", "question": "天气?"}
+TWO = ("晴", "雨")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {**ROW, "choices": list(TWO), "answer": "B"},
+        {**ROW, "choices": list(TWO), "answer": " (b) "},
+        {**ROW, "choices": list(TWO), "answer": " 雨\u3000"},
+        {**ROW, "choices": list(TWO), "answer": np.int64(1)},
+        {**ROW, "choices": np.array(TWO), "answer": np.float32(1)},
+        {**ROW, "choices": list(TWO), "answer": "1"},
+        {**ROW, "choices": {"A": "晴", "B": "雨"}, "answer": "B"},
+        {**ROW, "choices": {"label": ["1", "2"], "text": list(TWO)}, "answerKey": "2"},
+        {**ROW, "choices": [{"label": "A", "text": "晴"}, {"label": "B", "text": "雨"}], "answerKey": "B"},
+        {**ROW, "A": "晴", "B": "雨", "answer": "B"},
+        {"Passage": "下雨了。", "Question ": "天气?", "A": "晴", "B": "雨", "C": "", "D": None, "Answer": "B"},
+        {**ROW, "option_1": "晴", "option_2": "雨", "answer": "雨"},
+        {**ROW, "choice0": "晴", "choice1": "雨", "label": 1},
+        {**ROW, "ending0": "晴", "ending1": "雨", "label": "1"},
+        {"context": "下雨了。", "question": {"stem": "天气?", "choices": list(TWO)}, "answer": "B"},
+    ],
+)
+def test_choices_and_answers_of_every_layout(row):
+    question = choices_from_rows([row], "mine")[0]
+    assert (question.context, question.question) == ("下雨了。", "天气?")
+    assert (question.choices, question.answer) == (TWO, 1)
+    assert choices_from_rows([row], "mine", labelled=False)[0].choices == TWO
+
+
+def test_a_choice_that_is_a_letter_or_a_number_is_meant_by_its_text():
+    for choices, answer, number in ((["C", "A", "B"], "A", 1), (["2", "1", "0"], "2", 0), (["B"] * 2, "B", 0)):
+        assert choices_from_rows([{**ROW, "choices": choices, "answer": answer}], "mine")[0].answer == number
+
+
+def test_tables_of_choices(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("id,question,A,B,answer\n7,天气?,晴,雨,B\n", encoding="utf-8")
+    assert read_choice(path).items == [ChoiceQuestion("", "天气?", TWO, 1, "7", 2)]
+    columns = {"question": ["天气?"], "choices": [list(TWO)], "answer": ["雨"]}
+    assert choices_from_rows(columns, "mine")[0].answer == 1
+
+
+CHID_TEXTS = {"content": ["甲#idiom000012#乙#idiom000013#丙"], "candidates": ["一", "二", "三"]}
+
+
+@pytest.mark.parametrize("name", ["train_answer.json", "train_answers.json", "train_answer.csv"])
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_answers_of_chid_stand_beside_the_texts(tmp_path, name, suffix):
+    texts = write(tmp_path / "train.json", CHID_TEXTS)
+    if suffix:
+        texts = tmp_path / "train.json.gz"
+        texts.write_bytes(gzip.compress(json.dumps(CHID_TEXTS).encode()))
+        (tmp_path / "train.json").unlink()
+    with pytest.raises(DataError, match=r"line 1: no answer; add it, put them into a file such as train_answer.json"):
+        read_choice(texts)
+    answers = '{"#idiom000012#": 1, "#idiom000013#": 2}'
+    (tmp_path / name).write_text("#idiom000012#, 1\n#idiom000013#,2\n" if name.endswith("csv") else answers, "utf-8")
+    questions = read_choice(texts)
+    assert [question.answer for question in questions] == [1, 2]
+    assert questions.notes == [f"the answers to 2 of 2 questions were read from {tmp_path / name}"]
+    assert [question.answer for question in read_choice(texts, labelled=False)] == [None, None]
+    (tmp_path / name).rename(tmp_path / "elsewhere.json")
+    if not name.endswith("csv"):
+        assert [question.answer for question in read_choice(texts, answers=tmp_path / "elsewhere.json")] == [1, 2]
+        with pytest.raises(DataError, match="holds the answers of ChID; pass the file of the texts"):
+            read_choice(tmp_path / "elsewhere.json")
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        ('{"#idiom000012#": 1}', r"train.json, line 1: no answer to #idiom000013#, neither here nor in .*train_answer"),
+        ('{"#idiom000012#": 3, "#idiom000013#": 0}', r"train_answer.json, #idiom000012#: the answer 3 is not among"),
+        ('{"idiom": 3}', r"train_answer.json: 'idiom' is no blank"),
+        ("[1]", r"train_answer.json, line 1: expected"),
+    ],
+)
+def test_answers_of_chid_that_do_not_fit(tmp_path, answers, message):
+    (tmp_path / "train_answer.json").write_text(answers, encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        read_choice(write(tmp_path / "train.json", CHID_TEXTS))
+
+
+@pytest.mark.parametrize("answer", [{}, {"answer": ""}, {"answer": None}])
+def test_test_sets_without_answers_are_read_for_prediction(tmp_path, answer):
+    path = write(tmp_path / "test.json", [[["文"], [{"question": "?", "choice": ["一", "二"], **answer}], "1"]])
+    assert read_choice(path, labelled=False)[0].answer is None
+    with pytest.raises(DataError, match="no answer; add it or pass labelled=False"):
+        read_choice(path)
+    chid = {**CHID, "answer": answer.get("answer")}
+    assert choices_from_rows([chid, {**CHID_TEXTS, **answer}], "mine", labelled=False)[2].answer is None
 
 
 def test_a_choice_that_repeats_is_noted():

@@ -14,6 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qingformer.data import Row, read_rows
+from qingformer.data.csv_fields import quoted_records
+from qingformer.data.documents import read_documents
+from qingformer.data.readers import BlankLines
 from qingformer.errors import DataError
 
 ROWS = [{"text": "今天天气不错", "label": "天气"}, {"text": '他说"你好",走了', "label": "闲聊"}]
@@ -137,13 +140,126 @@ def test_rubbish_gives_rows_or_one_clear_line(tmp_path_factory, content, encodin
         assert "\n" not in message
 
 
+@settings(max_examples=200, deadline=None)
+@given(content=st.text(alphabet='a甲,"" \n', max_size=30))
+def test_csv_is_what_the_csv_module_reads(tmp_path_factory, content):
+    path = write(tmp_path_factory.mktemp("csv") / "a.csv", content)
+    try:
+        expected = [fields for fields in csv.reader(io.StringIO(content, newline=""), strict=True) if fields]
+    except csv.Error:
+        expected = None
+    try:
+        found = [fields for _, fields in quoted_records(path, iter(enumerate(content.splitlines(True), 1)), ",")]
+    except DataError:
+        found = None
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("a.txt", "天\n\n气\n \n", (4, 2, 2)),
+        ("a.jsonl", '\n{"text": "天"}\n', (2, 1, 1)),
+        ("a.tsv", "text\n\n天\n", (0, 0, 2)),
+        ("a.json", '[\n\n{"text": "天"}]', (0, 0, 2)),
+    ],
+)
+def test_blank_lines_are_counted_where_lines_are_rows(tmp_path, name, content, expected):
+    blanks = BlankLines()
+    list(read_rows(write(tmp_path / name, content), blanks=blanks))
+    assert (blanks.lines, blanks.count, blanks.first) == expected
+    assert bool(blanks.notes()) == bool(blanks.count)
+
+
+def test_fields_of_any_length(tmp_path):
+    long = "很长, " * 40000
+    path = write(tmp_path / "a.csv", f'text,label\n"{long}",a\n短,b\n')
+    assert values(read_rows(path)) == [{"text": long, "label": "a"}, {"text": "短", "label": "b"}]
+    assert csv.field_size_limit() == 131072
+
+
+@pytest.mark.parametrize("name", ["a.txt", "-"])
+@pytest.mark.parametrize(
+    ("content", "options", "expected"),
+    [
+        ('{"text": "天", "id": 5}\n', {}, [{"text": "天", "id": 5}]),
+        ('[{"text": "天"},\n\n{"text": "气"}]', {}, [{"text": "天"}, {"text": "气"}]),
+        (
+            "天\t1\n\n气\t0\n",
+            {"columns": ["text", "label"]},
+            [{"text": "天", "label": "1"}, {"text": "气", "label": "0"}],
+        ),
+        ("text\tlabel\n天\t1\n", {}, [{"text": "天", "label": "1"}]),
+        ("天\n气\t0\n", {}, [{"text": "天"}, {"text": "气\t0"}]),
+        ("{天}\n[气]\n", {}, [{"text": "{天}"}, {"text": "[气]"}]),
+        ("天\n", {"columns": ["text"]}, [{"text": "天"}]),
+    ],
+)
+def test_text_files_are_looked_into(tmp_path, monkeypatch, name, content, options, expected):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content.encode())))
+    path = "-" if name == "-" else write(tmp_path / name, content)
+    assert values(read_rows(path, **options)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "options", "message"),
+    [
+        ("a.txt", "天\t1\n气\t0\n", {}, 'line 1: has 2 columns .* format="tsv" and columns= text,label'),
+        ("a.txt", "天\t气\t0\n", {}, "has 3 columns .* columns= text,pair,label"),
+        ("a.txt", "天,1\n", {"columns": ["text", "label"]}, "line 1: has no tabs between 2 columns; pass format= csv"),
+        ("a.txt", '{"text": "天"}\n', {"columns": ["a", "b"]}, "read as jsonl, but columns= is for tables"),
+        ("a.jsonl", '{"text": "天"}\n', {"columns": ["a", "b"]}, "read as jsonl, but columns= is for tables"),
+        ("a.jsonl", '{"text": "天"}\n', {"quoting": False}, "read as jsonl, but quoting= is for tables"),
+        ("a.csv", "天,1\n", {"columns": ["a", "a"]}, "two columns have the same name"),
+    ],
+)
+def test_options_of_tables_are_honoured_or_refused(tmp_path, name, content, options, message):
+    with pytest.raises(DataError, match=message):
+        list(read_rows(write(tmp_path / name, content), **options))
+
+
+@pytest.mark.parametrize("read", [lambda path: list(read_rows(path)), read_documents])
+@pytest.mark.parametrize(
+    ("after", "message"),
+    [
+        ('\n[{"text": "c"}]\n', "line 4: not JSON: something follows the list"),
+        ('{"text": "half', "line 3: not JSON: something follows the list"),
+        (",", "line 3: not JSON: something follows the list"),
+        (" \n\t\n", None),
+    ],
+)
+def test_what_follows_a_json_list(tmp_path, read, after, message):
+    path = write(tmp_path / "a.json", '\n[{"text": "a"},\n{"text": "b"}]' + after)
+    if message is None:
+        assert len(read(path)) == 2
+    else:
+        with pytest.raises(DataError, match=message):
+            read(path)
+
+
+@pytest.mark.parametrize("name", ["a.json.gz", "a.jsonl.gz", "a.tsv.gz", "a.csv.gz", "a.txt.gz"])
+def test_blank_lines_cost_no_memory(tmp_path, name):
+    head, row = ("text\n", "天\n") if name[2:5] in ("tsv", "csv") else ("", '{"text": "天"}\n')
+    path = write(tmp_path / name, gzip.compress((head + "\n" * 200_000 + row).encode(), 1))
+    tracemalloc.start()
+    (found,) = read_rows(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found == Row({"text": "天"}, 200_001 + len(head.splitlines()))
+    assert peak < 500_000
+
+
 BAD_FILES = [
     ("a.jsonl", b"", "a.jsonl: is empty; give a file"),
     ("a.csv", b"\n \n", "a.csv: is empty"),
     ("a.jsonl", b'{"text": "a"}\n{"text": \n', "a.jsonl, line 2: not JSON: Expecting value at character"),
     ("a.jsonl", b'{"text": "a"}\n[1]\n', "a.jsonl, line 2: expected an object with named fields, found list"),
     ("a.json", b'[\n{"text": "a"},\n{"text": }]', "a.json, line 3: not JSON: Expecting value"),
-    ("a.json", b'[\n{"text": "a"}\n', "a.json, line 3: not JSON: expected ',' or ']' after an object; is the file cut"),
+    (
+        "a.json",
+        b'[\n{"text": "a"}\n',
+        "a.json, line 2: not JSON: expected ',' or ']' after an element; is the file cut",
+    ),
     ("a.jsonl", b'{"text": ' + b"1" * 5000 + b"}", "a.jsonl, line 1: not JSON: a number of too many digits"),
     ("a.jsonl", b'{"text": ' + b"[" * 100000, "a.jsonl, line 1: not JSON: nested too deep"),
     ("a.json", b"[" * 100000, "a.json, line 1: not JSON: nested too deep"),

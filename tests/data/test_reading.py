@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from qingformer.data.reading import Question, questions_from_rows, read_reading
@@ -86,6 +87,37 @@ def test_what_is_not_answerable():
     assert [question.answerable for question in questions] == [False] * 4 + [True]
     assert [question.answers for question in questions] == [()] * 4 + [((5, "1919年"),)]
     assert questions.notes == []
+
+
+@pytest.mark.parametrize(
+    ("value", "answerable"),
+    [("false", True), ("False", True), ("否", True), ("0", True), (0, True), (0.0, True), ("", True), (None, True),
+     (float("nan"), True), ("no ", True), (np.bool_(False), True), ("true", False), ("TRUE", False), ("是", False),
+     ("1", False), (1, False), ("yes", False), (np.int64(1), False)],
+)  # fmt: skip
+def test_truth_values_as_words(value, answerable):
+    questions = questions_from_rows([squad(ask(RIGHT, is_impossible=value))], "mine")
+    assert questions[0].answerable == answerable
+    assert questions[0].answers == (((5, "1919年"),) if answerable else ())
+
+
+@pytest.mark.parametrize("value", ["maybe", 2, "null", [], {}, ["false"]])
+def test_what_is_no_truth_value_is_named(value):
+    with pytest.raises(DataError, match=r"mine, item 1 \(Q0\): is_impossible is .*; expected true or false"):
+        questions_from_rows([squad(ask(RIGHT, is_impossible=value))], "mine")
+
+
+def test_tables_of_questions(tmp_path):
+    columns = {
+        "context": [CONTEXT],
+        "question": [ASKED],
+        "answers": [{"text": ["1919年"], "answer_start": [np.int64(5)]}],
+    }
+    assert questions_from_rows(columns, "mine")[0].answers == ((5, "1919年"),)
+    assert questions_from_rows(squad(ask(RIGHT)), "mine")[0].answers == ((5, "1919年"),)
+    path = tmp_path / "a.csv"
+    path.write_text(f'id,context,question,answer\nQ7,"{CONTEXT}",{ASKED},1919年\n', encoding="utf-8")
+    assert read_reading(path).items == [Question("Q7", CONTEXT, ASKED, ((5, "1919年"),), True, 2, ("1919年",))]
 
 
 def test_wrong_offsets_are_repaired_to_the_nearest_and_counted():
