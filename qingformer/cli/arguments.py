@@ -30,7 +30,7 @@ NAMES: dict[str, str] = {
     "--task": "--task-type --task-name",
     "--seed": "--random-seed --random-state",
     "--precision mixed_bfloat16": "--fp16 --bf16 --amp --dtype --half --mixed-precision",
-    "--transform fgm=0.5": "--fgm --adv --adversarial",
+    "--transform fgm": "--fgm --adv --adversarial",
     "--transform pgd": "--pgd",
     "--transform r_drop=4": "--r-drop --rdrop",
     "--transform accumulation=4": "--gradient-accumulation-steps --accumulation --accumulate",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from qingformer.cli.kind import Kind, Options
 from qingformer.cli.output import write_lines
-from qingformer.cli.tagged_output import Columns, coloured, words_of, write_brat
+from qingformer.cli.tagged_output import Columns, coloured, line_by_line, words_of, write_brat
 from qingformer.data.schemes import WORD
 from qingformer.data.tagging import to_json
 from qingformer.errors import ConfigError
@@ -74,7 +74,7 @@ class EntityKind(Kind):
             write_brat(list(predictions), output)
             return []
         if form == "words":
-            write_lines(("  ".join(words_of(found)) for found in predictions), output)
+            write_lines(line_by_line(("  ".join(words_of(found)) for found in predictions), examples), output)
             return []
         return super().write(form, task, examples, predictions, output)
 

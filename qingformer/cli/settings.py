@@ -150,7 +150,7 @@ def _same_file(begun: dict[str, Any], before: Any, now: Any) -> bool:
 
 
 def parse_transforms(wanted: list[str]) -> list[Any]:
-    """`fgm=0.5` as the object; unknown names are refused with those there are."""
+    """`fgm=30%` as the object; unknown names are refused with those there are."""
     from qingformer.objectives.named import named_transform
 
     try:

@@ -16,7 +16,7 @@ Fine-tune a BERT:  qingformer train --train train.jsonl --source chinese_L-12_H-
 
 Pairs in a TSV without header:  qingformer train --train a.tsv --columns text,pair,label --from-scratch small -o runs/a
 
-Adversarial training:  qingformer train --train train.jsonl --source my-bert --transform fgm=0.5 -o runs/fgm
+Adversarial training:  qingformer train --train train.jsonl --source my-bert --transform fgm -o runs/fgm
 
 Entities:  qingformer train --task ner --train train.conll --dev dev.conll --source my-bert -o runs/ner
 
@@ -143,7 +143,7 @@ def command(
     transform: Annotated[
         list[str] | None,
         typer.Option(
-            help="A training trick, may be given several times: fgm=0.5, pgd, vat, gradient_penalty, r_drop=4, "
+            help="A training trick, may be given several times: fgm, fgm=30%, pgd, vat, gradient_penalty, r_drop=4, "
             "child_tuning=0.2, child_tuning_d, flooding, label_smoothing, "
             "embedding_noise, l2, weissi, accumulation, clip.",
             rich_help_panel=LEARN,

@@ -23,7 +23,7 @@ SEQUENCE, TOKENS, ANSWERS, CHOICE = (
 )  # fmt: skip
 # Where `task.json` of a saved task lies inside a Hugging Face configuration, so that nothing is lost on the way back.
 PARAMETERS, OURS = "task_specific_params", "qingformer"
-_PREFIX = r"^(?:(?:module|_orig_mod|model|net)\.)*"
+_PREFIX = r"^(?:(?:module|_orig_mod|model|net|network|bert_model|base_model|_forward_module)\.)*"
 # What a configuration that does not say so means by `ForMultipleChoice`: how a sequence becomes one vector.
 SUMMARIES: dict[str, dict[str, Any]] = {
     "electra": {"summary_type": "first", "summary_use_proj": True, "summary_activation": "gelu"},
@@ -65,7 +65,7 @@ class StoredHead:
         if self.own is not None:
             return f"the head of a {self.settings.get('task', 'task')} ({self.own.name})"
         kind = f"For{self.kind}" if self.kind else "head"
-        return f"a fine-tuned {kind} of {self.outputs} outputs ({self.names[0]})"
+        return f"a fine-tuned {kind} of {self.outputs} outputs ({self.layers[-1][0] if self.layers else self.names[0]})"
 
     def read(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """The layers as kernels (inputs, outputs) and biases, in float32."""
@@ -89,8 +89,7 @@ def find_head(values: Mapping[str, Any], weights: Path, shapes: Mapping[str, tup
     kind = _kind(values, names, layout)
     layers, activation, problem = _layers(values, names, kind, family)
     for pair in layers:
-        if any(name not in shapes for name in pair):
-            problem = problem or f"{' or '.join(pair)} is missing"
+        problem = problem or "".join(f"{name} is missing" for name in pair if name not in shapes)[:200]
     shape = shapes.get(layers[-1][0], ()) if layers else ()
     if not problem and len(shape) != 2:
         problem = f"its weights {', '.join(names[:3])} are laid out in a way that is not known here"
@@ -162,7 +161,7 @@ def _layers(
         return tuple((f"{prefix}{module}.weight", f"{prefix}{module}.bias") for module in modules)
 
     if any("score." in name for name in names):
-        return (), "", "it reads the last token of a language model, which no task here does"
+        return pairs("score"), "", "it reads the last token of a language model, which no task here does"
     if kind == ANSWERS:
         return pairs("qa_outputs"), "", ""
     if any("classifier.out_proj" in name for name in names):

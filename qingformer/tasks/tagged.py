@@ -81,7 +81,7 @@ class TaggedExamples(Sequence[TaggedText]):
 
     def __init__(self, texts: TaggedTexts, is_file: bool) -> None:
         self.name, self.items, self.notes, self.scheme = texts.name, texts.items, texts.notes, texts.scheme
-        self.is_file = is_file
+        self.is_file, self.lines = is_file, texts.lines
 
     def __len__(self) -> int:
         return len(self.items)

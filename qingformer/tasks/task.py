@@ -35,7 +35,7 @@ class Task(fine_tuned.TakesHeads, ABC):
 
     Args:
         backbone: the encoder; its variables are shared, not copied.
-        tokenizer: its vocabulary must have as many tokens as the encoder's table has rows.
+        tokenizer: its vocabulary; rows of the encoder's table beyond it are spare and stay.
         max_length: longest input in tokens, special tokens included.
         dropout: rate before the layers on top.
         seed: of their start.
@@ -74,6 +74,7 @@ class Task(fine_tuned.TakesHeads, ABC):
         self._predictor: Predictor | None = None
         if backbone is not None and tokenizer is not None:
             storage.check_fit(backbone, tokenizer, max_length)
+            storage.note_spare_rows(backbone, tokenizer)
         self._make_model()
 
     @classmethod
@@ -97,6 +98,8 @@ class Task(fine_tuned.TakesHeads, ABC):
         saved = head.settings.get("max_length") if head else None
         longest = settings.get("max_length", saved or ours["max_length"].default)
         storage.check_fit(backbone, tokenizer, longest, f"{vocabulary or source}")
+        if vocabulary is not None:
+            storage.refuse_another_vocabulary(backbone, tokenizer, str(vocabulary))
         made: Self = fine_tuned.make(cls, backbone, tokenizer, settings, str(source))
         return made
 

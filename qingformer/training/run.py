@@ -114,7 +114,7 @@ def run(
     folder = Path(directory)
     best = None if monitor is None else BestCheckpoint(folder / "best", monitor, save=save_best)
     guard = FiniteTraining(f"what was kept before is in {folder}")
-    companions = [*callbacks, guard, LearningCurve(folder / "curve.jsonl", curve_every_steps)]
+    companions = [*callbacks, guard, LearningCurve(folder / "curve.jsonl", curve_every_steps, dataset)]
     if best is not None:
         best.awaits_state = True
         companions.append(best)
