@@ -28,16 +28,21 @@ def no_reason(path: str) -> str | None:
     return None
 
 
+def no_advice(path: str, stored: tuple[int, ...], wanted: tuple[int, ...]) -> str | None:
+    """Nothing is known of its shape."""
+    return None
+
+
 @dataclass(frozen=True)
 class Loader:
     """Reads the variables of a model from a checkpoint through a weight map.
 
     `change` may alter an array on its way in, by variable path (vocabulary surgery); `resize`, where given, brings an
-    array of another shape to the wanted one. `may_be_missing` are patterns of variable paths that start anew.
-    `allow_left_over` are further patterns of stored names that may stay unread. `why_unused` says for a variable of the
-    family that the model does not have what in the configuration leaves it out, None where it may stay in the file.
-    `compare_copies`: whether copies of a tied table must equal it; a body without output leaves them over. `advice`
-    ends the messages about names that do not fit.
+    array of another shape to the wanted one; `about_shape` may advise on a shape that is not the wanted one.
+    `may_be_missing` are patterns of variable paths that start anew. `allow_left_over` are further patterns of stored
+    names that may stay unread. `why_unused` says for a variable of the family that the model does not have what in the
+    configuration leaves it out, None where it may stay in the file. `compare_copies`: whether copies of a tied table
+    must equal it; a body without output leaves them over. `advice` ends the messages about names that do not fit.
     """
 
     weight_map: WeightMap
@@ -48,6 +53,7 @@ class Loader:
     allow_left_over: tuple[str, ...] = ()
     why_unused: Callable[[str], str | None] = no_reason
     compare_copies: bool = True
+    about_shape: Callable[[str, tuple[int, ...], tuple[int, ...]], str | None] = no_advice
     strict: bool = True
     advice: str = ""
 
@@ -199,8 +205,9 @@ class Loader:
                 report.resized[path] = (array.shape, wanted[path])
                 array = self.resize(path, array, wanted[path])
             if array.shape != wanted[path]:
+                advice = self.about_shape(path, array.shape, wanted[path])
                 raise CheckpointError(
                     f"{report.source}: {name} has shape {array.shape}, but {path} of the model needs {wanted[path]}; "
-                    "the configuration belongs to another checkpoint"
+                    f"{advice or 'the configuration belongs to another checkpoint'}"
                 )
             yield path, array

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator
 LOOKS = (
     (r"^layer_with_weights-\d+/|^_CHECKPOINTABLE_OBJECT_GRAPH$|/\.ATTRIBUTES/", "they look like Keras' save_weights, "
      "by position; save with save_weights_as_checkpoint or tf.train.Saver"),
-    (r"(^|/)(dense|embedding|layer_normalization|multi_head_attention)(_\d+)?/",
+    (r"^(dense|embedding|layer_normalization|multi_head_attention)(_\d+)?/|/(layer_norm\w+|multi_head_attention)_\d+/",
      "they look like names that Keras gives to layers without one; name the layers as the original does"),
     (r"\.lora_[AB]\.|^base_model\.model\.", "they look like adapters of peft; load_adapters reads them"),
     (r"\.(qweight|qzeros|g_idx|SCB|weight_scale|weight_scale_inv|absmax|quant_map)$|quant_state",

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from qingformer import backend
+from qingformer.cli.console import note
 from qingformer.tasks import Task, load
 
 T = TypeVar("T", bound=Task)
@@ -32,7 +33,15 @@ def new_task(
     if from_scratch is not None:
         return task.from_scratch(from_scratch, vocabulary, **options)
     assert source is not None
-    return task.from_pretrained(source, vocabulary=vocabulary, **options)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        made = task.from_pretrained(source, vocabulary=vocabulary, **options)
+    for each in caught:
+        if each.category is UserWarning:
+            note(f"{source}: {each.message}" if not str(each.message).startswith(source) else str(each.message))
+        else:
+            warnings.showwarning(each.message, each.category, each.filename, each.lineno)
+    return made
 
 
 def load_model(path: Path) -> Any:

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ from qingformer.errors import CheckpointError, ConfigError
 from qingformer.files import read_json
 from qingformer.models.config import BackboneConfig, block_group, check_known, unknown_keys
 from qingformer.models.fine_tuned import StoredHead, find_head
+from qingformer.models.limits import check_stored_sizes
 from qingformer.models.registry import check_role, family_class, family_of
 from qingformer.models.stored_heads import fine_tuned_patterns
-from qingformer.models.surgery import Stretch, VocabularySurgery
+from qingformer.models.surgery import FirstRows, Stretch, VocabularySurgery, spare_rows_advice
 
 HEADS = (r"^(mlm_\w+|lm_head|next_sentence|replaced_\w+|pooler)/",)
 # What the body may lack: the variables, the keys of the configuration that decide it, and how to have them.
@@ -102,6 +103,7 @@ def plan(source: str | os.PathLike[str], revision: str | None, request: Request)
         unknown = tuple(unknown_keys(values, str(files.config), family_class(family)))
         values = {key: value for key, value in values.items() if key not in unknown}
     stored, config = settle(values, str(files.config), files.layout, names, request)
+    check_stored_sizes(config, str(files.config), shapes, request.strict and not request.autoresize)
     advice = about_family(values, names, request, config.family)
     head = find_head(values, Path(files.weights), shapes, config.family, files.layout)
     return Plan(str(source), Path(files.weights), files.layout, stored, config, request, advice, head, unknown)
@@ -210,7 +212,8 @@ def loader_of(plan: Plan, paths: list[str]) -> Loader:
     return Loader(
         weight_map=map_for(plan.config, plan.layout, paths, plan.stored_config),
         layout=plan.layout,
-        change=plan.request.surgery,
+        change=change_of(plan),
+        about_shape=spare_rows_advice,
         resize=Stretch(plan.config.activations[0], plan.config.attention_scale) if plan.request.autoresize else None,
         may_be_missing=NEW_CONDITION,
         allow_left_over=left_over_patterns(plan),
@@ -219,6 +222,12 @@ def loader_of(plan: Plan, paths: list[str]) -> Loader:
         strict=plan.request.strict,
         advice=plan.advice,
     )
+
+
+def change_of(plan: Plan) -> Callable[[str, np.ndarray], np.ndarray]:
+    """What changes the vocabulary on its way in; a `vocab_size` that the caller gives leaves out rows beyond it."""
+    size = plan.request.changes.get("vocab_size")
+    return plan.request.surgery if size is None else FirstRows(size, plan.request.surgery)
 
 
 def left_over_patterns(plan: Plan) -> tuple[str, ...]:

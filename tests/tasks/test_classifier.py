@@ -1,6 +1,7 @@
 """The classifier learns, repeats, resumes, survives saving, and refuses what does not fit."""
 
 import json
+import warnings
 
 import keras
 import numpy as np
@@ -301,8 +302,30 @@ def test_a_vocabulary_of_another_model_is_refused(tmp_path):
     (tmp_path / "other.txt").write_text("\n".join(VOCABULARY[:-1]) + "\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"other.txt: the vocabulary has 24 tokens but the weights have 25 rows"):
         TextClassifier.from_pretrained(tmp_path / "bert", vocabulary=tmp_path / "other.txt", max_length=16)
-    with pytest.raises(ConfigError, match="24 tokens"):
-        TextClassifier(backbone(), Tokenizer.from_vocabulary(VOCABULARY[:-1]), max_length=16)
+    with pytest.raises(ConfigError, match="26 tokens but the weights have 25 rows"):
+        TextClassifier(backbone(), Tokenizer.from_vocabulary([*VOCABULARY, "more"]), max_length=16)
+
+
+def test_spare_rows_at_the_end_of_the_table_stay_with_a_note_or_go_on_request(tmp_path):
+    from qingformer.tokenization import Tokenizer
+
+    shorter = Tokenizer.from_vocabulary(VOCABULARY[:-1])
+    backbone().save_pretrained(tmp_path / "bert", tokenizer=shorter)
+    with pytest.warns(UserWarning, match="rows 24 to 24 are spare; they stay, also in what is saved"):
+        task = TextClassifier.from_pretrained(tmp_path / "bert", labels=["a", "b"], max_length=16)
+    assert task.backbone.config.vocab_size == 25
+    task.save(tmp_path / "task")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = TextClassifier.load(tmp_path / "task")
+    assert (again.backbone.config.vocab_size, again.tokenizer.vocab_size) == (25, 24)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        cut = TextClassifier.from_pretrained(tmp_path / "bert", labels=["a", "b"], max_length=16, vocab_size=24)
+    table = "token_embedding/embeddings"
+    np.testing.assert_array_equal(cut.backbone.weight_arrays()[table], task.backbone.weight_arrays()[table][:24])
+    with pytest.raises(CheckpointError, match="vocab_size is larger than the table; pass vocab_size=25"):
+        TextClassifier.from_pretrained(tmp_path / "bert", labels=["a", "b"], max_length=16, vocab_size=30)
 
 
 @pytest.mark.parametrize(
