@@ -76,6 +76,7 @@ class MultipleChoice(ScoredTask):
     huggingface_head = CHOICE
     identity = ()
     monitor = "val_accuracy"
+    scores = ("accuracy",)
 
     def __init__(
         self,

@@ -88,6 +88,7 @@ class ReadingComprehension(ScoredTask):
         "no_answer": bool, "max_length": int, "max_question_length": int, "max_answer_length": int, "stride": int,
         "dropout": float,
     }  # fmt: skip
+    scores = ("f1", "exact")
     identity = ("no_answer",)
     huggingface_head = ANSWERS
 

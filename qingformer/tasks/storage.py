@@ -1,5 +1,6 @@
 """A task on disk: encoder, layers on top, vocabulary, settings, all of them or none."""
 
+import math
 import os
 import warnings
 from collections.abc import Mapping
@@ -13,8 +14,9 @@ import numpy as np
 from qingformer.checkpoints import open_checkpoint, own_files, write_safetensors
 from qingformer.data.cells import plain
 from qingformer.errors import CheckpointError, ConfigError
-from qingformer.files import read_json, write_json
+from qingformer.files import write_json
 from qingformer.folders import updated_directory
+from qingformer.json_files import quoted, read_object
 from qingformer.layers.lora import adapted_layers
 from qingformer.models import Backbone, adapter_files
 from qingformer.tasks.registry import TASK_FILE
@@ -165,13 +167,22 @@ def read_settings(
     Raises:
         ConfigError: a key is missing, unknown or of the wrong type.
     """
-    values = read_json(path, ConfigError)
-    values = {**later, **values} if isinstance(values, dict) else values
+    values = {**later, **read_object(path, ConfigError)}
     known = {"task", "qingformer_version", *types}
     unknown = [key for key in values if key not in known]
     if unknown:
         raise ConfigError(f"{path}: unknown key {unknown[0]!r}; known keys: {', '.join(sorted(known))}")
     for key, kind in types.items():
         if type(values.get(key)) is not kind:
-            raise ConfigError(f"{path}: {key} is {values.get(key)!r}, expected {kind.__name__}")
+            raise ConfigError(f"{path}: {key} is {quoted(values.get(key))}, expected {kind.__name__}")
+        if kind is list and not all(isinstance(part, str) and part for part in values[key]):
+            raise ConfigError(f"{path}: {key} holds {quoted(_no_name(values[key]))}, expected names alone")
+        if kind is list and len(set(values[key])) < len(values[key]):
+            raise ConfigError(f"{path}: {key} names the same thing twice")
+        if kind is float and not math.isfinite(values[key]):
+            raise ConfigError(f"{path}: {key} is {values[key]}, expected a finite number")
     return {key: values[key] for key in types}
+
+
+def _no_name(values: list[Any]) -> Any:
+    return next(part for part in values if not isinstance(part, str) or not part)
