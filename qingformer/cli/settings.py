@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from qingformer.cli.console import note
 from qingformer.errors import ConfigError
 from qingformer.files import read_json, write_json
 from qingformer.training import clear_run
@@ -127,6 +128,10 @@ class RunDirectory:
             settings = {**before, "epochs": max(before.get("epochs", 0), settings["epochs"])}
             if settings == before:
                 return
+            note(
+                f"the run was made for {before.get('epochs')} epochs and goes on to {settings['epochs']}: from here "
+                "the learning rate follows the schedule of the new number, so it rises again"
+            )
         else:
             clear_run(self.output)
             settings["working_directory"] = os.getcwd()
