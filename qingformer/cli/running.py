@@ -22,7 +22,8 @@ def prepare() -> None:
     backend.keep_freed_memory()
     # JAX complains when a program cannot be kept or read back; it compiles anew, which is all that matters here.
     warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")
-    warnings.showwarning = _as_note(warnings.showwarning)
+    if warnings.showwarning.__name__ != "told_as_note":
+        warnings.showwarning = _as_note(warnings.showwarning)
     try:
         backend.enable_compilation_cache()
     except OSError:
@@ -32,13 +33,13 @@ def prepare() -> None:
 def _as_note(show: Callable[..., None]) -> Callable[..., None]:
     """Warnings of ours about heads as lines, all others as Python shows them."""
 
-    def told(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+    def told_as_note(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
         if issubclass(category, HeadWarning):
             note(str(message))
         else:
             show(message, category, *place, **more)
 
-    return told
+    return told_as_note
 
 
 def new_task(
