@@ -110,6 +110,11 @@ class PaddedBatches(keras.utils.PyDataset):
         positions = self._plan_of(self.epoch).lengths.sum() * self.batch_size
         return float(1 - self._features.offsets[-1] / positions)
 
+    def examples_before(self, epoch: int) -> np.ndarray:
+        """How many examples there are before each batch of an epoch, and in all of it, (batches_per_epoch + 1,)."""
+        counts = (self._plan_of(epoch).rows >= 0).sum(axis=1)
+        return np.concatenate([[0], np.cumsum(counts)])
+
     def index_ranges(self) -> dict[str, tuple[int, int]]:
         """The least and the largest id of the token and segment ids that the model is given."""
         return {

@@ -21,18 +21,21 @@ class LearningCurve(OrderedSteps):
 
     A line has `kind` ("step" or "epoch"), `step`, `epoch` (from 1), `time` (seconds of training so far), what Keras
     logs (running means over the epoch; `val_...` in epoch lines), `learning_rate`, and in step lines `recent_loss`,
-    the mean loss of the steps since the line before (exact where batches have one size). What is not finite is null.
+    the mean loss of the steps since the line before (exact where a loss is a mean over rows). What is not
+    finite is null.
 
     A new training starts a new file; a resumed one goes on after the last step of the restored state.
 
     Args:
         path: the file.
         every_steps: steps per line; 0 for epoch lines only.
+        dataset: what is trained on; `PaddedBatches` know how many examples there were before each batch.
     """
 
-    def __init__(self, path: str | os.PathLike[str], every_steps: int = 10) -> None:
+    def __init__(self, path: str | os.PathLike[str], every_steps: int = 10, dataset: Any = None) -> None:
         super().__init__()
-        self.path, self.every_steps = Path(path), every_steps
+        self.path, self.every_steps, self.dataset = Path(path), every_steps, dataset
+        self._examples: Any = None
         self._elapsed, self._mean, self._count, self._size = 0.0, 0.0, 0, 0
         self._clock: float | None = None
         self._rate: Any = None
@@ -57,6 +60,8 @@ class LearningCurve(OrderedSteps):
         if not self._resumed:
             self._mean, self._count = 0.0, 0
         super().on_epoch_begin(epoch, logs)
+        before = getattr(self.dataset, "examples_before", None)
+        self._examples = None if before is None else before(epoch)
         # Read once an epoch: in the middle of one, reading a variable would make JAX hand over its whole state.
         optimizer = getattr(self._model.optimizer, "inner_optimizer", self._model.optimizer)
         self._iterations = int(optimizer._iterations) - self.step
@@ -70,13 +75,17 @@ class LearningCurve(OrderedSteps):
             return
         row = dict(logs)
         if "loss" in logs and self.batch > self._count:
-            total = logs["loss"] * self.batch - self._mean * self._count
-            row["recent_loss"] = total / (self.batch - self._count)
+            now, then = self._seen(self.batch), self._seen(self._count)
+            row["recent_loss"] = (logs["loss"] * now - self._mean * then) / (now - then)
             self._mean, self._count = logs["loss"], self.batch
         self._write("step", row)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         self._write("epoch", dict(logs or {}))
+
+    def _seen(self, batches: int) -> int:
+        """How much of the epoch the mean of its first batches is of: examples, or batches."""
+        return batches if self._examples is None else int(self._examples[batches])
 
     def _time(self) -> float:
         return self._elapsed + (time.monotonic() - self._clock if self._clock is not None else 0.0)
