@@ -58,7 +58,7 @@ def check_arguments(command: Any, arguments: Sequence[str]) -> None:
     for text in _options(arguments[arguments.index(verb) + 1 :], params):
         param = params.get(text)
         if param is None:
-            _explain(verb, text, params)
+            _explain(str(verb), text, params)
         elif param.name in given and not param.multiple:
             first = given[param.name]
             twice = "is given twice" if first == text else f"and {first} are the same option, given twice"

@@ -26,7 +26,7 @@ class EntityKind(Kind):
 
     name = "ner"
     task = SequenceTagger
-    options = frozenset({*_HEAD, "format", "joiner", "strict", "digits", "text_column", "label_column"})
+    options = frozenset({*_HEAD, "labels", "format", "joiner", "strict", "digits", "text_column", "label_column"})
     formats: ClassVar[tuple[str, ...]] = ("jsonl", "conll", "brat")
     coloured = True
     words: ClassVar[bool] = False
@@ -52,7 +52,7 @@ class EntityKind(Kind):
         )  # fmt: skip
 
     def settings(self, options: Options) -> dict[str, Any]:
-        return {name: options[name] for name in _HEAD if options[name] is not None}
+        return {name: options[name] for name in (*_HEAD, "labels") if options.get(name) is not None}
 
     def names(self, task: Any) -> dict[str, Any]:
         return {"labels": task.labels}
@@ -86,7 +86,7 @@ class SegmentationKind(EntityKind):
     """The words of an unsegmented text."""
 
     name = "cws"
-    options = EntityKind.options - {"scheme"}
+    options = EntityKind.options - {"scheme", "labels"}
     formats = ("jsonl", "words", "conll", "brat")
     words = True
 

@@ -9,7 +9,7 @@ from qingformer.cli.kind_classification import ClassificationKind
 from qingformer.cli.kind_extraction import RelationKind
 from qingformer.cli.kind_tagging import EntityKind, SegmentationKind
 from qingformer.errors import CheckpointError, ConfigError
-from qingformer.files import read_json
+from qingformer.json_files import read_object
 from qingformer.tasks.registry import TASK_FILE, task_directory
 from qingformer.training import read_whole
 
@@ -37,7 +37,8 @@ def saved_kind(model: Path) -> tuple[Kind, dict[str, Any]]:
         CheckpointError: there is no model, or one that this version does not know.
     """
     path, settings = read_whole(
-        lambda: task_directory(model), lambda found: (found / TASK_FILE, read_json(found / TASK_FILE, CheckpointError))
+        lambda: task_directory(model),
+        lambda found: (found / TASK_FILE, read_object(found / TASK_FILE, CheckpointError, {"task": str})),
     )
     found = [kind for kind in KINDS.values() if kind.task.task_name == settings.get("task") and kind.is_saved(settings)]
     if not found:

@@ -68,6 +68,13 @@ def command(
     quoting: options.Quoting = None,
     skip_empty: options.SkipEmpty = False,
     multi_label: options.MultiLabel = False,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help="All labels, a,b,c; those that only held-out data have too. [dim]Found in the training data.[/dim]",
+            rich_help_panel=options.DATA,
+        ),
+    ] = None,
     label_separator: options.LabelSeparator = None,
     no_label: options.NoLabel = None,
     skip_unlabelled: options.SkipUnlabelled = False,
@@ -160,6 +167,18 @@ def command(
         str | None,
         typer.Option(help="balanced, sqrt, effective, or label=weight,label=weight.", rich_help_panel=LEARN),
     ] = None,
+    monitor: Annotated[
+        str | None,
+        typer.Option(
+            help="The score on --dev that picks the best epoch: accuracy, loss, macro_f1, weighted_f1; f1, "
+            "precision or recall of ner, cws and relations; f1 or exact of reading.",
+            rich_help_panel=LEARN,
+        ),
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(min=1, help="Stop after so many epochs without a better score on --dev.", rich_help_panel=LEARN),
+    ] = None,
     precision: Annotated[str, typer.Option(help="float32 or mixed_bfloat16.", rich_help_panel=LEARN)] = "float32",
     seed: Annotated[int, typer.Option(help="The same seed and data give the same run.", rich_help_panel=RUN)] = 0,
     save_every: Annotated[
@@ -192,6 +211,7 @@ def command(
             head=head, scheme=scheme, lr_multiplier=lr_multiplier, design=design, pointer=pointer,
             schema=_text(schema), stride=stride, max_question_length=max_question_length,
             max_answer_length=max_answer_length, joiner=joiner, strict=strict, digits=digits,
+            labels=options.split_names(labels), monitor=monitor, patience=patience,
             label_separator=label_separator, no_label=no_label, skip_unlabelled=skip_unlabelled,
         ),
         output, save_every=save_every, resume=resume, overwrite=overwrite,

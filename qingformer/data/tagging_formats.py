@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path as FilePath
 
+from qingformer.data.column_layout import MOST, columns_of, has_named
 from qingformer.data.readers import Path
 from qingformer.data.sources import bare_suffix, open_lines
 from qingformer.data.tag_notation import tag_share
-from qingformer.data.tagging_columns import MOST, columns_of, has_named
 from qingformer.data.tagging_inline import form_of, word_with_speech
 from qingformer.errors import DataError
 

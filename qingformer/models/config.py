@@ -7,7 +7,9 @@ from collections.abc import Collection, Mapping
 from typing import Any, get_args, get_type_hints
 
 from qingformer.errors import ConfigError
+from qingformer.json_files import quoted
 from qingformer.layers.block import NORM_POSITIONS
+from qingformer.models.limits import check_limits
 from qingformer.models.registry import family_class
 from qingformer.ops.activations import get_activation
 from qingformer.ops.attention import NORMALIZATIONS
@@ -153,6 +155,7 @@ class BackboneConfig:
         self._check_values()
 
     def _check_values(self) -> None:
+        check_limits(self)
         for key in POSITIVE:
             value = getattr(self, key)
             if value is not None and value <= 0:
@@ -209,7 +212,9 @@ class BackboneConfig:
                 object.__setattr__(self, key, float(value))
             elif type(value) not in kinds:
                 names = " or ".join("null" if k is type(None) else k.__name__ for k in kinds)
-                raise ConfigError(f"{key} is {value!r}: expected {names}")
+                raise ConfigError(f"{key} is {quoted(value)}: expected {names}")
+            if type(value) is tuple and not all(isinstance(part, str) for part in value):
+                raise ConfigError(f"{key} is {quoted(list(value))}: expected a name, or a list of names")
 
     @property
     def activations(self) -> tuple[str, ...]:
@@ -260,7 +265,7 @@ class BackboneConfig:
         `source` for unknown keys, missing `vocab_size`, and settings that this package does not compute.
         """
         family = family_class(changes.get("family", values.get("family", "bert")))
-        values = family.read_config(dict(values), source)
+        values = read_foreign(family, values, source)
         check_known(values, source, known_keys(family))
         for key, allowed in ONLY_VALUES.items():
             if key in values and values[key] not in allowed:
@@ -278,6 +283,15 @@ class BackboneConfig:
             return cls(**chosen)
         except ConfigError as problem:
             raise ConfigError(f"{source}: {problem}") from None
+
+
+def read_foreign(family: Any, values: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """The values under our names; `ConfigError` where one has a type that the family's own keys cannot have."""
+    try:
+        translated: dict[str, Any] = family.read_config(dict(values), source)
+    except (TypeError, AttributeError, ArithmeticError, LookupError) as problem:
+        raise ConfigError(f"{source}: a value of the wrong type: {problem}; compare with the model's card") from None
+    return translated
 
 
 def known_keys(family: Any) -> frozenset[str]:

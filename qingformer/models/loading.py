@@ -21,6 +21,7 @@ from qingformer.errors import CheckpointError, ConfigError
 from qingformer.files import read_json
 from qingformer.models.config import BackboneConfig, block_group, check_known, unknown_keys
 from qingformer.models.fine_tuned import StoredHead, find_head
+from qingformer.models.limits import check_stored_sizes
 from qingformer.models.registry import check_role, family_class, family_of
 from qingformer.models.stored_heads import fine_tuned_patterns
 from qingformer.models.surgery import FirstRows, Stretch, VocabularySurgery, spare_rows_advice
@@ -102,6 +103,7 @@ def plan(source: str | os.PathLike[str], revision: str | None, request: Request)
         unknown = tuple(unknown_keys(values, str(files.config), family_class(family)))
         values = {key: value for key, value in values.items() if key not in unknown}
     stored, config = settle(values, str(files.config), files.layout, names, request)
+    check_stored_sizes(config, str(files.config), shapes, request.strict and not request.autoresize)
     advice = about_family(values, names, request, config.family)
     head = find_head(values, Path(files.weights), shapes, config.family, files.layout)
     return Plan(str(source), Path(files.weights), files.layout, stored, config, request, advice, head, unknown)

@@ -39,6 +39,7 @@ class Plan:
     metrics: tuple[keras.metrics.Metric, ...] = ()
     monitor: str = "val_accuracy"
     loss_weights: Mapping[str, float] | None = None
+    patience: int | None = None  # epochs without a better score after which training ends
 
 
 def classifier_plan(
@@ -49,13 +50,32 @@ def classifier_plan(
     loss: keras.losses.Loss,
     *,
     multi_label: bool,
+    monitor: str | None = None,
+    patience: int | None = None,
 ) -> Plan:
     """The plan of a loss on logits, with the accuracy weighted so that rows of padding do not count."""
     metric: keras.metrics.Metric = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
     if multi_label:
         metric = keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0)
-    monitor = "val_loss" if multi_label else "val_accuracy"
-    return Plan(epochs, seed, learning_rate, tuple(transforms), loss, (metric,), monitor)
+    monitor = monitor or ("val_loss" if multi_label else "val_accuracy")
+    return Plan(epochs, seed, learning_rate, tuple(transforms), loss, (metric,), monitor, patience=patience)
+
+
+def watched(monitor: str | None, default: str, scores: Sequence[str]) -> str:
+    """The name in the logs of the score that picks the best epoch; "val_" may be left out.
+
+    Raises:
+        ConfigError: no such score; names those there are.
+
+    >>> watched("macro_f1", "val_accuracy", ["accuracy", "macro_f1"])
+    'val_macro_f1'
+    """
+    if monitor is None:
+        return default
+    name = str(monitor).removeprefix("val_")
+    if name not in scores:
+        raise ConfigError(f"monitor is {str(monitor)[:40]!r}; choose one of {', '.join(scores)}")
+    return f"val_{name}"
 
 
 class HeldOutScores(keras.callbacks.Callback):
@@ -106,6 +126,12 @@ def fit(
     """See `ScoredTask.fit`; `held_out` are batches with labels, or what scores an epoch in their place."""
     checks.check_plan(plan.epochs, plan.learning_rate, optimizer)
     checks.check_run(run.directory, run.save_every, resume=run.resume, overwrite=run.overwrite)
+    if plan.patience is not None and (held_out is None or plan.patience < 1):
+        raise ConfigError(
+            f"patience is {plan.patience}; expected 1 epoch or more"
+            if held_out is not None
+            else "patience needs validation_data, whose score it watches"
+        )
     with training_of(task.model):  # from here on other threads are refused: compiling resets what they would use
         return _fit(task, batches, held_out, plan, run, optimizer, callbacks, progress, verbose)
 
@@ -123,6 +149,9 @@ def _fit(
     monitor = None if held_out is None else plan.monitor
     scored = isinstance(held_out, HeldOutScores)
     everyone = [training.FiniteTraining(), *([held_out] if scored else []), *callbacks]
+    if plan.patience is not None and monitor is not None:
+        mode = "min" if monitor.endswith("loss") else "max"
+        everyone.append(keras.callbacks.EarlyStopping(monitor, patience=plan.patience, mode=mode))
     if progress is not None:
         everyone.append(Progress(progress, plan.epochs, batches.batches_per_epoch))
     options = {"epochs": plan.epochs, "validation_data": None if scored else held_out}

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from qingformer.checkpoints import own_files
 from qingformer.errors import CheckpointError
-from qingformer.files import read_json
 from qingformer.folders import finish_update
+from qingformer.json_files import read_object
 from qingformer.models.fine_tuned import stated_kind
 from qingformer.training import holds_run, read_whole, whole_folder
 
@@ -46,7 +46,7 @@ def load(directory: str | os.PathLike[str], **options: Any) -> Any:
 def _load(path: Path, options: dict[str, Any]) -> Any:
     if not (path / TASK_FILE).is_file():
         return _load_fine_tuned(path, options)
-    name = read_json(path / TASK_FILE, CheckpointError).get("task")
+    name = read_object(path / TASK_FILE, CheckpointError, {"task": str}).get("task")
     if name not in TASKS:
         raise CheckpointError(f"{path / TASK_FILE}: task {name!r} is not known; known tasks: {', '.join(TASKS)}")
     return TASKS[name].load(path, **options)

@@ -1,6 +1,8 @@
 """A task on disk: encoder, layers on top, vocabulary, settings, all of them or none."""
 
+import math
 import os
+import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,8 +15,9 @@ import numpy as np
 from qingformer.checkpoints import open_checkpoint, own_files, write_safetensors
 from qingformer.data.cells import plain
 from qingformer.errors import CheckpointError, ConfigError
-from qingformer.files import read_json, write_json
+from qingformer.files import write_json
 from qingformer.folders import updated_directory
+from qingformer.json_files import quoted, read_object
 from qingformer.layers.lora import adapted_layers
 from qingformer.models import Backbone, adapter_files
 from qingformer.tasks.registry import TASK_FILE
@@ -99,6 +102,30 @@ def write(task: Any, folder: Path) -> None:
         adapter_files.save(task.model, task.backbone, folder / ADAPTERS, "qingformer")
 
 
+def as_files(task: Any) -> tuple[dict[str, bytes], str]:
+    """All files of a task by name, and the policy of its types.
+
+    Raises:
+        ConfigError: there is nothing to save yet.
+    """
+    if task.model is None:
+        raise ConfigError("there is nothing to pickle yet: call fit, or give labels")
+    with tempfile.TemporaryDirectory() as folder:
+        write(task, Path(folder))
+        paths = [path for path in Path(folder).rglob("*") if path.is_file()]
+        return {str(path.relative_to(folder)): path.read_bytes() for path in paths}, task.backbone.dtype_policy.name
+
+
+def from_files(cls: Any, files: Mapping[str, bytes], dtype: str) -> Any:
+    """The inverse of `as_files`."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in files.items():
+            path = Path(folder, name)
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(content)
+        return load(cls, Path(folder), dtype=dtype)
+
+
 def settings_of(task: Any) -> dict[str, Any]:
     """What `task.json` holds."""
     settings = {key: plain(getattr(task, key)) for key in task.settings_types}  # NumPy's numbers are no JSON
@@ -165,13 +192,22 @@ def read_settings(
     Raises:
         ConfigError: a key is missing, unknown or of the wrong type.
     """
-    values = read_json(path, ConfigError)
-    values = {**later, **values} if isinstance(values, dict) else values
+    values = {**later, **read_object(path, ConfigError)}
     known = {"task", "qingformer_version", *types}
     unknown = [key for key in values if key not in known]
     if unknown:
         raise ConfigError(f"{path}: unknown key {unknown[0]!r}; known keys: {', '.join(sorted(known))}")
     for key, kind in types.items():
         if type(values.get(key)) is not kind:
-            raise ConfigError(f"{path}: {key} is {values.get(key)!r}, expected {kind.__name__}")
+            raise ConfigError(f"{path}: {key} is {quoted(values.get(key))}, expected {kind.__name__}")
+        if kind is list and not all(isinstance(part, str) and part for part in values[key]):
+            raise ConfigError(f"{path}: {key} holds {quoted(_no_name(values[key]))}, expected names alone")
+        if kind is list and len(set(values[key])) < len(values[key]):
+            raise ConfigError(f"{path}: {key} names the same thing twice")
+        if kind is float and not math.isfinite(values[key]):
+            raise ConfigError(f"{path}: {key} is {values[key]}, expected a finite number")
     return {key: values[key] for key in types}
+
+
+def _no_name(values: list[Any]) -> Any:
+    return next(part for part in values if not isinstance(part, str) or not part)

@@ -106,6 +106,16 @@ def test_resuming_a_finished_run_changes_nothing_whatever_the_spelling_of_its_pa
     assert best_of(folder) == before
 
 
+def test_more_epochs_go_on_and_the_schedule_is_stated(cli, work, tmp_path):
+    assert cli(*with_options(train_arguments(work, tmp_path / "run"), ["--epochs", "1"])).code == 0
+    outcome = cli(*with_options(train_arguments(work, tmp_path / "run"), ["--epochs", "2"]), "--resume")
+    assert outcome.code == 0
+    assert "made for 1 epochs and goes on to 2" in outcome.err
+    assert "epoch 2/2" in outcome.out
+    assert "epoch 1/2" not in outcome.out
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["epochs"] == 2
+
+
 def test_changed_data_of_the_same_size_are_noticed(cli, finished):
     folder, arguments = finished
     before, old = best_of(folder), (folder / "train.jsonl").read_bytes()

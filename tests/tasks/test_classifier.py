@@ -64,6 +64,26 @@ def test_progress_counts_texts_and_not_padding(trained):
     assert heard == [4, 4, 1]
 
 
+def test_predict_takes_tables_and_one_dictionary(trained):
+    texts = ["天气晴", "唱歌", "吃饭"]
+    expected = [prediction.label for prediction in trained.predict(texts)]
+    for table in ({"text": texts, "label": list("abc")}, np.array(texts), (text for text in texts)):
+        assert [prediction.label for prediction in trained.predict(table)] == expected
+    assert [prediction.label for prediction in trained.predict({"text": "唱歌"})] == expected[1:2]
+    assert trained.predict(np.array([])) == []
+    assert trained.evaluate({"text": texts, "label": expected}).accuracy == 1
+
+
+def test_a_length_of_numpy_is_saved(tmp_path):
+    made = classifier(labels=[0, 1], max_length=np.int64(16))
+    made.save(tmp_path / "model")
+    settings = json.loads((tmp_path / "model" / "task.json").read_text("utf-8"))
+    assert settings["max_length"] == 16
+    assert settings["labels"] == ["0", "1"]
+    with pytest.raises(ConfigError, match=r"max_length is 16.5; expected a whole number"):
+        classifier(max_length=16.5)
+
+
 def test_predict_reads_a_file(trained, tmp_path):
     path = tmp_path / "texts.jsonl"
     path.write_text('{"text": "唱歌"}\n{"text": "下雨"}\n', encoding="utf-8")
