@@ -126,8 +126,13 @@ def prepare(folder):
         path = folder / f"data.{ {'conll': 'txt', 'squad': 'json', 'relations': 'json'}.get(form, form) }"
         path = path.with_name(f"{form}-{path.name}")
         path.write_text(text, encoding="utf-8")
-        kinds[f"data: {form}"] = (path, lambda path=path, reader=reader: readers[reader](path) and 0, False)
+        kinds[f"data: {form}"] = (path, lambda path=path, reader=reader: consumed(readers[reader](path)), False)
     return kinds
+
+
+def consumed(found):
+    """0, once a lazy reader has read all of its file."""
+    return sum(0 for _ in found) if hasattr(found, "__next__") else 0
 
 
 def mutated(content, rng):
