@@ -10,7 +10,7 @@ from qingformer.checkpoints.checkpoint import HUB_PREFIX, PathLike
 from qingformer.checkpoints.tensor_bundle import bundle_prefix
 from qingformer.errors import CheckpointError
 from qingformer.files import read_json
-from qingformer.folders import finish_update
+from qingformer.folders import finish_update, model_of_run
 
 Layout = Literal["tensorflow", "huggingface", "qingformer"]
 Kind = Literal["config", "weights", "vocabulary"]
@@ -87,7 +87,7 @@ def locate(source: PathLike, revision: str | None = None, *, need: Sequence[Kind
         return _in_directory(download(text, revision, need), need)
     if revision is not None:
         raise CheckpointError(f"{text}: a revision ({revision}) is for {HUB_PREFIX}org/name sources only")
-    path = Path(source).expanduser()
+    path = model_of_run(Path(source).expanduser())
     finish_update(path)
     if path.is_dir():
         return _in_directory(path, need)

@@ -97,14 +97,19 @@ def find_head(values: Mapping[str, Any], weights: Path, shapes: Mapping[str, tup
     labels, wrong = _labels(values, outputs, layout)
     if kind in (None, SEQUENCE, TOKENS):
         problem = problem or wrong
-    settings = values.get(PARAMETERS)
-    settings = settings.get(OURS) if isinstance(settings, dict) else None
     problem_type = values.get("problem_type")
     return StoredHead(
         weights, names, kind, layers, activation, outputs, labels,
         problem_type if isinstance(problem_type, str) else None, problem,
-        settings if isinstance(settings, dict) else {},
+        own_parameters(values),
     )  # fmt: skip
+
+
+def own_parameters(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a task of ours in a configuration in Hugging Face's form."""
+    parameters = values.get(PARAMETERS)
+    settings = parameters.get(OURS) if isinstance(parameters, dict) else None
+    return settings if isinstance(settings, dict) else {}
 
 
 def _own_head(path: Path, weights: Path) -> StoredHead | None:
@@ -139,7 +144,7 @@ def _kind(values: Mapping[str, Any], names: Sequence[str], layout: str) -> str |
         return SEQUENCE
     if any("sequence_summary" in name for name in names):
         return CHOICE
-    labels = _stated_labels(values)
+    labels = stated_labels(values)
     if labels and "O" in labels and all(re.match(r"^(O|[BIMESLUbimeslu][-_].+)$", label) for label in labels):
         return TOKENS
     return None
@@ -181,7 +186,7 @@ def _layers(
 
 def _labels(values: Mapping[str, Any], outputs: int, layout: str) -> tuple[tuple[str, ...] | None, str]:
     """The names of the outputs in their order, and what is wrong with them."""
-    stated = _stated_labels(values)
+    stated = stated_labels(values)
     if stated is None:
         return (None if layout == "tensorflow" else tuple(f"LABEL_{number}" for number in range(outputs))), ""
     if not stated or len(stated) != outputs:
@@ -191,7 +196,7 @@ def _labels(values: Mapping[str, Any], outputs: int, layout: str) -> tuple[tuple
     return tuple(stated), ""
 
 
-def _stated_labels(values: Mapping[str, Any]) -> list[str] | None:
+def stated_labels(values: Mapping[str, Any]) -> list[str] | None:
     """`id2label` (or `label2id`) as a list; an empty list where its numbers are not 0, 1, 2, ..."""
     table = values.get("id2label")
     if not isinstance(table, dict):

@@ -16,6 +16,11 @@ def reductions(model: keras.Model) -> list[str]:
 
 
 def divisors(model: keras.Model) -> tuple[Any, ...]:
-    """For each compiled loss what the last batch was divided by (see `losses.means.divisor`); read within its trace."""
+    """For each compiled loss what the last batch was divided by (see `losses.means.divisor`); read in its trace.
+
+    None for all of a plain `keras.Model`, whose losses do not tell.
+    """
     compiled = model._compile_loss
-    return () if compiled is None else tuple(each.loss.divisor for each in compiled._flat_losses or ())
+    return (
+        () if compiled is None else tuple(getattr(each.loss, "divisor", None) for each in compiled._flat_losses or ())
+    )

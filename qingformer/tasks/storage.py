@@ -2,6 +2,7 @@
 
 import math
 import os
+import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -99,6 +100,30 @@ def write(task: Any, folder: Path) -> None:
     write_json(folder / TASK_FILE, settings_of(task))
     if adapted_layers(task.model):  # the weights above have them merged in; training goes on from these
         adapter_files.save(task.model, task.backbone, folder / ADAPTERS, "qingformer")
+
+
+def as_files(task: Any) -> tuple[dict[str, bytes], str]:
+    """All files of a task by name, and the policy of its types.
+
+    Raises:
+        ConfigError: there is nothing to save yet.
+    """
+    if task.model is None:
+        raise ConfigError("there is nothing to pickle yet: call fit, or give labels")
+    with tempfile.TemporaryDirectory() as folder:
+        write(task, Path(folder))
+        paths = [path for path in Path(folder).rglob("*") if path.is_file()]
+        return {str(path.relative_to(folder)): path.read_bytes() for path in paths}, task.backbone.dtype_policy.name
+
+
+def from_files(cls: Any, files: Mapping[str, bytes], dtype: str) -> Any:
+    """The inverse of `as_files`."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in files.items():
+            path = Path(folder, name)
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(content)
+        return load(cls, Path(folder), dtype=dtype)
 
 
 def settings_of(task: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import inspect
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from qingformer.data.schemes import WORD
@@ -31,6 +31,10 @@ class Tagging:
 
     text: str
     entities: tuple[Entity, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as dictionaries, lists and numbers that JSON can hold."""
+        return asdict(self)
 
     @property
     def spans(self) -> tuple[Span, ...]:

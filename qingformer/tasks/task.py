@@ -13,6 +13,7 @@ from qingformer.data import PaddedBatches
 from qingformer.data.cells import plain, quoted
 from qingformer.data.tables import is_empty
 from qingformer.errors import ConfigError, DataError
+from qingformer.folders import model_of_run
 from qingformer.models import Backbone
 from qingformer.objectives import TrainableModel
 from qingformer.tasks import adapters, fine_tuned, fitting, huggingface, storage
@@ -161,10 +162,14 @@ class Task(fine_tuned.TakesHeads, ABC):
             raise ConfigError(f"unknown format {format!r} of a task; use qingformer or huggingface")
         return storage.save(self, directory) if format == "qingformer" else huggingface.save(self, directory)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as the files that `save` writes, for processes that are spawned; errors are those of `save`."""
+        return storage.from_files, (type(self), *storage.as_files(self))
+
     @classmethod
     def load(cls, directory: str | os.PathLike[str], **options: Any) -> Self:
         """Read what `save` wrote; every weight must be there and fit. `qf.load` finds the class by itself."""
-        found: Self = storage.load(cls, Path(directory), **options)
+        found: Self = storage.load(cls, model_of_run(Path(directory)), **options)
         return found
 
     def save_adapters(self, directory: str | os.PathLike[str]) -> Path:

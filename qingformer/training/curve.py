@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from qingformer.files import atomic_file
+from qingformer.json_files import check_kinds, parse_json
 from qingformer.training.errors import PlotError
 from qingformer.training.steps import Logs, OrderedSteps
 
@@ -115,14 +116,14 @@ def read_curve(path: str | os.PathLike[str]) -> list[Row]:
         lines = Path(path).read_text(encoding="utf-8").split("\n")
     except FileNotFoundError:
         raise PlotError(f"{path}: no such file; give a learning curve written by training") from None
+    except (OSError, UnicodeDecodeError) as problem:
+        raise PlotError(f"{path}: cannot be read ({problem}); give a learning curve written by training") from None
     rows = []
     for number, line in enumerate(lines[:-1], start=1):  # what follows the last newline is empty or cut off
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as problem:
-            raise PlotError(f"{path}, line {number}: not JSON: {problem.msg}") from None
+        row = parse_json(line, str(path), PlotError, number)
         if not isinstance(row, dict) or not {"kind", "step", "epoch"} <= set(row):
             raise PlotError(f"{path}, line {number}: not a line of a learning curve (needs kind, step and epoch)")
+        check_kinds(row, {"kind": str, "step": int, "epoch": int}, f"{path}, line {number}", PlotError)
         rows.append(row)
     return rows
 
