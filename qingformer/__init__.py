@@ -12,7 +12,7 @@ if "keras" not in sys.modules:
     # Without this Keras takes TensorFlow, which most users of this package do not have.
     os.environ.setdefault("KERAS_BACKEND", "jax")
 
-from qingformer.environment import check_backend
+from qingformer.environment import check_backend, note_backend
 from qingformer.version import __version__
 
 if TYPE_CHECKING:
@@ -104,6 +104,8 @@ _ROOMS = {
     "VirtualAdversarialTraining": "objectives",
     "load": "tasks",
 }
+
+note_backend()
 
 __all__ = [
     "FGM",

@@ -1,6 +1,7 @@
 """What the environment asks for, checked before Keras is imported."""
 
 import os
+import sys
 
 from qingformer.errors import ConfigError
 
@@ -20,3 +21,16 @@ def check_backend() -> None:
         raise ConfigError(
             f"KERAS_BACKEND is {wanted[:40]!r}; choose one of {', '.join(BACKENDS)}, for instance KERAS_BACKEND={meant}"
         )
+
+
+def note_backend() -> None:
+    """Say on standard error, once, that Keras was imported before this package and runs on a library nobody named."""
+    keras = sys.modules.get("keras")
+    runs_on = getattr(getattr(keras, "config", None), "backend", lambda: None)()
+    if runs_on in (None, BACKENDS[0]) or "KERAS_BACKEND" in os.environ:
+        return
+    print(
+        f"note: Keras was imported before qingformer and runs on {runs_on}; import qingformer first for JAX, or set "
+        f"KERAS_BACKEND (here {runs_on}) to choose without this note",
+        file=sys.stderr,
+    )

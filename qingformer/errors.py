@@ -38,5 +38,9 @@ class TokenizerError(QingFormerError):
     """A vocabulary or tokenizer file is missing, damaged, or does not fit the request."""
 
 
+class HeadWarning(UserWarning):
+    """A fine-tuned head in the files was left out, or gives way to a new one."""
+
+
 class DataError(QingFormerError):
     """A data file is missing, empty, badly encoded, or a line of it does not hold what the task needs."""

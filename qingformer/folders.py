@@ -83,6 +83,12 @@ def finish_update(path: str | os.PathLike[str]) -> None:
             ) from problem
 
 
+def model_of_run(path: Path) -> Path:
+    """The folder with the model of the best epoch where `path` is the output folder of a training; else `path`."""
+    best = path / "best"
+    return best if (best / "task.json").is_file() and not (path / "config.json").exists() else path
+
+
 def _put_in_place(stage: Path, target: Path, superseded: Callable[[Path], Iterable[str]]) -> None:
     if not target.exists():
         with suppress(OSError):  # somebody was faster and made the folder

@@ -51,25 +51,27 @@ def read_json(path: str | os.PathLike[str], error: type[QingFormerError] = QingF
     return parse_json(text, str(path), error)
 
 
-def parse_json(text: str, where: str, error: type[QingFormerError] = QingFormerError) -> Any:
+def parse_json(text: str, where: str, error: type[QingFormerError] = QingFormerError, line: int | None = None) -> Any:
     """The value of a JSON text; `error`, which begins with `where`, for what is no JSON or beyond the limits.
 
     Limits: `MAXIMUM_DEPTH` levels, `MAXIMUM_DIGITS` digits of an integer. Refused too: a key with two different values
     in one object, of which a reader would silently take the last, and half of a surrogate pair, which is not text.
+    `line` is the number of the text's line in its file, where each line is a JSON text of its own.
     """
+    place = where if line is None else f"{where}, line {line}"
     try:
         value = json.loads(text, parse_int=_integer, object_pairs_hook=_without_contradiction)
         _check_depth(value)
         if _HALF_PAIR.search(text):
             json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as problem:
-        raise error(f"{where}, line {problem.lineno}: not JSON: {problem.msg}") from None
+        raise error(f"{where}, line {line or problem.lineno}: not JSON: {problem.msg}") from None
     except RecursionError:
-        raise error(f"{where}: nested deeper than {MAXIMUM_DEPTH} levels") from None
+        raise error(f"{place}: nested deeper than {MAXIMUM_DEPTH} levels") from None
     except UnicodeEncodeError:
-        raise error(f"{where}: holds half of a surrogate pair, which is not text") from None
+        raise error(f"{place}: holds half of a surrogate pair, which is not text") from None
     except _RefusedError as problem:
-        raise error(f"{where}: {problem}") from None
+        raise error(f"{place}: {problem}") from None
     return value
 
 

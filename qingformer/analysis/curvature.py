@@ -13,6 +13,7 @@ from qingformer import backend
 from qingformer.analysis.gradients import Array, Gradients, pieces
 from qingformer.analysis.intervals import jackknife_covariance, ratio_interval
 from qingformer.errors import ConfigError
+from qingformer.losses.means import over_all_rows
 from qingformer.objectives import Batch, ModelObjective, Objective, State
 
 
@@ -108,7 +109,8 @@ def hessian_product(taken: Gradients) -> Callable[[Batch, list[np.ndarray]], lis
     objective = taken.objective
 
     def along(trainable: list[Array], state: State, batch: Batch, direction: list[Array]) -> Array:
-        _, gradients = objective.value_and_grad(trainable, state, batch)
+        with over_all_rows(taken.model):
+            _, gradients = objective.value_and_grad(trainable, state, batch)
         return sum(ops.sum(ops.cast(g, "float32") * v) for g, v in zip(gradients, direction))
 
     compiled = backend.compile(lambda *arguments: backend.value_and_grad(along)(*arguments)[1])

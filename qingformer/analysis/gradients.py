@@ -10,6 +10,7 @@ from keras import ops
 from qingformer import backend
 from qingformer.analysis.noise_scale import GradientMoments
 from qingformer.errors import ConfigError
+from qingformer.losses.means import over_all_rows
 from qingformer.objectives import Batch, ModelObjective, Objective, State
 
 Array = Any
@@ -101,7 +102,8 @@ class Gradients:
         self.model, self.objective = model, objective
 
         def compute(trainable: list[Array], state: State, batch: Batch) -> tuple[Array, ...]:
-            (_, aux), gradients = objective.value_and_grad(trainable, state, batch)
+            with over_all_rows(model):  # `pieces` scales the weights
+                (_, aux), gradients = objective.value_and_grad(trainable, state, batch)
             gradients = [ops.cast(g, "float32") for g in gradients]
             return aux.loss, gradients, ops.stack([ops.sum(g**2) for g in gradients]), aux.state.non_trainable
 

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from qingformer.backend.library import check_device, keep_reads_in_order, name, without_gradients
 from qingformer.backend.loops import scan
+from qingformer.backend.steps import dense_train_step
 from qingformer.backend.updates import fused_adam, in_place, mix, move, subtract_in_place
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "checkpointed",
     "compile",
     "dense",
+    "dense_train_step",
     "device_kind",
     "enable_compilation_cache",
     "fresh_seed",
@@ -32,6 +35,7 @@ __all__ = [
     "in_place",
     "keep_freed_memory",
     "keep_mask",
+    "known_values",
     "mix",
     "move",
     "name",
@@ -136,6 +140,26 @@ def dense(array: Array) -> Array:
         if isinstance(array, tf.IndexedSlices):
             return tf.convert_to_tensor(array)
     return keras.ops.convert_to_tensor(array, sparse=False)
+
+
+def known_values(array: Any) -> np.ndarray | None:
+    """The values of an array that are at hand in main memory; None while a function is compiled, or on a device.
+
+    Example: `known_values([1, 2])` is `array([1, 2])`
+    """
+    if isinstance(array, np.ndarray | list | tuple | int):
+        return np.asarray(array)
+    if isinstance(array, keras.KerasTensor) or not keras.ops.is_tensor(array):
+        return None
+    if name() == "jax":
+        import jax
+
+        known = not isinstance(array, jax.core.Tracer) and next(iter(array.devices())).platform == "cpu"
+    elif name() == "torch":
+        known = array.device.type == "cpu" and not array.requires_grad
+    else:
+        known = hasattr(array, "numpy") and "CPU" in array.device
+    return np.asarray(keras.ops.convert_to_numpy(array)) if known else None
 
 
 def _jax_value_and_grad(function: Function, has_aux: bool) -> Function:

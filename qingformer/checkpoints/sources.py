@@ -10,7 +10,7 @@ from qingformer.checkpoints.checkpoint import HUB_PREFIX, PathLike
 from qingformer.checkpoints.tensor_bundle import bundle_prefix
 from qingformer.errors import CheckpointError
 from qingformer.files import read_json
-from qingformer.folders import finish_update
+from qingformer.folders import finish_update, model_of_run
 
 Layout = Literal["tensorflow", "huggingface", "qingformer"]
 Kind = Literal["config", "weights", "vocabulary"]
@@ -20,7 +20,7 @@ _VOCABULARIES = ("tokenizer.json", "vocab.txt", "spiece.model", "sentencepiece.m
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _WEIGHTS = ("model.safetensors", _INDEXES[0], "pytorch_model.bin", _INDEXES[1])
 _SHARD = re.compile(r"-\d{5}-of-\d{5}$")
-_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
+_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 _NO_CONFIGS = ("tokenizer_config.json", "generation_config.json", "preprocessor_config.json", "adapter_config.json")
 _EXPECTED = {
     "config": "config.json or bert_config.json",
@@ -87,7 +87,7 @@ def locate(source: PathLike, revision: str | None = None, *, need: Sequence[Kind
         return _in_directory(download(text, revision, need), need)
     if revision is not None:
         raise CheckpointError(f"{text}: a revision ({revision}) is for {HUB_PREFIX}org/name sources only")
-    path = Path(source).expanduser()
+    path = model_of_run(Path(source).expanduser())
     finish_update(path)
     if path.is_dir():
         return _in_directory(path, need)
@@ -184,12 +184,12 @@ def _latest_prefix(directory: Path) -> Path | None:
 
 
 def _layout(config: Path | None, weights: Path | None) -> Layout:
+    if weights is not None and Path(f"{weights}.index").is_file():
+        return "tensorflow"
     if config is not None and config.name == "config.json":
         content: Any = read_json(config, CheckpointError)
         if isinstance(content, dict) and "qingformer_version" in content:
             return "qingformer"
-    if weights is not None and Path(f"{weights}.index").is_file():
-        return "tensorflow"
     if weights is None and config is not None and config.name != "config.json":
         return "tensorflow"
     return "huggingface"

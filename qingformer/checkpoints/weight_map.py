@@ -1,12 +1,14 @@
 """The reversible table between a model's variables and the names under which checkpoint formats store them."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
+from qingformer.checkpoints.loading_report import LoadingReport as LoadingReport
+from qingformer.checkpoints.loading_report import shorten as shorten
 from qingformer.errors import CheckpointError
 
 FORMATS = ("tensorflow", "huggingface")
@@ -115,6 +117,14 @@ class WeightMap:
             names += [re.sub(pattern, replacement, known) for known in names if re.search(pattern, known)]
         return names
 
+    def places(self, name: str, layout: str) -> list[str]:
+        """All stored names under which a weight may lie: its spellings, then those of its tied copies."""
+        names = self.candidates(name, layout)
+        for copy, original in self.copies.get(layout, {}).items():
+            if original == name:
+                names += self.candidates(copy, layout)
+        return list(dict.fromkeys(names))
+
 
 def dense(ours: str, tensorflow: str | None, huggingface: str | None, bias: bool = True) -> list[Row]:
     """The rows of a dense layer: kernel (transposed in Hugging Face files) and bias."""
@@ -134,153 +144,6 @@ def norm(ours: str, tensorflow: str | None, huggingface: str | None) -> list[Row
         Row(f"{ours}/gamma", tensorflow and f"{tensorflow}/gamma", huggingface and f"{huggingface}.weight"),
         Row(f"{ours}/beta", tensorflow and f"{tensorflow}/beta", huggingface and f"{huggingface}.bias"),
     ]
-
-
-@dataclass
-class LoadingReport:
-    """What a load did: variable paths `loaded`, `missing` (left at their initial values), `resized` (path to old and
-    new shape), and stored names `left_over` (known to the family, not part of this model) or `unknown`. `head` is the
-    fine-tuned head in the files, if any, and `head_taken` whether a task uses it."""
-
-    source: str
-    loaded: list[str] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
-    left_over: list[str] = field(default_factory=list)
-    unknown: list[str] = field(default_factory=list)
-    resized: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
-    head: Any = None
-    head_taken: bool = False
-
-    def summary(self) -> str:
-        """One line with the counts."""
-        counts = [f"{len(self.loaded)} loaded"]
-        for name in ("resized", "missing", "left_over", "unknown"):
-            if getattr(self, name):
-                counts.append(f"{len(getattr(self, name))} {name.replace('_', ' ')}")
-        if self.head is not None:
-            counts.append(f"{self.head.described} {'taken' if self.head_taken else 'left out'}")
-        return f"{self.source}: {', '.join(counts)}"
-
-
-class Stored(Protocol):
-    """What the map needs of a checkpoint file."""
-
-    def names(self) -> list[str]: ...
-
-    def read(self, name: str) -> np.ndarray: ...
-
-
-@dataclass(frozen=True)
-class Loader:
-    """Reads the variables of a model from a checkpoint through a weight map.
-
-    `change` may alter an array on its way in, by variable path (vocabulary surgery); `resize`, where given, brings an
-    array of another shape to the wanted one. `may_be_missing` are patterns of variable paths that start anew.
-    `allow_left_over` are further patterns of stored names that may stay unread. `advice` ends the messages about names
-    that do not fit.
-    """
-
-    weight_map: WeightMap
-    layout: str
-    change: Callable[[str, np.ndarray], np.ndarray] | None = None
-    resize: Callable[[str, np.ndarray, tuple[int, ...]], np.ndarray] | None = None
-    may_be_missing: tuple[str, ...] = ()
-    allow_left_over: tuple[str, ...] = ()
-    strict: bool = True
-    advice: str = ""
-
-    def find(self, stored: Stored) -> dict[str, tuple[Row, str]]:
-        """Variable path to (row, stored name), for all rows that the file holds."""
-        there = set(stored.names())
-        found = {}
-        for row in self.weight_map.rows:
-            name = row.name(self.layout)
-            if name is None:
-                continue
-            held = [spelling for spelling in self.weight_map.candidates(name, self.layout) if spelling in there]
-            if held and row.ours not in found:
-                found[row.ours] = (row, held[0])
-        return found
-
-    def load(
-        self, stored: Stored, wanted: Mapping[str, tuple[int, ...]], source: str
-    ) -> tuple[Iterator[tuple[str, np.ndarray]], LoadingReport]:
-        """Check the names, then return the arrays by variable path, read one by one, and the report.
-
-        `wanted` maps variable paths to shapes. Errors: `CheckpointError` for missing and unknown weights at once, for
-        a weight of the wrong shape when its turn comes.
-        """
-        found = self.find(stored)
-        report = LoadingReport(source)
-        report.loaded = [path for path in wanted if path in found]
-        report.missing = [path for path in wanted if path not in found]
-        self._sort_left_over(stored, found, report)
-        if self.strict:
-            self._check(report)
-        if not report.loaded:
-            raise CheckpointError(
-                f"{source}: none of the model's weights is there; is it another family's checkpoint?{self.advice}"
-            )
-        return self._arrays(stored, found, wanted, report), report
-
-    def _sort_left_over(self, stored: Stored, found: Mapping[str, tuple[Row, str]], report: LoadingReport) -> None:
-        known = {name for _, name in found.values()}
-        used = {found[path][1] for path in report.loaded}
-        copies = self.weight_map.copies.get(self.layout, {})
-        patterns = (*self.weight_map.ignored.get(self.layout, ()), *self.allow_left_over)
-        for name in stored.names():
-            if name in known:
-                if name not in used:
-                    report.left_over.append(name)
-            elif name in copies:
-                self._check_copy(stored, name, copies[name], known, report.source)
-            elif any(re.search(pattern, name) for pattern in patterns):
-                report.left_over.append(name)
-            else:
-                report.unknown.append(name)
-
-    def _check_copy(self, stored: Stored, name: str, original: str, there: set[str], source: str) -> None:
-        same = [known for known in self.weight_map.candidates(original, self.layout) if known in there]
-        if same and not np.array_equal(stored.read(name), stored.read(same[0])):
-            raise CheckpointError(
-                f"{source}: {name} should be a copy of {same[0]} but differs; this model ties the two"
-            )
-
-    def _check(self, report: LoadingReport) -> None:
-        missing = [path for path in report.missing if not any(re.search(p, path) for p in self.may_be_missing)]
-        if report.loaded and missing:
-            raise CheckpointError(
-                f"{report.source}: {len(missing)} weights are missing ({shorten(missing)}); "
-                f"is it another model's checkpoint? strict=False starts them anew{self.advice}"
-            )
-        if report.loaded and report.unknown:
-            raise CheckpointError(
-                f"{report.source}: {len(report.unknown)} weights belong to nothing in this model "
-                f"({shorten(report.unknown)}); check the configuration, or pass strict=False to leave them out"
-                f"{self.advice}"
-            )
-
-    def _arrays(
-        self,
-        stored: Stored,
-        found: Mapping[str, tuple[Row, str]],
-        wanted: Mapping[str, tuple[int, ...]],
-        report: LoadingReport,
-    ) -> Iterator[tuple[str, np.ndarray]]:
-        for path in report.loaded:
-            row, name = found[path]
-            array = row.load(stored.read(name), self.layout)
-            if self.change is not None:
-                array = self.change(path, array)
-            if array.shape != wanted[path] and self.resize is not None:
-                report.resized[path] = (array.shape, wanted[path])
-                array = self.resize(path, array, wanted[path])
-            if array.shape != wanted[path]:
-                raise CheckpointError(
-                    f"{report.source}: {name} has shape {array.shape}, but {path} of the model needs {wanted[path]}; "
-                    "the configuration belongs to another checkpoint"
-                )
-            yield path, array
 
 
 def save_rows(weight_map: WeightMap, layout: str, variables: Iterable[tuple[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -314,9 +177,3 @@ def save_rows(weight_map: WeightMap, layout: str, variables: Iterable[tuple[str,
             )
         stored[name] = array
     return stored
-
-
-def shorten(names: list[str], count: int = 3) -> str:
-    """The first names and how many more there are."""
-    more = f", and {len(names) - count} more" if len(names) > count else ""
-    return ", ".join(names[:count]) + more

@@ -30,7 +30,7 @@ NAMES: dict[str, str] = {
     "--task": "--task-type --task-name",
     "--seed": "--random-seed --random-state",
     "--precision mixed_bfloat16": "--fp16 --bf16 --amp --dtype --half --mixed-precision",
-    "--transform fgm=0.5": "--fgm --adv --adversarial",
+    "--transform fgm": "--fgm --adv --adversarial",
     "--transform pgd": "--pgd",
     "--transform r_drop=4": "--r-drop --rdrop",
     "--transform accumulation=4": "--gradient-accumulation-steps --accumulation --accumulate",
@@ -58,7 +58,7 @@ def check_arguments(command: Any, arguments: Sequence[str]) -> None:
     for text in _options(arguments[arguments.index(verb) + 1 :], params):
         param = params.get(text)
         if param is None:
-            _explain(verb, text, params)
+            _explain(str(verb), text, params)
         elif param.name in given and not param.multiple:
             first = given[param.name]
             twice = "is given twice" if first == text else f"and {first} are the same option, given twice"

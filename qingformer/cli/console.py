@@ -11,7 +11,7 @@ _OPTIONS = (
     "text_column pair_column label_column format columns encoding quoting skip_empty skip_unlabelled "
     "label_separator no_label multi_label max_length epochs "
     "batch_size learning_rate class_weights seed save_every resume head scheme lr_multiplier design pointer schema "
-    "stride max_question_length max_answer_length joiner strict digits metric n_best threshold"
+    "labels monitor patience stride max_question_length max_answer_length joiner strict digits metric n_best threshold"
 ).split()
 # A remedy of the library that the command line has not: whether a file has labels is decided by the verb.
 _UNLABELLED = re.compile(

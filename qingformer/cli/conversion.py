@@ -16,7 +16,9 @@ from qingformer.tokenization import Tokenizer
 AUTO = "auto"
 
 
-def convert(source: str, target: Path, format: str, *, head: str, family: str | None, overwrite: bool) -> None:
+def convert(
+    source: str, target: Path, format: str, *, head: str, family: str | None, overwrite: bool, verify: bool = True
+) -> None:
     """Load strictly, save, and print what happened to the weights."""
     if head not in (AUTO, *HEADS):
         raise ConfigError(f"--head is {head!r}; choose one of {AUTO}, {', '.join(HEADS)}")
@@ -32,7 +34,7 @@ def convert(source: str, target: Path, format: str, *, head: str, family: str | 
         return
     kind = head_of(stored, head)
     options = {} if stored.config is None else {"family": stored.family, **head_options(kind, stored.config)}
-    model = HEADS[kind].from_pretrained(run_model(source), **options)
+    model = HEADS[kind].from_pretrained(run_model(source), verify=verify, **options)
     tokenizer = _tokenizer(stored, run_model(source))
     model.save_pretrained(target, format=format, tokenizer=tokenizer)
     _print(model, stored, kind, target, format, time.perf_counter() - began)

@@ -42,6 +42,9 @@ def command(
     ] = "auto",
     family: Annotated[str | None, typer.Option(help="The model's family, where config.json does not tell.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder if it is there.")] = False,
+    no_verify: Annotated[
+        bool, typer.Option("--no-verify", help="Read weights whose checksum is wrong or that are not finite.")
+    ] = False,
 ) -> None:
     """Rewrite a model as Google's TensorFlow checkpoint, as a Hugging Face folder, or as a QingFormer folder.
 
@@ -49,4 +52,4 @@ def command(
     """
     from qingformer.cli.conversion import convert
 
-    convert(source, target, to.value, head=head, family=family, overwrite=overwrite)
+    convert(source, target, to.value, head=head, family=family, overwrite=overwrite, verify=not no_verify)

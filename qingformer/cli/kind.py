@@ -81,7 +81,10 @@ class Kind(ABC):
 
     def write(self, form: str, task: Any, examples: Any, predictions: Iterable[Any], output: Path | None) -> list[str]:
         """Write predictions in one of `formats`; returns sentences about what this form cannot say."""
-        rows = (self.row(task, example, found) for example, found in zip(examples, predictions))
+        rows = (
+            self.row(task, example, found) | ({"line": example.line} if example.line else {})
+            for example, found in zip(examples, predictions)
+        )
         write_lines((json.dumps(row, ensure_ascii=False) for row in rows), output)
         return []
 

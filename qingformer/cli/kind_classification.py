@@ -20,7 +20,7 @@ class ClassificationKind(Kind):
     task = TextClassifier
     options = frozenset(
         "text_column pair_column label_column format columns quoting skip_empty label_separator no_label "
-        "skip_unlabelled multi_label loss class_weights "
+        "skip_unlabelled multi_label labels loss class_weights "
         "threshold all_probabilities".split()
     )
 
@@ -38,7 +38,8 @@ class ClassificationKind(Kind):
         return read_examples(path, columns, multi_label=options["multi_label"], labelled=labelled)
 
     def settings(self, options: Options) -> dict[str, Any]:
-        return {"multi_label": options["multi_label"]}
+        labels = options.get("labels")
+        return {"multi_label": options["multi_label"], **({} if labels is None else {"labels": labels})}
 
     def fitting(self, options: Options) -> dict[str, Any]:
         return {"loss": options["loss"], "class_weights": parse_class_weights(options["class_weights"])}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from qingformer.cli.kind import Kind, Options
 from qingformer.cli.output import write_lines
-from qingformer.cli.tagged_output import Columns, coloured, words_of, write_brat
+from qingformer.cli.tagged_output import Columns, coloured, line_by_line, words_of, write_brat
 from qingformer.data.schemes import WORD
 from qingformer.data.tagging import to_json
 from qingformer.errors import ConfigError
@@ -26,7 +26,7 @@ class EntityKind(Kind):
 
     name = "ner"
     task = SequenceTagger
-    options = frozenset({*_HEAD, "format", "joiner", "strict", "digits", "text_column", "label_column"})
+    options = frozenset({*_HEAD, "labels", "format", "joiner", "strict", "digits", "text_column", "label_column"})
     formats: ClassVar[tuple[str, ...]] = ("jsonl", "conll", "brat")
     coloured = True
     words: ClassVar[bool] = False
@@ -52,7 +52,7 @@ class EntityKind(Kind):
         )  # fmt: skip
 
     def settings(self, options: Options) -> dict[str, Any]:
-        return {name: options[name] for name in _HEAD if options[name] is not None}
+        return {name: options[name] for name in (*_HEAD, "labels") if options.get(name) is not None}
 
     def names(self, task: Any) -> dict[str, Any]:
         return {"labels": task.labels}
@@ -74,7 +74,7 @@ class EntityKind(Kind):
             write_brat(list(predictions), output)
             return []
         if form == "words":
-            write_lines(("  ".join(words_of(found)) for found in predictions), output)
+            write_lines(line_by_line(("  ".join(words_of(found)) for found in predictions), examples), output)
             return []
         return super().write(form, task, examples, predictions, output)
 
@@ -86,7 +86,7 @@ class SegmentationKind(EntityKind):
     """The words of an unsegmented text."""
 
     name = "cws"
-    options = EntityKind.options - {"scheme"}
+    options = EntityKind.options - {"scheme", "labels"}
     formats = ("jsonl", "words", "conll", "brat")
     words = True
 

@@ -9,8 +9,7 @@ from qingformer.cli.kind_classification import ClassificationKind
 from qingformer.cli.kind_extraction import RelationKind
 from qingformer.cli.kind_tagging import EntityKind, SegmentationKind
 from qingformer.errors import CheckpointError, ConfigError
-from qingformer.files import read_json
-from qingformer.tasks.registry import TASK_FILE, task_directory
+from qingformer.tasks.registry import TASK_FILE, saved_settings, task_directory
 from qingformer.training import read_whole
 
 KINDS: dict[str, Kind] = {
@@ -36,9 +35,7 @@ def saved_kind(model: Path) -> tuple[Kind, dict[str, Any]]:
     Raises:
         CheckpointError: there is no model, or one that this version does not know.
     """
-    path, settings = read_whole(
-        lambda: task_directory(model), lambda found: (found / TASK_FILE, read_json(found / TASK_FILE, CheckpointError))
-    )
+    path, settings = read_whole(lambda: task_directory(model), lambda found: (found / TASK_FILE, saved_settings(found)))
     found = [kind for kind in KINDS.values() if kind.task.task_name == settings.get("task") and kind.is_saved(settings)]
     if not found:
         known = ", ".join(dict.fromkeys(kind.task.task_name for kind in KINDS.values()))

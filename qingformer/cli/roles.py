@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from qingformer.checkpoints.weight_map import LoadingReport, shorten
+from qingformer.checkpoints.loading_report import LoadingReport, shorten
 from qingformer.errors import CheckpointError, ConfigError
 from qingformer.models import (
     Backbone,

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from qingformer.cli.console import note
 from qingformer.errors import ConfigError
 from qingformer.files import read_json, write_json
 from qingformer.training import clear_run
@@ -60,6 +61,9 @@ class Settings:
     label_separator: str | None = None
     no_label: str | None = None
     skip_unlabelled: bool = False
+    labels: list[str] | None = None
+    monitor: str | None = None
+    patience: int | None = None
 
     def __post_init__(self) -> None:
         if (self.source is None) == (self.from_scratch is None):
@@ -72,6 +76,9 @@ class Settings:
             )
         if self.lr_multiplier is not None and not 0 <= self.lr_multiplier < float("inf"):
             raise ConfigError(f"--lr-multiplier is {self.lr_multiplier}; expected a finite number, 0 or more")
+        for option, value in (("--monitor", self.monitor), ("--patience", self.patience)):
+            if value is not None and self.dev is None:
+                raise ConfigError(f"{option} watches a score on held-out data; give it with --dev")
         for path in (self.train, self.dev, self.test, self.schema):
             if path is not None and not Path(path).exists():
                 raise ConfigError(f"{path}: no such file; check the path")
@@ -121,6 +128,10 @@ class RunDirectory:
             settings = {**before, "epochs": max(before.get("epochs", 0), settings["epochs"])}
             if settings == before:
                 return
+            note(
+                f"the run was made for {before.get('epochs')} epochs and goes on to {settings['epochs']}: from here "
+                "the learning rate follows the schedule of the new number, so it rises again"
+            )
         else:
             clear_run(self.output)
             settings["working_directory"] = os.getcwd()
@@ -150,7 +161,7 @@ def _same_file(begun: dict[str, Any], before: Any, now: Any) -> bool:
 
 
 def parse_transforms(wanted: list[str]) -> list[Any]:
-    """`fgm=0.5` as the object; unknown names are refused with those there are."""
+    """`fgm=30%` as the object; unknown names are refused with those there are."""
     from qingformer.objectives.named import named_transform
 
     try:

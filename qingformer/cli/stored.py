@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from qingformer.checkpoints import PretrainedFiles, locate, open_checkpoint
+from qingformer.checkpoints.stored_names import without_wrappers
 from qingformer.cli.roles import Role, Shapes, Tensors, best_role, roles_of
 from qingformer.errors import ConfigError
 from qingformer.files import read_json
 from qingformer.models import BackboneConfig
-from qingformer.models.config import known_keys
+from qingformer.models.config import unknown_keys
 from qingformer.models.loading import Plan, Request, loader_of, settle
 from qingformer.models.registry import family_class, family_of
 from qingformer.tasks.registry import BEST, TASK_FILE
@@ -90,12 +91,12 @@ def inspect(source: str, family: str | None = None) -> Stored:
     if not values:
         return Stored(files, values, [], family, None, format, tensors, {})
     try:
-        family = family or family_of(values, str(files.config), tensors)
+        family = family or family_of(values, str(files.config), without_wrappers(tensors))
         family_class(family)
     except ConfigError as problem:
         named = family or values.get("family") or values.get("model_type")
         return Stored(files, values, [], named, None, format, tensors, {}, problem=str(problem))
-    unknown = unknown_keys(values, str(files.config), family)
+    unknown = unknown_keys(values, str(files.config), family_class(family))
     plan = plan_of(source, files, {key: values[key] for key in values if key not in unknown}, family, tensors)
     roles = roles_of(plan, tensors) if tensors else []
     return Stored(files, values, unknown, family, plan.config, format, tensors, paths_of(plan, tensors), roles)
@@ -105,13 +106,6 @@ def run_model(source: str) -> str:
     """The model's folder where `source` is the output folder of `train`."""
     inner = whole_folder(Path(source) / BEST)
     return str(inner) if (inner / TASK_FILE).is_file() else source
-
-
-def unknown_keys(values: dict[str, Any], source: str, family: str) -> list[str]:
-    """The keys of the configuration that mean nothing here."""
-    kind = family_class(family)
-    known = known_keys(kind)
-    return [key for key in kind.read_config(dict(values), source) if key not in known and key in values]
 
 
 def plan_of(source: str, files: PretrainedFiles, values: dict[str, Any], family: str, tensors: Tensors) -> Plan:

@@ -38,6 +38,18 @@ def word_spans(tagging: Tagging) -> list[Span]:
     return [Span(start, end, WORD) for start, end in words_between(tagging.text, kept)]
 
 
+def line_by_line(answers: Iterable[str], examples: Any) -> Iterator[str]:
+    """An answer for each line of the file, blank where the line was."""
+    written = 0
+    for example, answer in zip(examples, answers):
+        for _ in range(example.line - 1 - written if examples.lines else 0):
+            yield ""
+        written = example.line
+        yield answer
+    for _ in range(examples.lines - written):
+        yield ""
+
+
 @dataclass
 class Columns:
     """Lines of tokens and tags. A tag stands for whole tokens and a token has one tag, so spans may have to change.

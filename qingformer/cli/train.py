@@ -16,7 +16,7 @@ Fine-tune a BERT:  qingformer train --train train.jsonl --source chinese_L-12_H-
 
 Pairs in a TSV without header:  qingformer train --train a.tsv --columns text,pair,label --from-scratch small -o runs/a
 
-Adversarial training:  qingformer train --train train.jsonl --source my-bert --transform fgm=0.5 -o runs/fgm
+Adversarial training:  qingformer train --train train.jsonl --source my-bert --transform fgm -o runs/fgm
 
 Entities:  qingformer train --task ner --train train.conll --dev dev.conll --source my-bert -o runs/ner
 
@@ -68,6 +68,13 @@ def command(
     quoting: options.Quoting = None,
     skip_empty: options.SkipEmpty = False,
     multi_label: options.MultiLabel = False,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help="All labels, a,b,c; those that only held-out data have too. [dim]Found in the training data.[/dim]",
+            rich_help_panel=options.DATA,
+        ),
+    ] = None,
     label_separator: options.LabelSeparator = None,
     no_label: options.NoLabel = None,
     skip_unlabelled: options.SkipUnlabelled = False,
@@ -143,7 +150,7 @@ def command(
     transform: Annotated[
         list[str] | None,
         typer.Option(
-            help="A training trick, may be given several times: fgm=0.5, pgd, vat, gradient_penalty, r_drop=4, "
+            help="A training trick, may be given several times: fgm, fgm=30%, pgd, vat, gradient_penalty, r_drop=4, "
             "child_tuning=0.2, child_tuning_d, flooding, label_smoothing, "
             "embedding_noise, l2, weissi, accumulation, clip.",
             rich_help_panel=LEARN,
@@ -159,6 +166,18 @@ def command(
     class_weights: Annotated[
         str | None,
         typer.Option(help="balanced, sqrt, effective, or label=weight,label=weight.", rich_help_panel=LEARN),
+    ] = None,
+    monitor: Annotated[
+        str | None,
+        typer.Option(
+            help="The score on --dev that picks the best epoch: accuracy, loss, macro_f1, weighted_f1; f1, "
+            "precision or recall of ner, cws and relations; f1 or exact of reading.",
+            rich_help_panel=LEARN,
+        ),
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(min=1, help="Stop after so many epochs without a better score on --dev.", rich_help_panel=LEARN),
     ] = None,
     precision: Annotated[str, typer.Option(help="float32 or mixed_bfloat16.", rich_help_panel=LEARN)] = "float32",
     seed: Annotated[int, typer.Option(help="The same seed and data give the same run.", rich_help_panel=RUN)] = 0,
@@ -192,6 +211,7 @@ def command(
             head=head, scheme=scheme, lr_multiplier=lr_multiplier, design=design, pointer=pointer,
             schema=_text(schema), stride=stride, max_question_length=max_question_length,
             max_answer_length=max_answer_length, joiner=joiner, strict=strict, digits=digits,
+            labels=options.split_names(labels), monitor=monitor, patience=patience,
             label_separator=label_separator, no_label=no_label, skip_unlabelled=skip_unlabelled,
         ),
         output, save_every=save_every, resume=resume, overwrite=overwrite,

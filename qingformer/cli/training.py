@@ -51,6 +51,7 @@ def train_task(settings: Settings, output: Path, *, save_every: int | None, resu
                 task.fit(
                     parts["train"], parts.get("dev"), epochs=settings.epochs, batch_size=settings.batch_size,
                     learning_rate=settings.learning_rate, transforms=transforms, seed=settings.seed,
+                    monitor=settings.monitor, patience=settings.patience,
                     directory=directory, save_every=save_every, resume=resume, progress=progress, **fitting,
                 )  # fmt: skip
         except TrainingInterrupted as stop:

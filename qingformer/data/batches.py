@@ -34,6 +34,7 @@ class PaddedBatches(keras.utils.PyDataset):
         sample_weights: (n,) array, or None for 1.0 each.
         start: `(epoch, batch)` to begin with. The first epoch then has `batch` items less.
         inputs: which of the three inputs the model has; Keras would take a superfluous one for another.
+        token_types: how many segments the encoder tells apart, if any: with 1 all segment ids are 0.
         more_inputs: further inputs by name, (n, ...) arrays or objects with `gather`.
 
     With Keras pass `shuffle=False` to `fit`: otherwise it draws an order of its own, which nobody can resume (a warning
@@ -49,6 +50,8 @@ class PaddedBatches(keras.utils.PyDataset):
     ((4, 8), [1.0, 0.0, 0.0, 0.0])
     """
 
+    pads_rows = True  # models of ours then take means over the rows whose weight is not 0
+
     def __init__(
         self,
         features: Iterable[Any],
@@ -63,6 +66,7 @@ class PaddedBatches(keras.utils.PyDataset):
         start: tuple[int, int] = (0, 0),
         inputs: Collection[str] = ("token_ids", "segment_ids", "padding_mask"),
         more_inputs: Mapping[str, Any] | None = None,
+        token_types: int | None = None,
     ) -> None:
         super().__init__(workers=1)  # with more, Keras gives batches of one epoch in the next
         self.buckets = tuple(sorted({int(length) for length in buckets}))
@@ -72,8 +76,8 @@ class PaddedBatches(keras.utils.PyDataset):
                 "there must be at least one bucket, none shorter than 2 tokens"
             )
         self.batch_size, self.shuffle, self.seed, self.pad_token_id = batch_size, shuffle, seed, pad_token_id
-        self.inputs = frozenset(inputs)
-        self._features = PackedFeatures(features, max_length=self.buckets[-1])
+        self.inputs, self.token_types = frozenset(inputs), token_types
+        self._features = PackedFeatures(features, max_length=self.buckets[-1], token_types=token_types)
         self.truncated = self._features.truncated
         self._labels = None if labels is None else self._gathering("labels", labels)
         self._more = {name: self._gathering(name, values) for name, values in (more_inputs or {}).items()}
@@ -105,6 +109,19 @@ class PaddedBatches(keras.utils.PyDataset):
         """Share of all positions of an epoch that hold no token, between 0 and 1."""
         positions = self._plan_of(self.epoch).lengths.sum() * self.batch_size
         return float(1 - self._features.offsets[-1] / positions)
+
+    def examples_before(self, epoch: int) -> np.ndarray:
+        """How many examples there are before each batch of an epoch, and in all of it, (batches_per_epoch + 1,)."""
+        counts = (self._plan_of(epoch).rows >= 0).sum(axis=1)
+        return np.concatenate([[0], np.cumsum(counts)])
+
+    def index_ranges(self) -> dict[str, tuple[int, int]]:
+        """The least and the largest id of the token and segment ids that the model is given."""
+        return {
+            name: (min(0, int(values.min())), int(values.max()))
+            for name, values in (("token_ids", self._features.token_ids), ("segment_ids", self._features.segment_ids))
+            if name in self.inputs
+        }
 
     def start_at(self, epoch: int, batch: int = 0) -> None:
         """Make item 0 the batch number `batch` of epoch number `epoch`; raises `DataError` where there is none."""

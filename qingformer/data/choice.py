@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from qingformer.data.cells import quoted
+from qingformer.data.cells import checked_text, quoted
 from qingformer.data.choice_answers import NUMBERED_BLANK, answers_beside, is_answers, read_answers
 from qingformer.data.choice_fields import answer_of, by_lower_name, choices_of, flat_parts
 from qingformer.data.documents import Sourced, read_documents, text_at
@@ -115,7 +115,7 @@ def _collect(
         answer = answer_of(raw.where, raw.answer, choices, raw.marks) if labelled else None
         if labelled and answer is None:
             answer, beside = _answer_beside(raw, choices, answers), beside + 1
-        number = str(count if raw.id is None or raw.id == "" else raw.id)
+        number = checked_text(raw.where, "id", str(count if raw.id is None or raw.id == "" else raw.id))
         items.append(ChoiceQuestion(context, question, choices, answer, number, raw.line))
     if not items:
         raise DataError(f"{name}: no questions; give at least one")

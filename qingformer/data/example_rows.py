@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from qingformer.data.cells import checked_text, is_missing, label_text, listed, plain, quoted, split_labels
+from qingformer.data.classified_exports import flat_row
 from qingformer.data.columns import (
     ClassificationColumns,
     Column,
@@ -89,6 +90,7 @@ class ExampleMaker:
     def example(self, values: Values, number: int, columns: ClassificationColumns | None = None) -> TextExample | None:
         """The example of row `number`, or None if it is left out."""
         where = f"{self.name}, {self.unit} {number}"
+        values = flat_row(values)
         first = self.left_out.total == 0
         self.left_out.total += 1
         if columns is None:

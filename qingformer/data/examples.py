@@ -8,7 +8,7 @@ from qingformer.data.cells import plain, quoted
 from qingformer.data.columns import Column, header_detector
 from qingformer.data.example_rows import ExampleMaker
 from qingformer.data.example_rows import TextExample as TextExample
-from qingformer.data.readers import Path, Row, read_rows
+from qingformer.data.readers import BlankLines, Path, Row, read_rows
 from qingformer.errors import DataError
 
 
@@ -65,17 +65,20 @@ def read_classification(
     """
     wanted = (text_column, pair_column, label_column, weight_column, group_column)
     looks = header_detector(wanted) if header is None and columns is None else header
-    rows = read_rows(path, format, columns=columns, header=looks, encoding=encoding, quoting=quoting)
+    blanks = BlankLines()
+    rows = read_rows(path, format, columns=columns, header=looks, encoding=encoding, quoting=quoting, blanks=blanks)
     maker = ExampleMaker(
         str(path), "line", wanted, separator=label_separator, several=label_separator is not None or not require_labels,
         require=require_labels, skip_empty=skip_empty, no_label=tuple(no_label), skip_unlabelled=skip_unlabelled,
         named=columns is not None and header is None,
     )  # fmt: skip
-    examples = _examples(maker, rows, notes)
+    examples = _examples(maker, rows, notes, blanks)
     return (example for _, example in examples) if group_column is None else _merged(path, examples)
 
 
-def _examples(maker: ExampleMaker, rows: Iterator[Row], notes: list[str] | None) -> Iterator[tuple[Any, TextExample]]:
+def _examples(
+    maker: ExampleMaker, rows: Iterator[Row], notes: list[str] | None, blanks: BlankLines
+) -> Iterator[tuple[Any, TextExample]]:
     count = 0
     for row in rows:
         example = maker.example(row.values, row.line)
@@ -90,6 +93,8 @@ def _examples(maker: ExampleMaker, rows: Iterator[Row], notes: list[str] | None)
             yield group, example
     if notes is not None:
         notes += maker.left_out.notes()
+        if maker.wanted[2] is False:  # for predictions, which someone will lay beside the lines
+            notes += blanks.notes()
     if not count:
         raise DataError(maker.nothing_left())
 

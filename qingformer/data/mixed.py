@@ -19,8 +19,8 @@ class MixedBatches(PaddedBatches):
     examples; the unlabelled ones of each width go by in an order of their own, each once before any comes again. Those
     of the width of the batch are taken; where that width has none, shorter ones, and otherwise longer ones, cut.
 
-    Keras divides a sum of losses by the number of rows, weighted or not; so the labelled rows weigh
-    `(batch_size + unlabelled_rows) / batch_size`, and their loss is what it is without the others.
+    Models of ours take the loss over the rows that have a weight, so it is what it is without the others; a plain
+    `keras.Model` divides by all rows, unless its loss has the reduction "mean_with_sample_weight".
 
     Args:
         features, labels, sample_weights, batch_size: the labelled examples, and how many of them are in a batch.
@@ -35,7 +35,7 @@ class MixedBatches(PaddedBatches):
     >>> batches = MixedBatches(labelled, [0, 1], unlabelled=others, batch_size=2, unlabelled_rows=3, buckets=(8,))
     >>> inputs, labels, weights = batches[0]
     >>> inputs["token_ids"].shape, weights.tolist()
-    ((5, 8), [2.5, 2.5, 0.0, 0.0, 0.0])
+    ((5, 8), [1.0, 1.0, 0.0, 0.0, 0.0])
     """
 
     def __init__(
@@ -52,9 +52,8 @@ class MixedBatches(PaddedBatches):
             raise DataError(f"unlabelled_rows={unlabelled_rows}: a mixed batch has at least one unlabelled row")
         self.unlabelled_rows = unlabelled_rows
         super().__init__(features, labels, sample_weights, **options)
-        self._others = PackedFeatures(unlabelled, max_length=self.buckets[-1])
+        self._others = PackedFeatures(unlabelled, max_length=self.buckets[-1], token_types=self.token_types)
         self.truncated += self._others.truncated
-        self._weights = self._weights * np.float32((self.batch_size + unlabelled_rows) / self.batch_size)
         width = bucket_of(self._others.lengths, self.buckets)
         every = [np.flatnonzero(width == number) for number in range(len(self.buckets))]
         filled = [number for number, rows in enumerate(every) if len(rows)]

@@ -17,6 +17,8 @@ class PackedFeatures:
     so a generator will do. Sequences longer than `max_length` keep their first `max_length - 1` ids and their last one
     (the closing separator) and are counted in `truncated`.
 
+    `token_types` is how many segments the encoder tells apart: with 1 all segment ids become 0.
+
     Attributes: `token_ids` (N,) int32 and `segment_ids` (N,) int8 with N the total length, `offsets` (n + 1,) int64.
     Raises `DataError` for no examples, an empty sequence, or ids and segments of unequal length.
 
@@ -25,7 +27,9 @@ class PackedFeatures:
     [3, 2]
     """
 
-    def __init__(self, features: Iterable[Any], *, max_length: int | None = None) -> None:
+    def __init__(
+        self, features: Iterable[Any], *, max_length: int | None = None, token_types: int | None = None
+    ) -> None:
         tokens, segments, ends = array("i"), array("b"), array("q", [0])
         self.truncated = 0
         for index, (ids, types) in enumerate(_pairs(features)):
@@ -44,6 +48,13 @@ class PackedFeatures:
             raise DataError("no examples: there is nothing to make batches of")
         self.token_ids = np.frombuffer(tokens, np.int32)
         self.segment_ids = np.frombuffer(segments, np.int8)
+        if token_types == 1:
+            self.segment_ids = np.zeros_like(self.segment_ids)
+        elif token_types and int(self.segment_ids.max()) >= token_types:
+            raise DataError(
+                f"segment id {self.segment_ids.max()}, but the encoder has {token_types} (type_vocab_size); give "
+                f"segment ids below {token_types}"
+            )
         self.offsets = np.frombuffer(ends, np.int64)
 
     def __len__(self) -> int:

@@ -47,6 +47,31 @@ class TableOptions:
     quoting: bool | None = None
 
 
+@dataclass(slots=True)
+class BlankLines:
+    """How many lines a file had and how many of them were blank, where every line is a row; filled in while reading."""
+
+    lines: int = 0
+    count: int = 0
+    first: int = 0
+
+    def counted(self, lines: Lines) -> Lines:
+        """The `lines`, counted."""
+        for number, line in lines:
+            self.lines = number
+            if not line.strip():
+                self.first = self.first or number
+                self.count += 1
+            yield number, line
+
+    def notes(self) -> list[str]:
+        """A sentence, if there are any."""
+        if not self.count:
+            return []
+        what = "blank lines were" if self.count > 1 else "blank line was"
+        return [f"{self.count:,} {what} left out (first: line {self.first})"]
+
+
 def read_rows(
     path: Path,
     format: str | None = None,
@@ -55,6 +80,7 @@ def read_rows(
     header: bool | Callable[[Sequence[str]], bool] | None = None,
     encoding: str = "utf-8",
     quoting: bool | None = None,
+    blanks: BlankLines | None = None,
 ) -> Iterator[Row]:
     """Stream the rows of a data file; `path` may end in .gz, .xz or .bz2, and "-" is standard input.
 
@@ -67,6 +93,7 @@ def read_rows(
         header: whether the first line holds the names (by default: unless `columns` is given), or a function of its
             fields that decides. Without names the columns are 0, 1, 2, ...
         encoding: of the file. Every line is checked.
+        blanks: is told how many lines there were, and how many of them blank, where each line is a row.
         quoting: whether `"` encloses fields. By default in CSV only: in TSV files of the field a `"` is a character.
 
     Raises `DataError` naming file, line and remedy: file missing, empty, damaged, truncated or badly encoded; unknown
@@ -91,7 +118,7 @@ def read_rows(
         (columns is None) if header is None else header,
         quoting,
     )
-    return _rows(path, chosen, options, encoding)
+    return _rows(path, chosen, options, encoding, blanks or BlankLines())
 
 
 def _format_of(path: Path) -> str:
@@ -105,8 +132,9 @@ def _format_of(path: Path) -> str:
     return _SUFFIXES[suffix]
 
 
-def _rows(path: Path, format: str, options: TableOptions, encoding: str) -> Iterator[Row]:
+def _rows(path: Path, format: str, options: TableOptions, encoding: str, blanks: BlankLines) -> Iterator[Row]:
     with open_lines(path, encoding) as lines:
+        lines = blanks.counted(lines)
         first = next((numbered for numbered in lines if numbered[1].strip()), None)
         if first is None:
             raise DataError(f"{path}: is empty; give a file with at least one row")
@@ -126,6 +154,8 @@ def _rows(path: Path, format: str, options: TableOptions, encoding: str) -> Iter
             yield from _json_list(path, everything)
         else:
             yield from _table(path, everything, "," if format == "csv" else "\t", options)
+    if format not in ("text", "jsonl"):
+        blanks.lines = blanks.count = 0
 
 
 def _check_table_options(path: Path, format: str, options: TableOptions) -> None:

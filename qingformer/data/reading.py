@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from qingformer.data.cells import boolean, is_missing, plain, quoted
+from qingformer.data.cells import boolean, checked_text, is_missing, plain, quoted
 from qingformer.data.documents import Document, Sourced, read_documents, text_at
 from qingformer.data.readers import Path
 from qingformer.data.relations import find_all
@@ -112,7 +112,7 @@ def _collect(name: str, raws: Iterator[_Raw], is_file: bool, labelled: bool, rep
         where = f"{raw.where} ({number})" if number is not None else raw.where
         context = text_at(where, raw.context, "context")
         question = text_at(where, _first(raw.row, _QUESTION), "question", empty=repair)
-        parts = (str(count if number is None else number), context, question)
+        parts = (checked_text(where, "id", str(count if number is None else number)), context, question)
         tally.questions += 1
         if labelled and not question.strip():
             tally.empty.append(where)

@@ -3,12 +3,12 @@
 import difflib
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from qingformer.data.brat import is_brat, read_brat
 from qingformer.data.documents import Sourced, text_at
-from qingformer.data.readers import Path, read_rows
+from qingformer.data.readers import BlankLines, Path, read_rows
 from qingformer.data.relation_layouts import of_brat, text_and_triples
 from qingformer.data.relation_schema import read_schema as read_schema
 from qingformer.data.spans import trimmed
@@ -88,8 +88,10 @@ def read_relations(
     """
     rows: Iterator[tuple[Any, int]]
     if format is not None or not is_brat(path):
-        rows = ((row.values, row.line) for row in read_rows(path, format, encoding=encoding))
-        return _collect(str(path), rows, True, schema, labelled, strict)
+        blanks = BlankLines()
+        read = read_rows(path, format, encoding=encoding, blanks=blanks)
+        found = _collect(str(path), ((row.values, row.line) for row in read), True, schema, labelled, strict)
+        return found if labelled else replace(found, notes=[*found.notes, *blanks.notes()])
     documents = read_brat(path, labelled, encoding)
     rows = (((each.text, of_brat(each)), number) for number, each in enumerate(documents, 1))
     return _collect(str(path), rows, False, schema, labelled, strict)

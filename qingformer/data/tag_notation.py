@@ -3,12 +3,13 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 from qingformer.data.schemes import split_tag
 
 _SEPARATORS = "-_:."
+_LETTERS = frozenset("BIMESLUW")
 # Letters for begin, inside, end and a single token, by those that stand for E and S.
 _ALPHABETS: tuple[dict[str, str], ...] = ({}, {"L": "E", "U": "S"}, {"W": "S"}, {"L": "E", "S": "S"})
 
@@ -74,12 +75,26 @@ def notation_of(tags: Mapping[str, int]) -> tuple[Notation, int]:
     total = sum(tags.values())
     best, most = Notation(), -1
     for notation in _notations():
-        count = sum(number for tag, number in tags.items() if notation.read(tag) is not None)
+        count = _count(notation, tags)
         if count > most:
             best, most = notation, count
         if most == total:
             break
+    turned = replace(best, is_suffix=True)
+    if not best.is_suffix and _stands_last(best, tags) and _count(turned, tags) == most:
+        return turned, most
     return best, most
+
+
+def _count(notation: Notation, tags: Mapping[str, int]) -> int:
+    return sum(number for tag, number in tags.items() if notation.read(tag) is not None)
+
+
+def _stands_last(notation: Notation, tags: Iterable[str]) -> bool:
+    """Whether the letter of a scheme seems to stand last: S-B, S-I are of the label S, as no tag begins with B."""
+    parts = [(notation.read(tag) or "O").partition("-") for tag in tags]
+    letters, labels = {letter for letter, _, label in parts if label}, {label for _, _, label in parts if label}
+    return "B" in labels and labels <= _LETTERS and "B" not in letters
 
 
 def tag_share(cells: Iterable[str]) -> float:

@@ -2,10 +2,11 @@
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from qingformer.data.brat import broken_note, is_brat, read_brat
-from qingformer.data.readers import Path, read_rows
+from qingformer.data.readers import BlankLines, Path, read_rows
 from qingformer.data.schemes import WORD, TagScheme
 from qingformer.data.sources import check_file
 from qingformer.data.spans import Span
@@ -98,11 +99,12 @@ def read_tagging(
     if chosen in ("bio", "csv"):
         blocks, notes = _blocks(path, chosen, **reading, **columns)
         return texts_of(str(path), blocks, labelled=labelled, notes=notes, **joining)
-    rows = read_rows(path, None if chosen == "auto" else chosen, encoding=encoding)
+    blanks = BlankLines()
+    rows = read_rows(path, None if chosen == "auto" else chosen, encoding=encoding, blanks=blanks)
     found = collected(str(path), "line", ((r.values, r.line, r.line) for r in rows), labelled, **joining)
     if not found.items:
         raise DataError(f"{path}: holds no texts{' with annotations' * bool(found.notes)}; give at least one")
-    return found
+    return found if labelled else replace(found, notes=[*found.notes, *blanks.notes()], lines=blanks.lines)
 
 
 def from_rows(rows: Iterable[Any], name: str = "rows", labelled: bool = True) -> TaggedTexts:
@@ -176,7 +178,9 @@ def _blocks(path: Path, chosen: str, **options: Any) -> tuple[Sequence[Block], t
 
 
 def _read_words(path: Path, labelled: bool, joiner: str | None, encoding: str) -> TaggedTexts:
-    rows = [(row.line, row.values["text"].split()) for row in read_rows(path, "text", encoding=encoding)]
+    blanks = BlankLines()
+    read = read_rows(path, "text", encoding=encoding, blanks=blanks)
+    rows = [(row.line, row.values["text"].split()) for row in read]
     if joiner is None:
         joiner = joiner_of(word for _, words in rows for word in words)
     items: list[TaggedText] = []
@@ -184,7 +188,9 @@ def _read_words(path: Path, labelled: bool, joiner: str | None, encoding: str) -
         text, places = join_tokens(words, joiner)
         spans = tuple(Span(start, end, WORD) for start, end in places) if labelled else None
         items.append(TaggedText(text, spans, line, places))
-    return TaggedTexts(str(path), items, [], "bmes" if labelled else None)
+    if labelled:
+        return TaggedTexts(str(path), items, [], "bmes")
+    return TaggedTexts(str(path), items, blanks.notes(), None, blanks.lines)
 
 
 def _read_brat(path: Path, labelled: bool, encoding: str) -> TaggedTexts:

@@ -1,65 +1,14 @@
 """Column files: a token and its tag a line among other columns, a blank line after each text."""
 
-import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
+from qingformer.data.column_layout import LONELY, NO_WORD, Layout, Line, columns_of, layout_of, tag_in
 from qingformer.data.readers import Path
 from qingformer.data.sources import open_lines
-from qingformer.data.tag_notation import no_tag, tag_share
+from qingformer.data.tag_notation import tag_share
 from qingformer.data.tagging_blocks import Block
 from qingformer.errors import DataError
-
-_HEADER = frozenset(
-    "token tokens word words text char character tag tags label labels ner ner_tag ner_tags entity iob bio pos chunk "
-    "lemma id index".split()
-)
-_CHUNKS = frozenset("NP VP PP ADJP ADVP SBAR PRT CONJP INTJ LST UCP".split())
-_NUMBER = re.compile(r"\d{1,9}")
-_NO_WORD = re.compile(r"\d+-\d+|\d+\.\d+")  # CoNLL-U: a range of words in one, and what was left unsaid
-_NAMED = re.compile(r"(?:^|\|)(?:NER|ner|name|entity|tag)=([^|]+)")
-
-_LONELY = (
-    "expected a token and its tag, found only '{}'; write both with a tab between them, and leave a line blank after "
-    "each text"
-)
-MOST = 0.5
-
-Line = tuple[int, list[str]]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Which column holds the token and which the tag, counted from 0; `tag` is -1 for the last, None without labels."""
-
-    token: int
-    tag: int | None
-    is_named: bool = False  # the tag stands among other things, as in "NER=B-PER|SpaceAfter=No"
-    notes: tuple[str, ...] = ()
-
-
-def columns_of(line: str) -> list[str]:
-    """The fields of a line: between tabs if it has any, else between spaces; white space at the start is a token.
-
-    >>> columns_of("中 NN B-LOC"), columns_of("\\tO"), columns_of("  O")
-    (['中', 'NN', 'B-LOC'], [' ', 'O'], [' ', 'O'])
-    """
-    bare = line.rstrip()
-    if "\t" in bare:
-        first, *others = bare.split("\t")
-        return [first or " ", *(other.strip() for other in others)]
-    fields = bare.split(" ")
-    if "" in fields:
-        fields = [part for part in fields if part]
-    return [line[0], *fields] if len(fields) == 1 and line[0].isspace() else fields
-
-
-def has_named(cell: str) -> bool:
-    """Whether a cell holds a tag among other things, as in "NER=B-PER|SpaceAfter=No"."""
-    return _NAMED.search(cell) is not None
 
 
 def read_columns(
@@ -73,7 +22,7 @@ def read_columns(
     for text in texts:
         block = Block()
         for number, fields in text:
-            if layout.token != 0 and _NO_WORD.fullmatch(fields[0]):
+            if layout.token != 0 and NO_WORD.fullmatch(fields[0]):
                 continue
             token = _cell(path, number, fields, layout.token)
             block.tokens.append(pool.setdefault(token, token))
@@ -128,111 +77,6 @@ def _without_comments(texts: list[list[Line]]) -> list[list[Line]]:
     return kept
 
 
-def layout_of(
-    path: Path, texts: list[list[Line]], labelled: bool, text_column: Any = None, label_column: Any = None
-) -> Layout:
-    """Find the columns of token and tag, unless they are given, counted from 1 or, below 0, from the end."""
-    lines = [fields for text in texts for _, fields in text]
-    width = Counter(map(len, lines)).most_common(1)[0][0] if lines else 0
-    tag, is_named = _tag_column(lines, width)
-    notes = []
-    if label_column is not None:
-        tag, is_named = _given(label_column, "label_column"), False
-    elif tag not in (None, -1):
-        notes.append(f"{path}: tags were read from column {(tag or 0) + 1} of {width} (label_column= names another)")
-    if labelled and tag is None and lines:
-        _refuse(path, *texts[0][0])
-    if len(lines) > 1 and tag is not None and all(field.lower() in _HEADER for field in lines[0]):
-        del texts[0][0]
-    token = _given(text_column, "text_column") if text_column is not None else _token_column(path, texts, width, tag)
-    if text_column is None and token > 0:
-        notes.append(f"{path}: column {token + 1} was read as the tokens (text_column= names another)")
-        if labelled and label_column is None:
-            notes += _several(path, lines, width, tag)
-    return Layout(token, tag if labelled else None, is_named, tuple(notes))
-
-
-def _given(column: Any, name: str) -> int:
-    try:
-        number = int(column)
-    except (TypeError, ValueError):
-        number = 0
-    if not number:
-        raise DataError(
-            f"{name}={column!r}: the columns of this file have no names; give a number from 1, or -1 for the last"
-        )
-    return number - 1 if number > 0 else number
-
-
-def _tag_column(lines: Sequence[list[str]], width: int) -> tuple[int | None, bool]:
-    """The column that holds tags, -1 for the last, and whether they stand among other things in it."""
-    last = [fields[-1] for fields in lines if len(fields) > 1]
-    if width < 2 or not last:
-        return None, False
-    if tag_share(last) > MOST:
-        return -1, False
-    if sum(map(has_named, last)) > len(last) * MOST:
-        return -1, True
-    alike = [fields for fields in lines if len(fields) == width]
-    for place in range(width - 2, -1, -1):
-        if tag_share(fields[place] for fields in alike) > MOST:
-            return place, False
-    return None, False
-
-
-def _several(path: Path, lines: Sequence[list[str]], width: int, tag: int | None) -> list[str]:
-    """Say which of several columns of tags was read (GermEval has outer and inner names)."""
-    alike = [fields for fields in lines if len(fields) == width]
-    chosen = width - 1 if tag in (None, -1) else tag
-    notes = []
-    for place in range(1, width):
-        cells = {fields[place] for fields in alike}
-        is_chunk = {cell[2:] for cell in cells} - {""} <= _CHUNKS
-        if place != chosen and not is_chunk and tag_share(fields[place] for fields in alike) > MOST:
-            notes.append(
-                f"{path}: columns {place + 1} and {(chosen or 0) + 1} both hold tags; the latter was read "
-                f"(label_column={place + 1} reads the other)"
-            )
-    return notes
-
-
-def _token_column(path: Path, texts: Sequence[Sequence[Line]], width: int, tag: int | None) -> int:
-    """The first column, or the one after those that number lines or texts."""
-    tag = width - 1 if tag == -1 else tag
-    place = 0
-    while place < width - 1 and place != tag:
-        cells = [[fields[place] for _, fields in text if len(fields) > place] for text in texts]
-        if not _numbers(cells, width - place > 2):
-            break
-        place += 1
-    if place == tag and place + 1 < width:
-        return place + 1  # the tag stands before the token
-    if place == tag and place:
-        raise DataError(f"{path}: column {place} numbers the lines, and no column is left for the tokens; add them")
-    if width > 2 and place == 0 and all(_NUMBER.fullmatch(fields[0]) for text in texts for _, fields in text):
-        raise DataError(f"{path}: column 1 holds nothing but numbers; name the column of the tokens with text_column=")
-    return place
-
-
-def _numbers(columns: Sequence[Sequence[str]], may_name: bool) -> bool:
-    """Whether the cells count the tokens of each text or of the file from 0 or 1, or name the text they stand in."""
-    rows = [[cell for cell in cells if not _NO_WORD.fullmatch(cell)] for cells in columns]
-    if max(map(len, rows), default=0) < 2:
-        return False
-    if may_name and all(len(set(cells)) <= 1 for cells in rows):
-        return len({cells[0] for cells in rows if cells}) == len(rows) > 1
-    if not all(_NUMBER.fullmatch(cell) for cells in rows for cell in cells):
-        return False
-    numbers = [[int(cell) for cell in cells] for cells in rows if cells]
-    return numbers[0][0] in (0, 1) and all(b == a + 1 for cells in numbers for a, b in pairwise(cells))
-
-
-def _refuse(path: Path, number: int, fields: list[str]) -> None:
-    if len(fields) < 2:
-        raise DataError(f"{path}, line {number}: {_LONELY.format(fields[0][:60])}")
-    raise DataError(f"{path}, line {number}: no column holds tags; {no_tag(fields[-1])}")
-
-
 def _cell(path: Path, number: int, fields: list[str], place: int) -> str:
     if not -len(fields) <= place < len(fields):
         raise DataError(f"{path}, line {number}: {len(fields)} columns; expected one more, for column {place + 1}")
@@ -241,9 +85,6 @@ def _cell(path: Path, number: int, fields: list[str], place: int) -> str:
 
 def _tag(path: Path, number: int, fields: list[str], layout: Layout) -> str:
     if len(fields) < 2 or layout.tag is None:
-        raise DataError(f"{path}, line {number}: {_LONELY.format(fields[0][:60])}")
+        raise DataError(f"{path}, line {number}: {LONELY.format(fields[0][:60])}")
     cell = _cell(path, number, fields, layout.tag)
-    if layout.is_named:
-        named = _NAMED.search(cell)
-        return named[1] if named else "O"
-    return cell
+    return tag_in(cell) if layout.is_named else cell

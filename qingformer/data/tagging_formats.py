@@ -4,11 +4,12 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
+from pathlib import Path as FilePath
 
+from qingformer.data.column_layout import MOST, columns_of, has_named
 from qingformer.data.readers import Path
 from qingformer.data.sources import bare_suffix, open_lines
 from qingformer.data.tag_notation import tag_share
-from qingformer.data.tagging_columns import MOST, columns_of, has_named
 from qingformer.data.tagging_inline import form_of, word_with_speech
 from qingformer.errors import DataError
 
@@ -74,6 +75,11 @@ def _words(path: Path, lines: Sequence[str], suffix: str, segmented: bool | None
     if _MARK.match(lines[0]):
         raise DataError(
             f"{path}: looks like an annotation file of brat; name it .ann, beside its .txt, or name its folder"
+        )
+    beside = FilePath(path).with_suffix(".ann")
+    if beside != FilePath(path) and beside.is_file():
+        raise DataError(
+            f"{path}: is the text of {beside.name}, an annotation file of brat; name that file, or the folder"
         )
     speech = word_with_speech(lines)
     if speech is not None:

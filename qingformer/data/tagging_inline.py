@@ -51,18 +51,37 @@ def word_with_speech(lines: Sequence[str]) -> str | None:
 
 
 def read_inline(path: Path, form: str, *, labelled: bool, encoding: str) -> list[Block]:
-    """The blocks of a file whose lines are of the `form`."""
-    blocks = []
+    """The blocks of a file whose lines are of the `form`: a text a line, or a token a line where all are so short."""
+    blocks: list[Block] = []
+    after_blank: list[bool] = []
+    blank = True
     with open_lines(path, encoding) as lines:
         for number, line in lines:
             if not line.strip():
+                blank = True
                 continue
             row = _row(line) if form == _ROWS else _parts(path, number, line, form)
             if row is None:
                 raise DataError(f"{path}, line {number}: expected tokens, a tab and as many tags; correct the line")
             tokens, tags = row
             blocks.append(Block(tokens, [number] * len(tokens), tags if labelled else []))
+            after_blank.append(blank)
+            blank = False
+    if len(blocks) > 1 and all(len(block.tokens) == 1 for block in blocks):
+        return _joined(blocks, after_blank)
     return blocks
+
+
+def _joined(blocks: list[Block], after_blank: list[bool]) -> list[Block]:
+    """Blocks of one token each as texts: one begins after each blank line."""
+    texts: list[Block] = []
+    for block, begins in zip(blocks, after_blank):
+        if begins:
+            texts.append(Block())
+        texts[-1].tokens += block.tokens
+        texts[-1].lines += block.lines
+        texts[-1].tags += block.tags
+    return texts
 
 
 def _parts(path: Path, number: int, line: str, separator: str) -> tuple[list[str], list[str]]:

@@ -29,12 +29,16 @@ class TaggedText:
 
 @dataclass(frozen=True)
 class TaggedTexts:
-    """The texts of a file, what to tell the user about it, and its tag scheme, None if it has no tags."""
+    """The texts of a file, what to tell the user about it, and its tag scheme, None if it has no tags.
+
+    `lines` is how many lines the file has if each is a text or blank, else 0.
+    """
 
     name: str
     items: list[TaggedText]
     notes: list[str]
     scheme: str | None
+    lines: int = 0
 
 
 def join_tokens(

@@ -12,6 +12,7 @@ from qingformer.errors import ConfigError
 from qingformer.losses.base import MEAN, WEIGHTED_MEAN, Loss, as_array
 from qingformer.ops import linear_chain
 from qingformer.ops.classes import LARGEST, class_ids, finite, log_sum_exp, take_class
+from qingformer.ops.divergence import softmax_divergence
 
 Tensor = Any
 
@@ -39,13 +40,26 @@ class ChainLoss(Loss):
                 f"{self.name}: labels of shape {tuple(labels.shape)} and emissions of shape {tuple(emissions.shape)}; "
                 "expected (texts, tokens) and (texts, tokens, tags)"
             )
-        if self._by_token:
-            counted = ops.cast(labels >= 0, "float32")
-            if sample_weight is not None:
-                weights = ops.convert_to_tensor(sample_weight, dtype="float32")
-                counted = counted * (weights if len(weights.shape) == 2 else ops.reshape(weights, (-1, 1)))
-            sample_weight = counted
-        return super().__call__(labels, emissions, sample_weight)
+        return super().__call__(labels, emissions, self.entry_weights(labels, emissions, sample_weight))
+
+    def entry_weights(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Tensor | None:
+        """The weights of the texts (B,), or of the tokens (B, T)."""
+        if not self._by_token:
+            return sample_weight
+        counted = self._labelled(y_true)
+        if sample_weight is not None:
+            weights = ops.convert_to_tensor(sample_weight, dtype="float32")
+            counted = counted * (weights if len(weights.shape) == 2 else ops.reshape(weights, (-1, 1)))
+        return counted
+
+    def disagreement(self, y_true: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """Between two predictions of tags, of the tokens (B, T), or for losses of paths their sum in each text (B,)."""
+        values = self._labelled(y_true) * softmax_divergence(finite(first), finite(second))
+        return values if self._by_token else ops.sum(values, -1)
+
+    def _labelled(self, labels: Tensor) -> Tensor:
+        labels = ops.squeeze(labels, -1) if len(labels.shape) == 3 else labels
+        return ops.cast(labels >= 0, "float32")
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         """Values of the texts (B,), or of the tokens (B, T)."""

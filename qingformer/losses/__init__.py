@@ -3,6 +3,7 @@
 from qingformer.losses.cosent import CoSENT
 from qingformer.losses.dice import DiceLoss
 from qingformer.losses.focal import FocalLoss
+from qingformer.losses.function import FunctionLoss
 from qingformer.losses.info_nce import InfoNCE
 from qingformer.losses.label_smoothing import LabelSmoothedCrossentropy
 from qingformer.losses.logit_adjustment import LogitAdjustedCrossentropy
@@ -22,6 +23,7 @@ __all__ = [
     "CoSENT",
     "DiceLoss",
     "FocalLoss",
+    "FunctionLoss",
     "InfoNCE",
     "LabelSmoothedCrossentropy",
     "LogitAdjustedCrossentropy",

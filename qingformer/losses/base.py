@@ -5,7 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from qingformer.ops.classes import finite, is_distribution, one_for_all, take_class
+from qingformer.ops.classes import finite, is_distribution, one_for_all, take_class, visible
+from qingformer.ops.divergence import softmax_divergence
 
 Tensor = Any
 MEAN = "sum_over_batch_size"
@@ -14,6 +15,10 @@ WEIGHTED_MEAN = "mean_with_sample_weight"
 
 class Loss(keras.losses.Loss):
     """A Keras loss computed in float32, to which a weight per row may be given where it has a value per position.
+
+    A loss that makes weights of its labels says which in `entry_weights(y_true, y_pred, sample_weight)`, and one whose
+    predictions can be compared (`RDrop`) has `disagreement(y_true, first, second)`: KL(p || q) + KL(q || p) of two
+    predictions, in the shape of the values.
 
     `reduction` is Keras': "sum_over_batch_size" divides by the number of values, "mean_with_sample_weight" by the sum
     of the weights, "sum" sums, "none" leaves the weighted values.
@@ -49,6 +54,10 @@ class ClassLoss(Loss):
         ids = one_for_all(y_true, y_pred)
         return ops.where(ids < 0, 0.0, take_class(costs, ops.maximum(ids, 0)))
 
+    def disagreement(self, y_true: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """Between two predictions (..., C), of the rows that have a class: (...)."""
+        return of_classes(y_true, first, second)
+
     def costs(self, logits: Tensor) -> Tensor:
         """The loss of each row for each label that it could have: (..., C) to (..., C)."""
         raise TypeError(f"{type(self).__name__} does not define what the classes cost")
@@ -77,9 +86,31 @@ class BatchLoss(keras.losses.Loss):
             (labels, weights), y_pred, self.value_weights(labels, weights) if self.weighs_values else None
         )
 
+    def entry_weights(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Tensor:
+        """The weights of the values in the reduction."""
+        rows = ops.shape(keras.tree.flatten(y_pred)[0])[0]
+        weights = ops.ones((rows,)) if sample_weight is None else ops.cast(sample_weight, "float32")
+        return self.value_weights(ops.cast(y_true, "float32"), ops.reshape(weights, (-1,)))
+
     def value_weights(self, labels: Tensor, weights: Tensor) -> Tensor:
         """Weights of the values that `call` gives, from the labels and the weights (B,) of the rows."""
         return weights
+
+
+def of_classes(labels: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """KL(p || q) + KL(q || p) of two softmaxes (..., C), to (...); 0 where a whole-number label is negative."""
+    values = softmax_divergence(finite(first), finite(second))
+    if is_distribution(labels, first):
+        return values
+    return ops.where(one_for_all(labels, first) < 0, 0.0, values)
+
+
+def of_labels(first: Tensor, second: Tensor, class_axes: int = 1) -> Tensor:
+    """The same of labels decided one by one, the mean over those that no mask hid: (..., C) to (...)."""
+    axes = tuple(range(-class_axes, 0))
+    seen, a, b = visible(first), finite(first), finite(second)
+    values = ops.where(seen, (ops.sigmoid(a) - ops.sigmoid(b)) * (a - b), 0.0)
+    return ops.sum(values, axes) / ops.maximum(ops.sum(ops.cast(seen, "float32"), axes), 1.0)
 
 
 def binary_targets(y_true: Tensor, logits: Tensor) -> Tensor:

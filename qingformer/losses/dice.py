@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from qingformer.errors import ConfigError
-from qingformer.losses.base import MEAN, BatchLoss, binary_targets
+from qingformer.losses.base import MEAN, BatchLoss, binary_targets, of_classes, of_labels
 from qingformer.ops.classes import finite, is_distribution, log_softmax, one_for_all
 
 Tensor = Any
@@ -86,6 +86,10 @@ class DiceLoss(BatchLoss):
             return ops.mean(1.0 - self._coefficient(q, targets, lambda x: ops.sum(weights[:, None] * x, 0)))
         costs = 1.0 - self._coefficient(q, targets, lambda x: x)
         return ops.mean(costs, -1) if self.multi_label else ops.sum(targets * costs, -1)
+
+    def disagreement(self, y_true: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """Between two predictions, of their classes or label by label."""
+        return of_labels(first, second) if self.multi_label else of_classes(y_true, first, second)
 
     def _coefficient(self, q: Tensor, y: Tensor, total: Any) -> Tensor:
         parts = ops.square(q) + ops.square(y) if self.squared else q + y

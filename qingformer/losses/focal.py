@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from qingformer.errors import ConfigError
-from qingformer.losses.base import MEAN, ClassLoss, binary_targets
+from qingformer.losses.base import MEAN, ClassLoss, binary_targets, of_labels
 from qingformer.ops.classes import finite, log_softmax
 
 Tensor = Any
@@ -60,6 +60,10 @@ class FocalLoss(ClassLoss):
         share = 1.0 if self.alpha is None else ops.convert_to_tensor(self.alpha, dtype="float32")
         rest = 1.0 if self.alpha is None else 1.0 - share
         return ops.mean(targets * share * positive + (1.0 - targets) * rest * negative, -1)
+
+    def disagreement(self, y_true: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """Between two predictions, of their classes or label by label."""
+        return of_labels(first, second) if self.multi_label else super().disagreement(y_true, first, second)
 
     def costs(self, logits: Tensor) -> Tensor:
         """Focal cross-entropy for each possible class, (..., C)."""

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from qingformer.errors import ConfigError
-from qingformer.losses.base import MEAN, Loss
+from qingformer.losses.base import MEAN, Loss, of_classes
 from qingformer.ops.classes import finite, is_distribution, log_sum_exp, one_for_all
 
 Tensor = Any
@@ -63,6 +63,10 @@ class MarginSoftmax(Loss):
         everything = log_sum_exp(ops.concatenate([self.scale * cosines, psi], -1))
         share = ops.exp(self.scale * own[..., 0] - everything)
         return everything + ops.log(ops.clip(1.0 - share, 1e-7, 1.0))
+
+    def disagreement(self, y_true: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """Between the softmaxes of two predictions scaled, without margin, as they are used to predict."""
+        return of_classes(y_true, self.scale * finite(first), self.scale * finite(second))
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "scale": self.scale, "from_all_classes": self.from_all_classes}

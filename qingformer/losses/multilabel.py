@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from qingformer.errors import ConfigError
-from qingformer.losses.base import MEAN, Loss
+from qingformer.losses.base import MEAN, Loss, of_labels
 from qingformer.ops.classes import OUT_OF_REACH, class_ids, finite, log_sum_exp, visible
 
 Tensor = Any
@@ -47,6 +47,10 @@ class MultilabelCategoricalCrossentropy(Loss):
         """Labels and scores (..., C) to values (...)."""
         scores = _join(finite(y_pred), self.class_axes)
         return zlpr(_join(y_true, self.class_axes), scores, visible(scores))
+
+    def disagreement(self, y_true: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """Between two predictions, class by class."""
+        return of_labels(first, second, self.class_axes)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "class_axes": self.class_axes}

@@ -9,6 +9,7 @@ from keras import ops
 from qingformer.errors import ConfigError
 from qingformer.losses.base import MEAN, Loss
 from qingformer.ops.classes import finite, visible
+from qingformer.ops.divergence import bernoulli_divergence
 
 Tensor = Any
 _TINY = 1e-20  # far above what float32 rounds to 0, and far below its precision beside 1
@@ -69,6 +70,12 @@ class PowerBinaryCrossentropy(Loss):
         on, off = log_power_sigmoid(ops.where(keep, finite(y_pred), 0.0), self.power)
         costs = ops.where(keep, -y_true * on - (1.0 - y_true) * off, 0.0)
         return ops.sum(costs, axis=tuple(range(-self.class_axes, 0)))
+
+    def disagreement(self, y_true: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """Between two predictions sigmoid(s)^power, entry by entry."""
+        shape = (*ops.shape(first)[: len(first.shape) - self.class_axes], -1)
+        p, q = (ops.exp(self.power * ops.log_sigmoid(ops.reshape(finite(s), shape))) for s in (first, second))
+        return bernoulli_divergence(p, q)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "power": self.power, "class_axes": self.class_axes}

@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from qingformer.errors import ConfigError
-from qingformer.losses.base import WEIGHTED_MEAN, Loss
+from qingformer.losses.base import WEIGHTED_MEAN, Loss, of_classes
 from qingformer.losses.label_smoothing import checked_smoothing
 from qingformer.ops.classes import class_ids, finite, log_sum_exp, take_class, visible
 
@@ -72,10 +72,21 @@ class SequenceCrossentropy(Loss):
                 f"SequenceCrossentropy: expected token ids (B, T) and logits (B, T, V) with T > {self.shift}, "
                 f"not {tuple(ids.shape)} and {tuple(logits.shape)}"
             )
+        end = ops.shape(logits)[1] - self.shift
+        weights = self.entry_weights(ids, logits, sample_weight)
+        return super().__call__(ids[:, self.shift :], logits[:, :end], weights)
+
+    def entry_weights(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Tensor:
+        """The weights of the predicted tokens, (B, T - shift)."""
+        ids = class_ids(ops.convert_to_tensor(y_true))
         counted = ops.cast(ops.logical_and(ids >= 0, ids != self.ignore_index), "float32")
         weights = counted if sample_weight is None else counted * _as_columns(sample_weight)
-        end = ops.shape(logits)[1] - self.shift
-        return super().__call__(ids[:, self.shift :], logits[:, :end], weights[:, self.shift :])
+        return weights[:, self.shift :]
+
+    def disagreement(self, y_true: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """Between two predictions of the tokens, (B, T - shift)."""
+        end = ops.shape(first)[1] - self.shift
+        return of_classes(y_true[:, self.shift :], first[:, :end], second[:, :end])
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         """Cross-entropy of each position with the label at the same place: (B, T) and (B, T, V) to (B, T)."""

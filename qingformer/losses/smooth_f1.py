@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from qingformer.errors import ConfigError
-from qingformer.losses.base import MEAN, BatchLoss, binary_targets
+from qingformer.losses.base import MEAN, BatchLoss, binary_targets, of_labels
 from qingformer.ops.classes import finite
 
 Tensor = Any
@@ -52,6 +52,10 @@ class SmoothF1Crossentropy(BatchLoss):
         half = ops.stop_gradient(smooth_f1(targets, ops.sigmoid(logits), weights, self.average)) / 2
         hit = (1.0 - half) * targets * ops.log_sigmoid(logits)
         return -ops.mean(hit + half * (1.0 - targets) * ops.log_sigmoid(-logits), -1)
+
+    def disagreement(self, y_true: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """Between two predictions, label by label."""
+        return of_labels(first, second)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "average": self.average}

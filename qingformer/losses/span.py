@@ -8,6 +8,7 @@ from keras import ops
 from qingformer.errors import ConfigError
 from qingformer.losses.base import MEAN, Loss, as_array
 from qingformer.ops.classes import LARGEST, class_ids, finite, log_sum_exp, take_class, visible
+from qingformer.ops.divergence import softmax_divergence
 
 Tensor = Any
 
@@ -60,3 +61,8 @@ class SpanCrossentropy(Loss):
         costs = log_sum_exp(scores - ops.expand_dims(right, -1))
         costs = ops.where(ops.logical_and(visible(right), ids < tokens), costs, LARGEST)
         return ops.mean(ops.where(ids < 0, 0.0, costs), -1)
+
+    def disagreement(self, y_true: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """Between two predictions, the mean of start and end: (B, T, 2) twice, to (B,)."""
+        first, second = (ops.transpose(finite(scores), (0, 2, 1)) for scores in (first, second))
+        return ops.mean(softmax_divergence(first, second), -1)

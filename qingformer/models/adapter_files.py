@@ -9,14 +9,17 @@ import numpy as np
 
 from qingformer.checkpoints import open_checkpoint, own_files, write_safetensors
 from qingformer.errors import CheckpointError
-from qingformer.files import read_json, write_json
+from qingformer.files import write_json
 from qingformer.folders import finish_update, updated_directory
+from qingformer.json_files import check_kinds, quoted, read_object
 from qingformer.models import peft, peft_reading
 from qingformer.models.adapter_state import Adapter, Adapters, gather, put
 from qingformer.version import __version__
 
 SETTINGS, WEIGHTS = own_files.ADAPTERS
 FORMATS = ("qingformer", "peft")
+_KINDS: dict[str, type | tuple[type, ...]] = {"rank": int, "alpha": float, "symmetric": bool}
+_KINDS["probe"] = (list, type(None))
 _PARTS = ("lora_kernel_a", "lora_kernel_b", "lora_start_a", "lora_start_b")
 
 
@@ -70,11 +73,18 @@ def read(folder: Path) -> Adapters:
     Raises:
         CheckpointError: a file is missing or damaged, or the two do not belong together.
     """
-    settings = read_json(folder / SETTINGS, CheckpointError)
-    if not isinstance(settings, dict) or not all(
-        isinstance(settings.get(key), kind) for key, kind in (("base", dict), ("layers", dict), ("trained", list))
-    ):
-        raise CheckpointError(f"{folder / SETTINGS}: expected an object with base, layers and trained")
+    where = folder / SETTINGS
+    settings = read_object(where, CheckpointError, {"base": dict, "layers": dict, "trained": list})
+    if not {"base", "layers", "trained"} <= settings.keys():
+        raise CheckpointError(f"{where}: expected an object with base, layers and trained")
+    if not all(isinstance(key, str) for key in settings["trained"]):
+        raise CheckpointError(f"{where}: trained holds {quoted(settings['trained'])}, expected paths of layers")
+    for path, layer in settings["layers"].items():
+        if not isinstance(layer, dict):
+            raise CheckpointError(f"{where}: {quoted(path)} is {quoted(layer)}, expected an object")
+        check_kinds(layer, _KINDS, f"{where}: {path}", CheckpointError)
+        if not all(type(value) in (int, float) for value in layer.get("probe") or ()):
+            raise CheckpointError(f"{where}: {path}: probe is {quoted(layer['probe'])}, expected numbers")
     with open_checkpoint(folder / WEIGHTS, verify=True) as file:
         arrays = {name: np.array(file.read(name)) for name in file.names()}
     wanted = {f"trained/{key}" for key in settings["trained"]}

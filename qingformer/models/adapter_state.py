@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from qingformer.checkpoints.weight_map import shorten
+from qingformer.checkpoints.loading_report import shorten
 from qingformer.errors import CheckpointError, ConfigError
 from qingformer.layers.dense import ADAPTER, Dense
 from qingformer.layers.lora import adapted_layers, check_dense_alone, dense_layers, keyed_variables

@@ -5,10 +5,12 @@ archives/7187). Read are Google's names and those of brightmart's Chinese models
 before the other embeddings are added. Source: Lan et al. 2019, arXiv 1909.11942.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import keras
+import numpy as np
 from keras import ops
 
 from qingformer import layers
@@ -58,6 +60,7 @@ class Albert(Backbone):
     heads: ClassVar[tuple[str, ...]] = ("MaskedLM", "CausalLM", "SentenceOrderPrediction", "PreTraining")
     weight_marks: ClassVar[tuple[str, ...]] = (r"/inner_group_0/", r"/layer_shared/", r"\.albert_layer_groups\.")
     keys: ClassVar = {key: key for key in SHARED_KEYS}
+    said_otherwise: ClassVar[tuple[str, ...]] = ("embedding_projection",)
     ignored_keys: ClassVar[tuple[str, ...]] = (
         "down_scale_factor",
         "gap_size",
@@ -77,8 +80,19 @@ class Albert(Backbone):
 
     @classmethod
     def adapt_config(cls, config: BackboneConfig, layout: str, names: Sequence[str]) -> BackboneConfig:
-        """See where the stored weights project the token vectors."""
-        return config.replace(project_tokens=True) if PROJECTION in names else config
+        """See where the stored weights project the token vectors, and whether they do so between equal widths."""
+        if PROJECTION in names:
+            return config.replace(project_tokens=True)
+        between = any(MAPPING.search(name) for name in names)
+        return config.replace(embedding_projection=True) if between and not config.projects_embeddings else config
+
+    @classmethod
+    def fixed_tables(cls, config: BackboneConfig) -> dict[str, np.ndarray]:
+        """`transformers` always has the projection: where the model has none, the one that changes nothing."""
+        if config.projects_embeddings or config.project_tokens:
+            return {}
+        name, size = "albert.encoder.embedding_hidden_mapping_in", config.hidden_size
+        return {f"{name}.weight": np.eye(size, dtype="float32"), f"{name}.bias": np.zeros(size, "float32")}
 
     def embed(self, make: Maker, token_embedding: keras.layers.Layer, inputs: Tensors) -> Any:
         """As BERT; with `project_tokens` the tokens alone are narrow, and everything else is as wide as the model."""
@@ -125,6 +139,7 @@ class Albert(Backbone):
         )
 
 
+MAPPING = re.compile(r"encoder[./]embedding_hidden_mapping_in[./]")
 PROJECTION = "bert/embeddings/word_embeddings_2"
 
 

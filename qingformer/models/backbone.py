@@ -128,7 +128,7 @@ class Backbone(Family, PretrainedModel):
         if config.embedding_norm:
             x = make.norm("embeddings_norm")(x, *make.condition(inputs))
         x = layers.Dropout(config.hidden_dropout_prob, name="embeddings_dropout", dtype=make.dtype)(x)
-        if config.width_of_embeddings != config.hidden_size:
+        if config.projects_embeddings:
             x = make.dense(config.hidden_size, "embedding_projection")(x)
         return x
 

@@ -56,9 +56,7 @@ def embedding_rows(
     projection: tuple[str, str] = ("encoder/embedding_hidden_mapping_in", "encoder.embedding_hidden_mapping_in"),
 ) -> list[Row]:
     """The tables before the first block, their norm and their projection to the hidden size."""
-    kinds = [("token", "word"), ("position", "position")]
-    if config.type_vocab_size and not config.shared_segment_embeddings:
-        kinds.append(("segment", "token_type"))
+    kinds = [("token", "word"), ("position", "position"), ("segment", "token_type")]
     rows = [
         Row(
             f"{kind}_embedding/embeddings",

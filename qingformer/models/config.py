@@ -1,11 +1,15 @@
 """The configuration of a model: typed, frozen, strict about unknown keys."""
 
 import dataclasses
-from collections.abc import Mapping
+import difflib
+import re
+from collections.abc import Collection, Mapping
 from typing import Any, get_args, get_type_hints
 
 from qingformer.errors import ConfigError
+from qingformer.json_files import quoted
 from qingformer.layers.block import NORM_POSITIONS
+from qingformer.models.limits import check_limits
 from qingformer.models.registry import family_class
 from qingformer.ops.activations import get_activation
 from qingformer.ops.attention import NORMALIZATIONS
@@ -13,23 +17,27 @@ from qingformer.ops.attention import NORMALIZATIONS
 # Keys of published configurations that say nothing about the numbers this package computes: provenance, serving and
 # training hints, and the settings of heads that live elsewhere.
 WITHOUT_EFFECT = frozenset(
-    """_attn_implementation_autoset _name_or_path _num_labels add_cross_attention architectures attn_implementation
-    auto_map bad_words_ids begin_suppress_tokens bos_token_id chunk_size_feed_forward classifier_dropout
-    classifier_dropout_prob cls_token_id cross_attention_hidden_size directionality diversity_penalty do_sample dtype
-    early_stopping encoder_no_repeat_ngram_size eos_token_id eos_token_ids exponential_decay_length_penalty
-    finetuning_task forced_bos_token_id forced_eos_token_id gradient_checkpointing id2label label2id language
-    length_penalty mask_token_id max_length min_length model_type no_repeat_ngram_size num_beam_groups num_beams
-    num_labels num_return_sequences output_attentions output_hidden_states output_past output_scores pooler_fc_size
-    pooler_num_attention_heads pooler_num_fc_layers pooler_size_per_head pooler_type prefix problem_type
-    qingformer_version remove_invalid_values repetition_penalty return_dict return_dict_in_generate sep_token_id
-    suppress_tokens task_specific_params temperature tf_legacy_loss tokenizer_class top_k top_p torch_dtype
-    torchscript transformers_version typical_p use_bfloat16 use_cache""".split()
+    """adapters add_cross_attention architectures attn_implementation auto_map bad_words_ids base_model_tp_plan
+    begin_suppress_tokens bf16 chunk_size_feed_forward classif_dropout classifier_dropout classifier_dropout_prob
+    cross_attention_hidden_size directionality diversity_penalty do_sample dtype early_stopping
+    encoder_no_repeat_ngram_size eos_token_ids exponential_decay_length_penalty finetuning_task forced_bos_token_id
+    forced_eos_token_id fp16 gradient_checkpointing id2label is_composition keys_to_ignore_at_inference label2id
+    language layerdrop length_penalty loss_function loss_type max_length min_length model_name model_type
+    no_repeat_ngram_size num_beam_groups num_beams num_labels num_return_sequences output_attentions
+    output_hidden_states output_past output_scores pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers
+    pooler_size_per_head pooler_type prefix problem_type qingformer_version reference_compile remove_invalid_values
+    repetition_penalty return_dict return_dict_in_generate sentence_transformers seq_classif_dropout suppress_tokens
+    task_specific_params temperature tf_legacy_loss tie_encoder_decoder tokenizer_class top_k top_p torch_dtype
+    torchscript transformers_version typical_p use_bfloat16 use_cache use_return_dict xla_device""".split()
 )
+# The same by their form: ids of special tokens, notes of sentence-transformers, summaries for heads, notes of programs.
+FORMS_WITHOUT_EFFECT = re.compile(r"_token_ids?$|^sbert_|^summary_|^_")
 # Keys that other values than these would change the computation, in ways this package does not have.
 ONLY_VALUES: dict[str, tuple[Any, ...]] = {
     "add_cross_attention": (False, None),
     "is_encoder_decoder": (False, None),
     "pruned_heads": ({}, None),
+    "quantization_config": ({}, None),
 }
 APPLICATIONS = ("encoder", "lm", "unilm", "seq2seq", "decoder")
 POSITIONS = ("absolute", "rotary", "relative", "bucketed", "none")
@@ -69,6 +77,7 @@ class BackboneConfig:
       `attention_output_bias` of the projection after them.
     - `pad_token_id`: what a mask that is not given leaves out; None where the vocabulary has no padding.
     - `share_blocks`: blocks of one group (`num_hidden_groups`) share their weights.
+    - `embedding_projection`: a dense layer between the embeddings and the first block; None: where their widths differ.
     - `project_tokens`: token vectors alone are narrow (an arrangement of ALBERT); `generator`: ELECTRA's generator.
     - `condition_size`: width of the vector on which every norm depends.
 
@@ -125,6 +134,7 @@ class BackboneConfig:
     embedding_norm: bool = True
     share_blocks: bool = False
     num_hidden_groups: int = 1
+    embedding_projection: bool | None = None
     project_tokens: bool = False
     generator: bool = False
     num_decoder_layers: int | None = None
@@ -145,6 +155,7 @@ class BackboneConfig:
         self._check_values()
 
     def _check_values(self) -> None:
+        check_limits(self)
         for key in POSITIVE:
             value = getattr(self, key)
             if value is not None and value <= 0:
@@ -183,6 +194,11 @@ class BackboneConfig:
                     f"{key} is {getattr(self, key)!r}, which the family {self.family} does not have: "
                     f"expected {' or '.join(map(str, allowed))}"
                 )
+        if not self.projects_embeddings and self.width_of_embeddings != self.hidden_size and not self.project_tokens:
+            raise ConfigError(
+                f"embedding_projection is false, but embedding_size {self.embedding_size} is not hidden_size "
+                f"{self.hidden_size}"
+            )
         for name in (*self.activations, self.pooler_act, self.condition_hidden_act):
             get_activation(name)
         if self.position_embedding_type == "rotary" and self.key_size % 2:
@@ -196,7 +212,9 @@ class BackboneConfig:
                 object.__setattr__(self, key, float(value))
             elif type(value) not in kinds:
                 names = " or ".join("null" if k is type(None) else k.__name__ for k in kinds)
-                raise ConfigError(f"{key} is {value!r}: expected {names}")
+                raise ConfigError(f"{key} is {quoted(value)}: expected {names}")
+            if type(value) is tuple and not all(isinstance(part, str) for part in value):
+                raise ConfigError(f"{key} is {quoted(list(value))}: expected a name, or a list of names")
 
     @property
     def activations(self) -> tuple[str, ...]:
@@ -223,6 +241,13 @@ class BackboneConfig:
         """Width of the embedding tables."""
         return self.embedding_size or self.hidden_size
 
+    @property
+    def projects_embeddings(self) -> bool:
+        """Whether a dense layer stands between the embeddings and the first block."""
+        if self.embedding_projection is None:
+            return self.width_of_embeddings != self.hidden_size
+        return self.embedding_projection
+
     def replace(self, **changes: Any) -> "BackboneConfig":
         """The same configuration with some values changed; unknown names are refused."""
         check_known(changes, "options")
@@ -240,7 +265,7 @@ class BackboneConfig:
         `source` for unknown keys, missing `vocab_size`, and settings that this package does not compute.
         """
         family = family_class(changes.get("family", values.get("family", "bert")))
-        values = family.read_config(dict(values), source)
+        values = read_foreign(family, values, source)
         check_known(values, source, known_keys(family))
         for key, allowed in ONLY_VALUES.items():
             if key in values and values[key] not in allowed:
@@ -260,6 +285,15 @@ class BackboneConfig:
             raise ConfigError(f"{source}: {problem}") from None
 
 
+def read_foreign(family: Any, values: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """The values under our names; `ConfigError` where one has a type that the family's own keys cannot have."""
+    try:
+        translated: dict[str, Any] = family.read_config(dict(values), source)
+    except (TypeError, AttributeError, ArithmeticError, LookupError) as problem:
+        raise ConfigError(f"{source}: a value of the wrong type: {problem}; compare with the model's card") from None
+    return translated
+
+
 def known_keys(family: Any) -> frozenset[str]:
     """The keys that a file of the family may have once its own names are translated, also those without effect."""
     fields = BackboneConfig.__dataclass_fields__
@@ -273,13 +307,35 @@ def block_group(config: BackboneConfig, index: int) -> int:
     return index * config.num_hidden_groups // config.num_hidden_layers
 
 
-def check_known(values: Mapping[str, Any], source: str, also: frozenset[str] | set[str] = frozenset()) -> None:
-    """Raise `ConfigError` that names the unknown keys of `values` and what is near them."""
-    import difflib
+def unknown_keys(values: Mapping[str, Any], source: str, family: Any) -> list[str]:
+    """The keys of a configuration file that mean nothing here."""
+    read, known = family.read_config(dict(values), source), known_keys(family)
+    return [key for key in values if key in read and not is_known(key, read[key], known)]
 
+
+def is_known(key: str, value: Any, known: Collection[str]) -> bool:
+    """Whether a key of a file means something, or says nothing about the numbers: so does a null, whatever the key."""
+    return key in known or value is None or bool(FORMS_WITHOUT_EFFECT.search(key))
+
+
+def check_known(values: Mapping[str, Any], source: str, also: Collection[str] | None = None) -> None:
+    """Raise `ConfigError` that names the unknown keys of `values` and what is near them.
+
+    `also` are the further keys that a file may have; without it `values` are options of a call.
+    """
     fields = [field.name for field in dataclasses.fields(BackboneConfig)]
-    unknown = [key for key in values if key not in fields and key not in also]
-    if unknown:
-        near = [match for key in unknown for match in difflib.get_close_matches(key, fields, 1)]
-        hint = f"did you mean {', '.join(near)}?" if near else f"known are {', '.join(fields)}"
-        raise ConfigError(f"{source}: unknown key {', '.join(unknown)}; {hint}")
+    if also is None:
+        unknown = [key for key in values if key not in fields]
+    else:
+        unknown = [key for key in values if key not in fields and not is_known(key, values[key], also)]
+    if not unknown:
+        return
+    near = [match for key in unknown for match in difflib.get_close_matches(key, fields, 1)]
+    more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+    if near:
+        hint = f"did you mean {', '.join(near[:5])}?"
+    elif also is None:
+        hint = "the options are those of BackboneConfig"
+    else:
+        hint = "correct it, or pass over it with strict=False if it changes no number"
+    raise ConfigError(f"{source}: unknown key {', '.join(map(str, unknown[:5]))}{more}; {hint}")

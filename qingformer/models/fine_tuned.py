@@ -23,7 +23,7 @@ SEQUENCE, TOKENS, ANSWERS, CHOICE = (
 )  # fmt: skip
 # Where `task.json` of a saved task lies inside a Hugging Face configuration, so that nothing is lost on the way back.
 PARAMETERS, OURS = "task_specific_params", "qingformer"
-_PREFIX = r"^(?:(?:module|_orig_mod|model|net)\.)*"
+_PREFIX = r"^(?:(?:module|_orig_mod|model|net|network|bert_model|base_model|_forward_module)\.)*"
 # What a configuration that does not say so means by `ForMultipleChoice`: how a sequence becomes one vector.
 SUMMARIES: dict[str, dict[str, Any]] = {
     "electra": {"summary_type": "first", "summary_use_proj": True, "summary_activation": "gelu"},
@@ -65,7 +65,7 @@ class StoredHead:
         if self.own is not None:
             return f"the head of a {self.settings.get('task', 'task')} ({self.own.name})"
         kind = f"For{self.kind}" if self.kind else "head"
-        return f"a fine-tuned {kind} of {self.outputs} outputs ({self.names[0]})"
+        return f"a fine-tuned {kind} of {self.outputs} outputs ({self.layers[-1][0] if self.layers else self.names[0]})"
 
     def read(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """The layers as kernels (inputs, outputs) and biases, in float32."""
@@ -89,8 +89,7 @@ def find_head(values: Mapping[str, Any], weights: Path, shapes: Mapping[str, tup
     kind = _kind(values, names, layout)
     layers, activation, problem = _layers(values, names, kind, family)
     for pair in layers:
-        if any(name not in shapes for name in pair):
-            problem = problem or f"{' or '.join(pair)} is missing"
+        problem = problem or "".join(f"{name} is missing" for name in pair if name not in shapes)[:200]
     shape = shapes.get(layers[-1][0], ()) if layers else ()
     if not problem and len(shape) != 2:
         problem = f"its weights {', '.join(names[:3])} are laid out in a way that is not known here"
@@ -98,14 +97,19 @@ def find_head(values: Mapping[str, Any], weights: Path, shapes: Mapping[str, tup
     labels, wrong = _labels(values, outputs, layout)
     if kind in (None, SEQUENCE, TOKENS):
         problem = problem or wrong
-    settings = values.get(PARAMETERS)
-    settings = settings.get(OURS) if isinstance(settings, dict) else None
     problem_type = values.get("problem_type")
     return StoredHead(
         weights, names, kind, layers, activation, outputs, labels,
         problem_type if isinstance(problem_type, str) else None, problem,
-        settings if isinstance(settings, dict) else {},
+        own_parameters(values),
     )  # fmt: skip
+
+
+def own_parameters(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a task of ours in a configuration in Hugging Face's form."""
+    parameters = values.get(PARAMETERS)
+    settings = parameters.get(OURS) if isinstance(parameters, dict) else None
+    return settings if isinstance(settings, dict) else {}
 
 
 def _own_head(path: Path, weights: Path) -> StoredHead | None:
@@ -140,7 +144,7 @@ def _kind(values: Mapping[str, Any], names: Sequence[str], layout: str) -> str |
         return SEQUENCE
     if any("sequence_summary" in name for name in names):
         return CHOICE
-    labels = _stated_labels(values)
+    labels = stated_labels(values)
     if labels and "O" in labels and all(re.match(r"^(O|[BIMESLUbimeslu][-_].+)$", label) for label in labels):
         return TOKENS
     return None
@@ -162,7 +166,7 @@ def _layers(
         return tuple((f"{prefix}{module}.weight", f"{prefix}{module}.bias") for module in modules)
 
     if any("score." in name for name in names):
-        return (), "", "it reads the last token of a language model, which no task here does"
+        return pairs("score"), "", "it reads the last token of a language model, which no task here does"
     if kind == ANSWERS:
         return pairs("qa_outputs"), "", ""
     if any("classifier.out_proj" in name for name in names):
@@ -182,7 +186,7 @@ def _layers(
 
 def _labels(values: Mapping[str, Any], outputs: int, layout: str) -> tuple[tuple[str, ...] | None, str]:
     """The names of the outputs in their order, and what is wrong with them."""
-    stated = _stated_labels(values)
+    stated = stated_labels(values)
     if stated is None:
         return (None if layout == "tensorflow" else tuple(f"LABEL_{number}" for number in range(outputs))), ""
     if not stated or len(stated) != outputs:
@@ -192,7 +196,7 @@ def _labels(values: Mapping[str, Any], outputs: int, layout: str) -> tuple[tuple
     return tuple(stated), ""
 
 
-def _stated_labels(values: Mapping[str, Any]) -> list[str] | None:
+def stated_labels(values: Mapping[str, Any]) -> list[str] | None:
     """`id2label` (or `label2id`) as a list; an empty list where its numbers are not 0, 1, 2, ..."""
     table = values.get("id2label")
     if not isinstance(table, dict):

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,36 @@ import numpy as np
 
 from qingformer.checkpoints import locate, open_checkpoint
 from qingformer.checkpoints.examination import Examined
-from qingformer.checkpoints.weight_map import Loader, LoadingReport, Row, Stored, WeightMap
+from qingformer.checkpoints.loader import Loader, Stored
+from qingformer.checkpoints.loading_report import LoadingReport
+from qingformer.checkpoints.stored_names import renamed, without_wrappers
+from qingformer.checkpoints.weight_map import Row, WeightMap
 from qingformer.errors import CheckpointError, ConfigError
 from qingformer.files import read_json
-from qingformer.models.config import BackboneConfig, block_group, check_known
+from qingformer.models.config import BackboneConfig, block_group, check_known, unknown_keys
 from qingformer.models.fine_tuned import StoredHead, find_head
+from qingformer.models.limits import check_stored_sizes
 from qingformer.models.registry import check_role, family_class, family_of
 from qingformer.models.stored_heads import fine_tuned_patterns
-from qingformer.models.surgery import Stretch, VocabularySurgery
+from qingformer.models.surgery import FirstRows, Stretch, VocabularySurgery, spare_rows_advice
 
 HEADS = (r"^(mlm_\w+|lm_head|next_sentence|replaced_\w+|pooler)/",)
+# What the body may lack: the variables, the keys of the configuration that decide it, and how to have them.
+LEAVES_OUT: tuple[tuple[str, tuple[str, ...], str], ...] = (
+    (r"/attention/output/bias$", ("attention_output_bias", "use_bias"), "attention_output_bias=True"),
+    (r"/attention/\w+/bias$", ("attention_bias", "use_bias"), "attention_bias=True"),
+    (r"/(query|key)_norm/", ("query_key_norm",), "query_key_norm=True"),
+    (r"norm/beta$", ("norm_type",), "norm_type='layer_norm'"),
+    (r"^embeddings_norm/", ("embedding_norm",), "embedding_norm=True"),
+    (r"final_norm/", ("norm_position",), "norm_position='pre'"),
+    (r"norm/gamma$", ("norm_type",), "norm_type='rms_norm'"),
+    (r"/bias$", ("use_bias",), "use_bias=True"),
+    (r"^segment_embedding/", ("type_vocab_size", "shared_segment_embeddings"), "type_vocab_size= its number of rows"),
+    (r"^position_embedding/", ("position_embedding_type",), "position_embedding_type='absolute'"),
+    (r"position_bias/", ("position_embedding_type",), "position_embedding_type='bucketed'"),
+    (r"^embedding_projection/", ("embedding_projection", "embedding_size"), "embedding_projection=True"),
+    (r"^token_projection/", ("project_tokens",), "project_tokens=True"),
+)
 # The half of an encoder-decoder that a model made for one role leaves in the file.
 OTHER_HALF = {"encoder": (r"^decoder_",), "decoder": (r"^encoder_",)}
 NEW_CONDITION = (r"/condition_(hidden|gamma|beta)/kernel$",)
@@ -44,6 +64,10 @@ class Request:
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
+# Heads whose outputs do not come from the token table: copies of it may differ.
+WITHOUT_OUTPUT_TABLE = ("Backbone", "NextSentencePrediction", "SentenceOrderPrediction", "ReplacedTokenDetection")
+
+
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """A source made ready: the weights file, its layout, the stored and the wanted configuration."""
@@ -56,6 +80,7 @@ class Plan:
     request: Request
     advice: str = ""
     head: StoredHead | None = None
+    unknown_keys: tuple[str, ...] = ()
 
 
 def plan(source: str | os.PathLike[str], revision: str | None, request: Request) -> Plan:
@@ -72,23 +97,31 @@ def plan(source: str | os.PathLike[str], revision: str | None, request: Request)
     with open_checkpoint(files.weights) as checkpoint:
         names = checkpoint.names()
         shapes = {name: tuple(checkpoint.shape(name)) for name in names}
+    unknown: tuple[str, ...] = ()
+    if not request.strict:
+        family = request.family or family_of(values, str(files.config), without_wrappers(names))
+        unknown = tuple(unknown_keys(values, str(files.config), family_class(family)))
+        values = {key: value for key, value in values.items() if key not in unknown}
     stored, config = settle(values, str(files.config), files.layout, names, request)
+    check_stored_sizes(config, str(files.config), shapes, request.strict and not request.autoresize)
     advice = about_family(values, names, request, config.family)
     head = find_head(values, Path(files.weights), shapes, config.family, files.layout)
-    return Plan(str(source), Path(files.weights), files.layout, stored, config, request, advice, head)
+    return Plan(str(source), Path(files.weights), files.layout, stored, config, request, advice, head, unknown)
 
 
 def settle(
     values: Mapping[str, Any], source: str, layout: str, names: list[str], request: Request
 ) -> tuple[BackboneConfig, BackboneConfig]:
     """The stored and the wanted configuration, from what the file says, the names of the weights and the request."""
-    family = request.family or family_of(values, source, names)
+    family = request.family or family_of(values, source, without_wrappers(names))
     if layout == "qingformer" and family != values.get("family", family):
         raise ConfigError(
             f"{source}: the model was saved as family {values['family']!r}, which family={family!r} cannot change; "
             "leave family out, or load the original files"
         )
     stored = BackboneConfig.from_dict(values, source, family=family)
+    if layout != "qingformer":
+        names = list(renamed(names, Loader(map_for(stored, layout, []), layout).known()))
     config = family_class(family).adapt_config(stored.replace(**request.changes), layout, names)
     if not request.needs_pooler:
         config = without_absent_pooler(config, layout, names, request.changes)
@@ -105,7 +138,7 @@ def about_family(values: Mapping[str, Any], names: list[str], request: Request, 
         silent = family == "bert" and not {"family", "model_type"} & set(values)
         return " (nothing names the family, so it is taken for BERT; family= says another)" if silent else ""
     try:
-        likely = family_of(values, "", names)
+        likely = family_of(values, "", without_wrappers(names))
     except ConfigError:
         return ""
     return "" if likely == family else f" (the files look like the family {likely}, not {family})"
@@ -119,14 +152,17 @@ def default_application(config: BackboneConfig, request: Request) -> str:
 def without_absent_pooler(
     config: BackboneConfig, layout: str, names: list[str], changes: Mapping[str, Any]
 ) -> BackboneConfig:
-    """Files of masked language models often have no pooler: then the model has none either, unless it was asked for."""
+    """Files of masked language models often have no pooler: then the model has none either, unless it was asked for.
+
+    Half a pooler is none that could be left out: what is missing of it will be an error.
+    """
     if "pooler" in changes or not config.pooler or not names:
         return config
     weight_map = map_for(config, layout, [])
-    row = next((row for row in weight_map.rows if row.ours == "pooler/kernel"), None)
-    name = "pooler/kernel" if layout == "qingformer" or row is None else row.name(layout)
-    spellings = weight_map.candidates(name, layout) if name else []
-    return config if any(spelling in names for spelling in spellings) else config.replace(pooler=False)
+    rows = [row for row in weight_map.rows if row.ours.startswith("pooler/")]
+    there = ["pooler/kernel", "pooler/bias"] if layout == "qingformer" else [row.name(layout) for row in rows]
+    spellings = {spelling for name in there if name for spelling in weight_map.candidates(name, layout)}
+    return config if spellings & set(names) else config.replace(pooler=False)
 
 
 def map_for(
@@ -166,7 +202,7 @@ def load(model: Any, plan: Plan, stored: Stored) -> LoadingReport:
     for path, array in arrays:
         # A copy: JAX would otherwise go on reading the mapped file, which may change or vanish under it.
         variables[path].assign(np.array(array))
-    report.head = plan.head
+    report.head, report.unknown_keys = plan.head, list(plan.unknown_keys)
     start_anew([variables[path] for path in report.missing], plan.config)
     return report
 
@@ -176,13 +212,22 @@ def loader_of(plan: Plan, paths: list[str]) -> Loader:
     return Loader(
         weight_map=map_for(plan.config, plan.layout, paths, plan.stored_config),
         layout=plan.layout,
-        change=plan.request.surgery,
+        change=change_of(plan),
+        about_shape=spare_rows_advice,
         resize=Stretch(plan.config.activations[0], plan.config.attention_scale) if plan.request.autoresize else None,
         may_be_missing=NEW_CONDITION,
         allow_left_over=left_over_patterns(plan),
+        why_unused=lambda path: why_unused(path, plan),
+        compare_copies=plan.request.kind not in WITHOUT_OUTPUT_TABLE,
         strict=plan.request.strict,
         advice=plan.advice,
     )
+
+
+def change_of(plan: Plan) -> Callable[[str, np.ndarray], np.ndarray]:
+    """What changes the vocabulary on its way in; a `vocab_size` that the caller gives leaves out rows beyond it."""
+    size = plan.request.changes.get("vocab_size")
+    return plan.request.surgery if size is None else FirstRows(size, plan.request.surgery)
 
 
 def left_over_patterns(plan: Plan) -> tuple[str, ...]:
@@ -196,9 +241,25 @@ def left_over_patterns(plan: Plan) -> tuple[str, ...]:
     ):
         for index in range(wanted, stored):
             patterns += (rf"{side}(^|[/._])(h|layer|layers|block|blocks)[/._]?0*{index}([/._]|$)",)
-    if not plan.config.type_vocab_size or plan.config.shared_segment_embeddings:
+    if {"type_vocab_size", "shared_segment_embeddings"} & set(plan.request.changes):
         patterns += (r"token_type_embeddings", r"^segment_embedding/")
     return patterns
+
+
+def why_unused(path: str, plan: Plan) -> str | None:
+    """Which value of the configuration leaves a variable of the body out; None where it may stay in the file.
+
+    A head may, and so may the other half of an encoder-decoder and what the caller's own changes take out.
+    """
+    if any(re.search(pattern, path) for pattern in HEADS + OTHER_HALF.get(plan.config.application, ())):
+        return None
+    for pattern, keys, remedy in LEAVES_OUT:
+        if re.search(pattern, path):
+            if set(keys) & set(plan.request.changes):
+                return None
+            values = " and ".join(f"{key} is {getattr(plan.config, key)!r}" for key in keys)
+            return f"{values}, which leaves {path} out: pass {remedy}"
+    return f"the configuration leaves {path} out"
 
 
 def start_anew(variables: list[keras.Variable], config: BackboneConfig) -> None:

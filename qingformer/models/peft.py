@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from qingformer.checkpoints import own_files, write_safetensors
-from qingformer.checkpoints.weight_map import TRANSPOSE, Row, shorten
+from qingformer.checkpoints.loading_report import shorten
+from qingformer.checkpoints.weight_map import TRANSPOSE, Row
 from qingformer.errors import CheckpointError
 from qingformer.files import write_json
 from qingformer.models.adapter_state import Adapter, Adapters

@@ -16,7 +16,7 @@ import numpy as np
 from qingformer.checkpoints import open_checkpoint, own_files
 from qingformer.checkpoints.weight_map import TRANSPOSE, shorten
 from qingformer.errors import CheckpointError
-from qingformer.files import read_json
+from qingformer.json_files import read_object
 from qingformer.models.adapter_state import Adapter, Adapters
 from qingformer.models.stored_heads import fine_tuned_head
 
@@ -77,7 +77,7 @@ def read(folder: Path, backbone: Any) -> PeftFile:
     Raises:
         CheckpointError: another method than LoRA, a module that this model lacks, a damaged file.
     """
-    settings = read_json(folder / SETTINGS, CheckpointError)
+    settings = read_object(folder / SETTINGS, CheckpointError, {"r": int, "lora_alpha": float})
     _check(settings, folder)
     found, others = _pair(_arrays(folder))
     tables = [name for name in others if ".lora_embedding_" in name]

@@ -9,7 +9,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from qingformer.checkpoints.weight_map import LoadingReport, WeightMap
+from qingformer.checkpoints.loading_report import LoadingReport
+from qingformer.checkpoints.weight_map import WeightMap
 from qingformer.errors import ConfigError
 from qingformer.layers.lora import low_rank_config, restore_low_rank
 from qingformer.layers.quantization import quantization_config, restore_quantization
@@ -17,6 +18,7 @@ from qingformer.models import adapter_files, adapters, loading, lora, saving
 from qingformer.models.config import BackboneConfig
 from qingformer.models.registry import family_class
 from qingformer.models.surgery import CompoundToken, VocabularySurgery
+from qingformer.objectives.base import BaseModel
 from qingformer.ops.masking import padding_mask_from_ids
 
 Self = TypeVar("Self", bound="PretrainedModel")
@@ -36,7 +38,7 @@ DERIVED_INPUTS: dict[str, tuple[str, Callable[[Any, BackboneConfig], Any]]] = {
 }
 
 
-class PretrainedModel(keras.Model):
+class PretrainedModel(BaseModel):
     """Base of backbones and of backbones with heads: a functional model with a configuration and a weight map."""
 
     default_application: ClassVar[str] = "encoder"
@@ -217,7 +219,19 @@ class PretrainedModel(keras.Model):
         if missing or unknown:
             what = f"{', '.join(missing)} is missing" if missing else f"{', '.join(unknown)} is none of this model's"
             raise ConfigError(f"input {what}; its inputs are {', '.join(wanted)}")
+        self._check_length(inputs)
         return inputs
+
+    def _check_length(self, inputs: dict[str, Any]) -> None:
+        """Refuse more positions than the table has; the layer's own error comes wrapped in Keras' lines."""
+        config, ids = self.config, inputs.get("token_ids")
+        length = None if ids is None or len(ids.shape) < 2 else ids.shape[1]
+        learned = config.position_embedding_type == "absolute" and not config.hierarchical_position
+        if learned and "position_ids" not in inputs and length and length > config.max_position_embeddings:
+            raise ConfigError(
+                f"sequence of {length} tokens, but position_embedding serves {config.max_position_embeddings}; shorten "
+                "with max_length, or load with hierarchical_position=0.4"
+            )
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         return super().__call__(self.complete_inputs(inputs), *args, **kwargs)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from qingformer.errors import ConfigError
+from qingformer.json_files import quoted
 
 FAMILIES: dict[str, Any] = {}
 Family = TypeVar("Family", bound=type)
@@ -24,8 +25,8 @@ def register_family(name: str, huggingface_class: str | None = None) -> Callable
 
 def family_class(name: str) -> Any:
     """The backbone class of a family; `ConfigError` lists the families there are."""
-    if name not in FAMILIES:
-        raise ConfigError(f"unknown family {name!r}; known are {', '.join(sorted(FAMILIES))}")
+    if not isinstance(name, str) or name not in FAMILIES:
+        raise ConfigError(f"unknown family {quoted(name)}; known are {', '.join(sorted(FAMILIES))}")
     return FAMILIES[name]
 
 
@@ -54,7 +55,8 @@ def family_of(values: Mapping[str, Any], source: str, names: Iterable[str] = ())
             return name
     if "model_type" in values:
         kinds = {kind: name for name, cls in FAMILIES.items() for kind in (name, *cls.model_types)}
-        return known_family(kinds.get(values["model_type"], values["model_type"]), source)
+        kind = values["model_type"]
+        return known_family(kinds.get(kind, kind) if isinstance(kind, str) else kind, source)
     for name, cls in FAMILIES.items():
         if any(re.search(mark, stored) for mark in cls.weight_marks for stored in names):
             return name
@@ -77,6 +79,8 @@ def family_without_positions(names: list[str], source: str) -> str:
 
 def known_family(name: str, source: str) -> str:
     """The name itself if there is such a family."""
-    if name not in FAMILIES:
-        raise ConfigError(f"{source}: {name!r} is no family of this package; known are {', '.join(sorted(FAMILIES))}")
+    if not isinstance(name, str) or name not in FAMILIES:
+        raise ConfigError(
+            f"{source}: {quoted(name)} is no family of this package; known are {', '.join(sorted(FAMILIES))}"
+        )
     return name

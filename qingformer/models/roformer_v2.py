@@ -83,7 +83,7 @@ class RoFormerV2(RoFormer):
         x = self.sum_embeddings(make, token_embedding, inputs)
         x = layers.Dropout(config.hidden_dropout_prob, name="embeddings_dropout", dtype=make.dtype)(x)
         x = make.norm("embeddings_norm")(x, *make.condition(inputs))
-        if config.width_of_embeddings != config.hidden_size:
+        if config.projects_embeddings:
             x = make.dense(config.hidden_size, "embedding_projection")(x)
         return x
 

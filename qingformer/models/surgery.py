@@ -48,6 +48,32 @@ class VocabularySurgery:
         return np.concatenate([array, np.stack(new, axis).astype(array.dtype)], axis)
 
 
+@dataclass(frozen=True)
+class FirstRows:
+    """Leave out the rows of the vocabulary from `size` on, which are spare, before the surgery `then`."""
+
+    size: int
+    then: VocabularySurgery
+
+    def __call__(self, path: str, array: np.ndarray) -> np.ndarray:
+        """The array of variable `path` without its spare rows, after surgery."""
+        if path in VOCABULARY_VARIABLES:
+            axis = VOCABULARY_VARIABLES[path]
+            array = np.take(array, np.arange(min(self.size, array.shape[axis])), axis)
+        return self.then(path, array)
+
+
+def spare_rows_advice(path: str, stored: tuple[int, ...], wanted: tuple[int, ...]) -> str | None:
+    """How to load a table of another number of rows than the configuration says; None for other variables."""
+    axis = VOCABULARY_VARIABLES.get(path)
+    if axis is None or len(stored) != len(wanted) or stored[axis] == wanted[axis]:
+        return None
+    rows = stored[axis]
+    if rows < wanted[axis]:
+        return f"vocab_size is larger than the table; pass vocab_size={rows}"
+    return f"pass vocab_size={rows} to keep all rows, vocab_size={wanted[axis]} to leave out the last"
+
+
 def parts_of(item: CompoundToken) -> tuple[Sequence[int], Sequence[float] | None]:
     """Ids and weights of a compound token."""
     if len(item) == 2 and not np.isscalar(item[0]):

@@ -23,7 +23,8 @@ from qingformer.models.registry import register_family
 SIDES = ("encoder", "decoder")
 # Options of other families that would be ignored here.
 FIXED = """position_embedding_type norm_position embedding_norm embedding_size type_vocab_size pooler share_blocks
-    residual_attention_scores hide_self custom_position_ids hierarchical_position project_tokens""".split()
+    residual_attention_scores hide_self custom_position_ids hierarchical_position project_tokens
+    embedding_projection""".split()
 
 
 @register_family("t5", huggingface_class="T5ForConditionalGeneration")
@@ -118,7 +119,9 @@ class T5(Backbone):
         """The stored names tell whether there is an output table, and whether one of the stacks is missing."""
         if layout == "qingformer" or not names:
             return config
-        unscaled = config.scale_decoder_output is False and "lm_head.weight" in names
+        tables = {"shared.weight", *(f"{side}.embed_tokens.weight" for side in SIDES)}
+        # Where the output table is the only one, it is the tied table under its other name.
+        unscaled = config.scale_decoder_output is False and "lm_head.weight" in names and bool(tables & set(names))
         if config.tie_word_embeddings and (unscaled or "decoder/logits/kernel" in names):
             config = config.replace(tie_word_embeddings=False)
         there = [side for side in SIDES if any(name.startswith(f"{side}{layout_mark(layout)}block") for name in names)]

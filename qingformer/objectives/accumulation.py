@@ -8,6 +8,7 @@ from keras import ops
 
 from qingformer import backend
 from qingformer.errors import ConfigError
+from qingformer.losses.means import rows_with_weight
 from qingformer.objectives.objective import Array, Aux, Batch, Objective, State, Transform, TransformedObjective
 from qingformer.objectives.reduction import PLAIN, SUM, reductions
 
@@ -79,7 +80,10 @@ class _Accumulated(TransformedObjective):
     def __init__(self, objective: Objective, parts: int) -> None:
         super().__init__(objective)
         self.parts = parts
-        self.summed = SUM in reductions(objective.model)
+        kinds = reductions(objective.model)
+        self.summed = SUM in kinds
+        # Several outputs whose means are over the rows that have a weight, the same for all.
+        self.by_rows = getattr(objective.model, "_only_weighted", False) and len(kinds) > 1 and set(kinds) <= set(PLAIN)
 
     def __call__(self, trainable: list[Array], state: State, batch: Batch) -> tuple[Array, Aux]:
         return self._in_parts(lambda *part: (self.objective(trainable, *part), []), [], state, batch)[0]
@@ -101,7 +105,7 @@ class _Accumulated(TransformedObjective):
             if self.summed:
                 part = part._replace(sample_weight=_times(part.sample_weight, parts))
             (loss, aux), gradients = evaluate(here, part)
-            weight = _weight_of(aux)
+            weight = _weight_of(aux, part, self.by_rows)
             terms = [weight, weight * _float(loss), weight * _float(aux.loss), *(weight * _float(g) for g in gradients)]
             sums = [total + term for total, term in zip(sums, terms)]
             return (sums, list(aux.state.non_trainable), list(aux.state.metrics)), aux.predictions
@@ -124,10 +128,12 @@ def _times(sample_weight: Any, parts: Any) -> Any:
     return keras.tree.map_structure(lambda w: None if w is None else _float(w) * parts, sample_weight)
 
 
-def _weight_of(aux: Aux) -> Array:
+def _weight_of(aux: Aux, batch: Batch, by_rows: bool) -> Array:
     known = [weight for weight in aux.weights if weight is not None]
     if not known:
         return ops.ones(())
+    if by_rows and not keras.tree.is_nested(batch.sample_weight):
+        return ops.maximum(rows_with_weight(batch.sample_weight), _TINY)
     if len(aux.weights) > 1:
         raise ConfigError(
             "GradientAccumulation: of several outputs at least one has a Keras mask or a loss with the reduction "

@@ -9,6 +9,7 @@ from keras import ops
 
 from qingformer import backend
 from qingformer.errors import ConfigError, DataError
+from qingformer.losses.means import over_all_rows
 from qingformer.objectives.objective import Array
 from qingformer.objectives.reduction import SUM, reductions
 from qingformer.objectives.rows import Rows, rows_of
@@ -83,10 +84,11 @@ def _summation(model: keras.Model, indices: list[int]) -> Callable[..., list[Arr
         predictions, _ = model.stateless_call(values, others[:split], x, training=False)
         model._losses_override = [ops.zeros(())]  # instead of the regularisation
         try:
-            loss, _ = model.stateless_compute_loss(
-                values, others[:split], others[split:], x=x, y=y, y_pred=predictions, sample_weight=weight,
-                training=False,
-            )  # fmt: skip
+            with over_all_rows(model):
+                loss, _ = model.stateless_compute_loss(
+                    values, others[:split], others[split:], x=x, y=y, y_pred=predictions, sample_weight=weight,
+                    training=False,
+                )  # fmt: skip
         finally:
             model._losses_override = []
         return loss

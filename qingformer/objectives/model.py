@@ -10,12 +10,13 @@ from qingformer.errors import ConfigError
 from qingformer.layers.linear_chain import ChainLoss
 from qingformer.layers.lora import low_rank_config, restore_low_rank
 from qingformer.layers.quantization import quantization_config, restore_quantization
+from qingformer.objectives.base import BaseModel, weigh_batch
 from qingformer.objectives.objective import ModelObjective, Objective, Transform, apply_transforms
 from qingformer.objectives.steps import train_step
 
 
 @keras.saving.register_keras_serializable("qingformer")
-class TrainableModel(keras.Model):
+class TrainableModel(BaseModel):
     """A functional `keras.Model` whose `compile` takes `transforms`: training tricks from objective to objective.
 
     Everything else is Keras: `fit`, callbacks, metrics, sample and class weights, mixed precision, clipping and
@@ -87,7 +88,8 @@ class TrainableModel(keras.Model):
 
     def train_step(self, *arguments: Any) -> Any:
         """One step in the form of the backend: `(state, data)` on JAX, `(data)` elsewhere."""
-        if not self._transforms:
+        weighed = self._only_weighted and weigh_batch(self.optimizer, 1.0)
+        if not self._transforms and not weighed:
             return super().train_step(*arguments)
         return train_step(self, self.objective(), *arguments)
 

@@ -20,6 +20,8 @@ from qingformer.objectives.scale_shift_invariance import ScaleShiftInvariance
 from qingformer.objectives.vat import VirtualAdversarialTraining
 from qingformer.objectives.weight_penalty import L2Regularization
 
+_RELATIVE = ("fgm", "pgd")  # whose number may be a share: 30%
+
 # Name, what the number stands for, and how the transform is made of it (by default without).
 NAMED: dict[str, tuple[str, Callable[..., Transform]]] = {
     "fgm": ("length of the perturbation", FGM),
@@ -42,6 +44,8 @@ NAMED: dict[str, tuple[str, Callable[..., Transform]]] = {
 def named_transform(text: str) -> Transform:
     """The transform that `text` names: `fgm` with its default, `fgm=0.3` with a number (see `NAMED`).
 
+    For `fgm` and `pgd` a number in percent is the share of the length of a token's vector: `fgm=30%`.
+
     Raises:
         ConfigError: an unknown name, or something that is no number.
 
@@ -52,12 +56,17 @@ def named_transform(text: str) -> Transform:
     name, equals, value = text.partition("=")
     name = name.strip().lower().replace("-", "_")
     if name not in NAMED:
-        raise ConfigError(f"{text}: {name!r} is not known; there is: {', '.join(NAMED)}, as in fgm=0.5")
+        raise ConfigError(f"{text}: {name!r} is not known; there is: {', '.join(NAMED)}, as in fgm=30%")
     arguments: list[Any] = []
     if equals:
+        share = value.strip().endswith("%")
+        if share and name not in _RELATIVE:
+            raise ConfigError(f"{text}: only {' and '.join(_RELATIVE)} take a percentage; give a number")
         try:
-            number = float(value)
+            number = float(value.strip().removesuffix("%"))
         except ValueError:
             raise ConfigError(f"{text}: {value!r} is not a number") from None
+        if share:
+            return NAMED[name][1](relative=number / 100)
         arguments = [number]
     return NAMED[name][1](*arguments)

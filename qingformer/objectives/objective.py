@@ -16,7 +16,7 @@ import keras
 
 from qingformer import backend
 from qingformer.objectives.layer_outputs import shifted_outputs
-from qingformer.objectives.reduction import loss_weights
+from qingformer.objectives.reduction import divisors
 
 Array = Any  # a backend tensor
 
@@ -137,8 +137,7 @@ class ModelObjective(Objective):
         finally:
             model._losses_override = []
         after = state._replace(non_trainable=non_trainable, metrics=metrics)
-        weights = loss_weights(model, predictions, batch.sample_weight)
-        return loss * keras.ops.cast(state.scale, loss.dtype), Aux(loss, predictions, after, weights)
+        return loss * keras.ops.cast(state.scale, loss.dtype), Aux(loss, predictions, after, divisors(model))
 
 
 def copied(weights: Any) -> Any:

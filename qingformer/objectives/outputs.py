@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from qingformer.errors import ConfigError
+from qingformer.losses.means import WeightedMean
 from qingformer.objectives.objective import Array, Batch, copied
 
 Term = Callable[[Array, Array], Array]  # (labels, predictions) of an output -> one value for each of its entries
@@ -42,6 +43,7 @@ class Outputs:
         if compiled is None or compiled._user_loss is None:
             raise ConfigError(f"{who}: the model has no loss on its outputs; give one to compile(loss=...)")
         self.names = output_names(model)
+        self._compiled = compiled
         losses = self._by_output(compiled._user_loss, who, "loss")
         weights = self._by_output(compiled._user_loss_weights, who, "loss_weights")
         self.found = [
@@ -63,7 +65,8 @@ class Outputs:
         if weights is not None and keras.tree.is_nested(weights):
             weights = self._of(output, weights, single=False)
         predicted = keras.tree.flatten(predictions)[output.place]
-        return _Reduced(output, term)(labels, predicted, copied(weights)) * output.weight
+        reduced = WeightedMean(_Reduced(output, term), self._compiled)
+        return reduced(labels, predicted, copied(weights)) * output.weight
 
     def _by_output(self, given: Any, who: str, argument: str) -> list[Any]:
         if not isinstance(given, (dict, list, tuple)):
@@ -93,8 +96,18 @@ class _Reduced(keras.losses.Loss):
 
     def __init__(self, output: Output, term: Term) -> None:
         super().__init__(name="term", reduction=output.loss.reduction)
-        self.term = term
+        self.term, self.loss = term, output.loss
         self.ignored = output.option("ignore_class")
+        self._fn_kwargs = {"ignore_class": self.ignored}
+
+    def __call__(self, y_true: Array, y_pred: Array, sample_weight: Any = None) -> Array:
+        """The reduced term, whose entries have the weights of the loss's own."""
+        if hasattr(self.loss, "entry_weights"):
+            sample_weight = self.loss.entry_weights(y_true, y_pred, sample_weight)
+        if sample_weight is not None and hasattr(self.loss, "class_axes"):
+            while 0 < len(sample_weight.shape) < len(y_pred.shape) - self.loss.class_axes:
+                sample_weight = ops.expand_dims(sample_weight, -1)
+        return super().__call__(y_true, y_pred, sample_weight)
 
     def call(self, y_true: Array, y_pred: Array) -> Array:
         if self.ignored is None:

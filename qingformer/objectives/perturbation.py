@@ -5,6 +5,7 @@ function of: some weights, the outputs of a layer (each sample has its own), or 
 to a perturbation of zero is the gradient at that place.
 """
 
+import math
 import re
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from qingformer.objectives.objective import Array, Aux, Batch, Objective, State,
 
 ATTACKS = ("l2", "linf")
 NORMS = ("matrix", "row", "sample")
+RELATIVE = 0.05  # of the length of a token's vector: what `FGM`, `PGD` and `VirtualAdversarialTraining` do by default
 
 
 class Point(NamedTuple):
@@ -177,6 +179,43 @@ def embedding_place(objective: Objective, layer: str, per_sample: bool, asking: 
     return Weights(objective, layer_weights(objective.model, layer, asking))
 
 
+class Length:
+    """How long the vectors of a layer's table are: what a perturbation is measured in that says `relative`.
+
+        l2:    sqrt(sum of the squares of all weights of the layer / number of their rows)
+        linf:  sqrt(sum of the squares / number of entries)
+
+    The root of the mean square over the rows; for an embedding the length of a token's vector, at every size of table
+    and model. It is that of the moment, and nothing is differentiated through it.
+
+    Raises:
+        ConfigError: the layer has no weights.
+    """
+
+    def __init__(self, model: keras.Model, layer: str, attack: str, asking: str) -> None:
+        layers = all_layers(model)
+        wanted = {id(v) for number in find_layers(model, layer, asking) for v in layers[number].weights}
+        self.trainable = [i for i, v in enumerate(model.trainable_variables) if id(v) in wanted]
+        others = [i for i, v in enumerate(model.non_trainable_variables) if id(v) in wanted]
+        self.others = [i for i in others if "float" in str(model.non_trainable_variables[i].dtype)]
+        self.attack = attack
+        if not self.trainable and not self.others:
+            raise ConfigError(f"{asking}: layer {layer!r} has no weights to be relative to; give epsilon= instead")
+
+    def __call__(self, point: Point) -> Array:
+        """A float32 scalar."""
+        values = [point.trainable[i] for i in self.trainable] + [point.state.non_trainable[i] for i in self.others]
+        squares = [ops.sum(ops.square(ops.cast(ops.stop_gradient(value), "float32"))) for value in values]
+        entries = sum(math.prod(value.shape) for value in values)
+        rows = sum(math.prod(value.shape[:-1]) for value in values)
+        return ops.sqrt(sum(squares) / (entries if self.attack == "linf" else rows))
+
+
+def sized(epsilon: float | None, relative: float | None, length: Length | None, point: Point) -> Any:
+    """The radius at `point`, in units of the weights."""
+    return epsilon if length is None or relative is None else relative * length(point)
+
+
 def unscaled(gradients: list[Array], scale: Array) -> list[Array]:
     """Float32 gradients of the loss before it was multiplied by `scale`."""
     return [ops.cast(gradient, "float32") / ops.cast(scale, "float32") for gradient in gradients]
@@ -195,7 +234,7 @@ def lengths(values: list[Array], norm: str) -> list[Array]:
     return [ops.reshape(ops.sqrt(total), (-1, *[1] * (len(v.shape) - 1))) for total, v in zip(totals, values)]
 
 
-def ascent(gradients: list[Array], size: float, attack: str, norm: str) -> list[Array]:
+def ascent(gradients: list[Array], size: Any, attack: str, norm: str) -> list[Array]:
     """The step that increases the loss most: `size g / (||g|| + 1e-8)`, or `size sign(g)` with "linf".
 
     A gradient that has overflowed has no direction and gives zeros: 0 inf would put NaN into the logs.
@@ -207,10 +246,10 @@ def ascent(gradients: list[Array], size: float, attack: str, norm: str) -> list[
     return steps
 
 
-def project(deltas: list[Array], epsilon: float, attack: str, norm: str) -> list[Array]:
+def project(deltas: list[Array], epsilon: Any, attack: str, norm: str) -> list[Array]:
     """The nearest perturbation no longer than `epsilon`: scaled down as a whole, or with "linf" cut entry by entry."""
     if attack == "linf":
-        return [ops.clip(delta, -epsilon, epsilon) for delta in deltas]
+        return [ops.maximum(ops.minimum(delta, epsilon), -epsilon) for delta in deltas]
     return [
         d * ops.minimum(1.0, epsilon / ops.maximum(length, 1e-30)) for d, length in zip(deltas, lengths(deltas, norm))
     ]

@@ -7,11 +7,13 @@ from keras import ops
 
 from qingformer import backend
 from qingformer.errors import ConfigError
-from qingformer.objectives.arguments import not_negative, one_of
+from qingformer.objectives.arguments import not_negative, one_of, radius
 from qingformer.objectives.objective import Array, Objective, State, Transform
 from qingformer.objectives.perturbation import (
     ATTACKS,
     NORMS,
+    RELATIVE,
+    Length,
     MovedObjective,
     Point,
     ascent,
@@ -19,6 +21,7 @@ from qingformer.objectives.perturbation import (
     embedding_place,
     noise,
     project,
+    sized,
 )
 
 _SALT = 170606083
@@ -37,10 +40,12 @@ class PGD(Transform):
 
     Args:
         epsilon: radius of the ball, in units of the weights, >= 0; with "linf" the largest change of an entry.
-        alpha: length of one step; None for `1.5 epsilon / steps`, with which the edge can be reached.
+        alpha: length of one step; None for `1.5 epsilon / steps`, with which the edge can be reached. In the unit of
+            the radius.
         steps: how many, >= 1.
         layer, norm, attack: as those of `FGM`; with "linf" steps are alpha * sign(g) and P cuts every entry.
         random_start: begin at a random point of the ball instead of its middle.
+        relative: instead of epsilon, the radius in units of a token's vector, as in `FGM`; 0.05 if neither is given.
 
     Raises:
         ConfigError: as `FGM`, and for fewer steps than one.
@@ -53,17 +58,18 @@ class PGD(Transform):
 
     def __init__(
         self,
-        epsilon: float = 1.0,
+        epsilon: float | None = None,
         alpha: float | None = None,
         steps: int = 3,
         layer: str = "token_embedding",
         norm: str = "matrix",
         attack: str = "l2",
         random_start: bool = False,
+        relative: float | None = None,
     ) -> None:
         if int(steps) != steps or steps < 1:
             raise ConfigError(f"PGD: steps is {steps}; it must be a whole number, 1 or more")
-        self.epsilon = not_negative("PGD", "epsilon", epsilon)
+        self.epsilon, self.relative = radius("PGD", epsilon, relative, RELATIVE)
         self.alpha = None if alpha is None else not_negative("PGD", "alpha", alpha)
         self.steps = int(steps)
         self.layer = layer
@@ -85,6 +91,7 @@ class PGD(Transform):
             "norm": self.norm,
             "attack": self.attack,
             "random_start": self.random_start,
+            "relative": self.relative,
         }
 
 
@@ -93,13 +100,19 @@ class _Projected(MovedObjective):
         super().__init__(objective)
         self.settings = settings
         self.place = embedding_place(objective, settings.layer, settings.norm == "sample", "PGD")
+        self.length = None
+        if settings.relative is not None:
+            self.length = Length(self.model, settings.layer, settings.attack, "PGD")
 
     def moved(self, point: Point) -> Point:
-        attack, norm, epsilon = self.settings.attack, self.settings.norm, self.settings.epsilon
+        attack, norm = self.settings.attack, self.settings.norm
+        epsilon = sized(self.settings.epsilon, self.settings.relative, self.length, point)
         alpha = self.settings.alpha
+        if alpha is not None and self.length is not None:
+            alpha = alpha * self.length(point)
         deltas = self.place.zeros(point)
         if self.settings.random_start:
-            deltas = self._start(deltas, point.state)
+            deltas = self._start(deltas, point.state, epsilon)
         for _ in range(self.settings.steps):
             with backend.repeated_randomness():
                 _, gradients = self.place.slope(point, deltas)
@@ -108,9 +121,9 @@ class _Projected(MovedObjective):
             deltas = [ops.stop_gradient(delta) for delta in deltas]
         return self.place.add(point, deltas)
 
-    def _start(self, zeros: list[Array], state: State) -> list[Array]:
-        epsilon, norm = self.settings.epsilon, self.settings.norm
+    def _start(self, zeros: list[Array], state: State, epsilon: Any) -> list[Array]:
+        norm = self.settings.norm
         if self.settings.attack == "linf":
-            return noise(zeros, state, _SALT, bound=epsilon)
+            return [epsilon * each for each in noise(zeros, state, _SALT, bound=1.0)]
         share = keras.random.uniform((), seed=state.seed(_SALT - 1))
         return [epsilon * share * direction for direction in directions(noise(zeros, state, _SALT), norm)]

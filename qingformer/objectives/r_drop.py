@@ -32,6 +32,7 @@ _CATEGORICAL = (
     losses.categorical_focal_crossentropy,
 )
 _BINARY = (losses.binary_crossentropy, losses.binary_focal_crossentropy)
+Comparison = Callable[[Array, Array, Array], Array]  # (labels, predictions, other predictions) to values
 _RATES = ("rate", "dropout", "_dropout", "dropout_rate", "recurrent_dropout", "stddev")
 _FORMS = ("mean", "sum")
 
@@ -53,9 +54,10 @@ class RDrop(Transform):
     Args:
         alpha: weight of the divergence, >= 0.
         divergence: how predictions are compared, one name for all outputs or names by output; what is not named
-            follows from the compiled loss. "softmax" (logits of classes that exclude each other), "sigmoid" (logits
-            of independent labels), "categorical" and "bernoulli" (the same from probabilities), "squared" (numbers:
-            the divergence of normal distributions of variance 1), "none" (this output is not compared).
+            follows from the compiled loss; those of `qingformer.losses` on classes, labels, tags and spans say it
+            themselves. "softmax" (logits of classes that exclude each other), "sigmoid" (logits of independent labels),
+            "categorical" and "bernoulli" (the same from probabilities), "squared" (numbers: the divergence of normal
+            distributions of variance 1), "none" (this output is not compared).
         form: "mean" or "sum", as above.
 
     Raises:
@@ -87,10 +89,13 @@ class RDrop(Transform):
         """The constructor's arguments."""
         return {"alpha": self.alpha, "divergence": self.divergence, "form": self.form}
 
+    def named(self, output: Output) -> str | None:
+        """The name that was given for `output`."""
+        return self.divergence.get(output.name) if isinstance(self.divergence, dict) else self.divergence
+
     def divergence_of(self, output: Output) -> str:
         """The name of the divergence for `output`."""
-        given = self.divergence.get(output.name) if isinstance(self.divergence, dict) else self.divergence
-        given = given or getattr(output.loss, "divergence", None)
+        given = self.named(output) or getattr(output.loss, "divergence", None)
         if given is not None:
             return str(given)
         logits = output.option("from_logits", False)
@@ -113,7 +118,7 @@ class _TwoPasses(TransformedObjective):
         missing = [name for name in named if name not in self.outputs.names]
         if missing:
             raise ConfigError(f"RDrop: there is no output {missing[0]!r}; there are {', '.join(self.outputs.names)}")
-        compared = [(output, _DIVERGENCES[settings.divergence_of(output)]) for output in self.outputs.found]
+        compared = [(output, self._comparison(output)) for output in self.outputs.found]
         self.compared = [(output, function) for output, function in compared if function is not None]
         if not self.compared:
             raise ConfigError("RDrop: no output is compared; give at least one a divergence other than 'none'")
@@ -136,9 +141,17 @@ class _TwoPasses(TransformedObjective):
         terms = [(output, _apart(function, flat[output.place])) for output, function in self.compared]
         return self.outputs.total(terms, batch, ones)
 
+    def _comparison(self, output: Output) -> Comparison | None:
+        """How predictions are compared: by the name that was given, or as the loss says."""
+        own: Comparison | None = getattr(output.loss, "disagreement", None)
+        if self.settings.named(output) is None and own is not None:
+            return own
+        function = _DIVERGENCES[self.settings.divergence_of(output)]
+        return None if function is None else lambda labels, one, other: function(other, one)
 
-def _apart(function: Callable[[Array, Array], Array], other: Array) -> Term:
-    return lambda labels, predicted: function(other, predicted)
+
+def _apart(function: Comparison, other: Array) -> Term:
+    return lambda labels, predicted: function(labels, predicted, other)
 
 
 def _seed_places(model: keras.Model) -> set[int]:

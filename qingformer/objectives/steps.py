@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from qingformer import backend
+from qingformer.objectives.base import weigh_batch
 from qingformer.objectives.objective import Aux, Batch, Objective, State
 
 
@@ -27,7 +28,9 @@ def _stateless_step(model: keras.Model, objective: Objective, values: tuple[Any,
         scale, step = model.optimizer.scale_loss(ops.ones(())), _steps_made(model.optimizer)
     state = State(non_trainable, metrics, scale, step)
     (_, aux), gradients = objective.value_and_grad(trainable, state, batch)
-    before = list(trainable)
+    before, optimizer_variables = list(trainable), list(optimizer_variables)
+    for variable, weight in _weighed(model, batch, aux):
+        optimizer_variables[[id(v) for v in model.optimizer.variables].index(id(variable))] = weight
     trainable, optimizer_variables = model.optimizer.stateless_apply(optimizer_variables, gradients, trainable)
     trainable = list(trainable)
     for index, held in objective.held(state).items():
@@ -52,12 +55,23 @@ def _stateful_step(model: keras.Model, objective: Objective, data: Any) -> Any:
         _assign_state(model, aux)
         # Copies, made before the optimizer changes the weights in place; no transform holds any in most trainings.
         held = [(variables[i], mask, ops.copy(variables[i].value)) for i, mask in objective.held(state).items()]
+        for variable, weight in _weighed(model, batch, aux):
+            variable.assign(weight)
         model.optimizer.apply(gradients, variables)
         for variable, mask, before in held:
             variable.assign(ops.where(mask, before, variable.value))
         size = ops.shape(next(leaf for leaf in keras.tree.flatten(batch.x) if leaf is not None))[0]
-        model._loss_tracker.update_state(aux.loss, sample_weight=size)
+        loss = keras.src.losses.loss.unscale_loss_for_distribution(aux.loss)
+        model._loss_tracker.update_state(loss, sample_weight=size)
         return model.compute_metrics(batch.x, batch.y, aux.predictions, sample_weight=batch.sample_weight)
+
+
+def _weighed(model: keras.Model, batch: Batch, aux: Aux) -> list[tuple[keras.Variable, Any]]:
+    """What an optimizer that puts batches together is to know of this one."""
+    if not model._only_weighted or not weigh_batch(model.optimizer, 1.0):
+        return []
+    weight = model.batch_weight(batch.y, aux.predictions, batch.sample_weight)
+    return [] if weight is None else weigh_batch(model.optimizer, weight)
 
 
 def _steps_made(optimizer: keras.optimizers.Optimizer) -> Any:

@@ -8,14 +8,17 @@ from keras import ops
 
 from qingformer import backend
 from qingformer.errors import ConfigError
-from qingformer.objectives.arguments import not_negative, one_of
+from qingformer.objectives.arguments import not_negative, one_of, radius
 from qingformer.objectives.objective import Array, Aux, Batch, Objective, State, Transform, TransformedObjective
 from qingformer.objectives.perturbation import (
     NORMS,
+    RELATIVE,
+    Length,
     Point,
     directions,
     embedding_place,
     noise,
+    sized,
     unshifted,
 )
 from qingformer.ops.divergence import kullback_leibler
@@ -38,7 +41,7 @@ class VirtualAdversarialTraining(Transform):
     Args:
         weight: of the term, >= 0.
         epsilon: length of the perturbation, in units of the weights or of the embedded text, >= 0.
-        xi: length of the trial step, > 0.
+        xi: length of the trial step, > 0, in the unit of the perturbation.
         iterations: steps towards the most sensitive direction, >= 0; with 0 the direction is random.
         layer, norm: where, as in `FGM`: "matrix" (one perturbation of the embedding matrix, as in the article) or
             "row", or "sample" (what is embedded, each row of the batch by itself, as in the paper).
@@ -51,6 +54,7 @@ class VirtualAdversarialTraining(Transform):
             whole-number inputs do. A row is padding if all its ids are `padding`. A model without whole-number inputs
             has no rows of padding.
         padding: the id of padding.
+        relative: instead of epsilon, the length in units of a token's vector, as in `FGM`; 0.05 if neither is given.
 
     Outputs are `(B, C)`, or `(B, ..., C)`, whose divergences are averaged within a row - over its tokens, if the ids
     are `(B, T)` and the output `(B, T, C)`.
@@ -69,7 +73,7 @@ class VirtualAdversarialTraining(Transform):
     def __init__(
         self,
         weight: float = 1.0,
-        epsilon: float = 1.0,
+        epsilon: float | None = None,
         xi: float = 10.0,
         iterations: int = 1,
         layer: str = "token_embedding",
@@ -79,10 +83,11 @@ class VirtualAdversarialTraining(Transform):
         from_logits: bool = True,
         ids: str = "token_ids",
         padding: int = 0,
+        relative: float | None = None,
     ) -> None:
         name = "VirtualAdversarialTraining"
         self.weight = not_negative(name, "weight", weight)
-        self.epsilon = not_negative(name, "epsilon", epsilon)
+        self.epsilon, self.relative = radius(name, epsilon, relative, RELATIVE)
         self.xi = not_negative(name, "xi", xi)
         self.norm = one_of(name, "norm", norm, NORMS)
         self.distribution = one_of(name, "distribution", distribution, _DISTRIBUTIONS)
@@ -114,6 +119,7 @@ class VirtualAdversarialTraining(Transform):
             "from_logits": self.from_logits,
             "ids": self.ids,
             "padding": self.padding,
+            "relative": self.relative,
         }
 
 
@@ -126,6 +132,9 @@ class _Smoothed(TransformedObjective):
         self.settings = settings
         per_sample = settings.norm == "sample"
         self.place = embedding_place(objective, settings.layer, per_sample, "VirtualAdversarialTraining")
+        self.length = None
+        if settings.relative is not None:
+            self.length = Length(self.model, settings.layer, "l2", "VirtualAdversarialTraining")
         self._chosen(self.model.output)  # names that do not fit are reported now
 
     def __call__(self, trainable: list[Array], state: State, batch: Batch) -> tuple[Array, Aux]:
@@ -138,12 +147,14 @@ class _Smoothed(TransformedObjective):
             _, moved = self.objective(*self.place.add(at, deltas))
             return self._mean_divergence(clean, self._chosen(moved.predictions), batch.x)
 
+        epsilon = sized(self.settings.epsilon, self.settings.relative, self.length, point)
+        xi = self.settings.xi if self.length is None else self.settings.xi * self.length(point)
         units = noise(self.place.zeros(point), state, _SALT)
         for _ in range(self.settings.iterations):
-            trial = [self.settings.xi * unit for unit in directions(units, self.settings.norm)]
+            trial = [xi * unit for unit in directions(units, self.settings.norm)]
             with backend.repeated_randomness():  # scaled, so that float16 does not lose small gradients
                 _, units = backend.value_and_grad(lambda d: divergence(point.held(), d) * state.scale)(trial)
-        deltas = [self.settings.epsilon * ops.stop_gradient(u) for u in directions(units, self.settings.norm)]
+        deltas = [epsilon * ops.stop_gradient(u) for u in directions(units, self.settings.norm)]
         term = self.settings.weight * divergence(point, deltas)
         total = loss + ops.cast(term * ops.cast(state.scale, term.dtype), loss.dtype)
         return unshifted((total, aux._replace(loss=aux.loss + ops.cast(term, aux.loss.dtype))), state)

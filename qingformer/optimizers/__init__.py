@@ -5,6 +5,7 @@ from qingformer.optimizers.adafactor import AdaFactor
 from qingformer.optimizers.adam import Adam
 from qingformer.optimizers.adamw import AdamW, adamw
 from qingformer.optimizers.adax import AdaX
+from qingformer.optimizers.adjustable import AdjustableRate
 from qingformer.optimizers.averaging import ExponentialMovingAverage, averages_of
 from qingformer.optimizers.frozen import Frozen
 from qingformer.optimizers.increment_dropout import IncrementDropout
@@ -29,6 +30,7 @@ __all__ = [
     "AdaX",
     "Adam",
     "AdamW",
+    "AdjustableRate",
     "ExponentialMovingAverage",
     "Frozen",
     "IncrementDropout",

@@ -6,8 +6,9 @@ from typing import Any
 
 from qingformer.checkpoints import own_files
 from qingformer.errors import CheckpointError, ConfigError
-from qingformer.files import read_json, write_json
+from qingformer.files import write_json
 from qingformer.folders import finish_update, updated_directory
+from qingformer.json_files import read_object
 from qingformer.models import adapter_files
 from qingformer.models.adapter_state import gather
 from qingformer.tasks import peft_heads
@@ -37,7 +38,7 @@ def load(task: Any, directory: str | os.PathLike[str], strict: bool) -> list[str
     finish_update(folder)
     if not (folder / TASK_FILE).is_file() and (folder / own_files.PEFT[0]).is_file():
         return peft_heads.load(task, folder, strict)
-    kind = read_json(folder / TASK_FILE, ConfigError).get("task")
+    kind = read_object(folder / TASK_FILE, ConfigError, {"task": str}).get("task")
     if kind != task.task_name:
         raise CheckpointError(f"{folder}: the adapters are those of a {kind}, not of a {task.task_name}")
     settings = read_settings(folder / TASK_FILE, task.settings_types, task.later_settings)

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from qingformer.training import check_weights, weights_to_keep
+from qingformer.training.finite import located
 
 
 class BestInMemory(keras.callbacks.Callback):
@@ -26,7 +27,7 @@ class BestInMemory(keras.callbacks.Callback):
         if value > self.best and math.isfinite(value):
             # Asking for `self.model` brings the trained values back into the variables on JAX.
             model = self.model
-            with weights_to_keep(model):
+            with located(f"epoch {epoch + 1}"), weights_to_keep(model):
                 check_weights(model.trainable_variables)
                 self.best = value
                 self._arrays = [keras.ops.convert_to_numpy(variable.value).copy() for variable in model.variables]

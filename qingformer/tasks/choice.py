@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -32,6 +32,10 @@ class Choice:
     number: int
     text: str
     probabilities: tuple[float, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as dictionaries, lists and numbers that JSON can hold."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,7 @@ class MultipleChoice(ScoredTask):
     huggingface_head = CHOICE
     identity = ()
     monitor = "val_accuracy"
+    scores = ("accuracy",)
 
     def __init__(
         self,

@@ -11,7 +11,8 @@ from qingformer.data import PaddedBatches
 from qingformer.data.packed import PackedFeatures
 from qingformer.errors import ConfigError, DataError
 from qingformer.losses.base import MEAN, Loss, as_array
-from qingformer.ops.classes import finite, log_sum_exp
+from qingformer.ops.classes import HIDDEN, finite, log_sum_exp
+from qingformer.ops.divergence import softmax_divergence
 
 
 class ChoiceBatches(PaddedBatches):
@@ -39,7 +40,8 @@ class ChoiceBatches(PaddedBatches):
                 raise DataError(f"question {number} has {len(each)} choices; expected 1 to {choices}")
         longest = [max(each, key=lambda feature: len(feature.token_ids)) for each in questions]
         super().__init__(longest, answers, weights, **options)
-        self._rows = PackedFeatures([feature for each in questions for feature in each], max_length=self.buckets[-1])
+        features = [feature for each in questions for feature in each]
+        self._rows = PackedFeatures(features, max_length=self.buckets[-1], token_types=self.token_types)
         counts = np.array([len(each) for each in questions])
         firsts = np.cumsum(counts) - counts
         places = np.arange(choices)
@@ -70,7 +72,7 @@ class ChoiceCrossentropy(Loss):
     Labels (B * choices, 1): 1 at the right choice, 0 at the others, -1 where there is none; scores (B * choices, 1)
     float; values (B,) float32. Weights (B * choices,), of which the first of each question counts. Raises `ConfigError`
     for fewer than two choices, and for rows that are no whole questions: `GradientAccumulation` must cut a batch
-    between questions. `RDrop` compares row by row, which says nothing of choices; without `divergence=` it is refused.
+    between questions.
 
     Example:
         >>> loss = ChoiceCrossentropy(choices=2)
@@ -92,10 +94,13 @@ class ChoiceCrossentropy(Loss):
                 f"{self.name}: {rows} rows are no whole number of questions with {self.choices} choices; batch_size "
                 "must be a multiple of the parts of GradientAccumulation"
             )
-        if sample_weight is not None:
-            weights = ops.convert_to_tensor(sample_weight, dtype="float32")
-            sample_weight = ops.reshape(weights, (-1, self.choices))[:, 0]
-        return super().__call__(y_true, y_pred, sample_weight)
+        return super().__call__(y_true, y_pred, self.entry_weights(y_true, y_pred, sample_weight))
+
+    def entry_weights(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """The weights of the questions, (B,)."""
+        if sample_weight is None:
+            return None
+        return ops.reshape(ops.convert_to_tensor(sample_weight, dtype="float32"), (-1, self.choices))[:, 0]
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Labels and scores of rows to values of questions."""
@@ -106,10 +111,11 @@ class ChoiceCrossentropy(Loss):
         known = ops.any(labels > 0, -1)
         return ops.where(known, log_sum_exp(scores - right[:, None], there), 0.0)
 
-    @property
-    def divergence(self) -> str:
-        """None: what `RDrop` asks for."""
-        raise ConfigError(f"RDrop: {self.name} is of several rows together, which RDrop cannot compare; leave it out")
+    def disagreement(self, y_true: Any, first: Any, second: Any) -> Any:
+        """Between two predictions of the choices of each question: rows, to (B,)."""
+        there = ops.reshape(ops.cast(y_true, "float32"), (-1, self.choices)) >= 0
+        first, second = (finite(ops.reshape(scores, (-1, self.choices))) for scores in (first, second))
+        return softmax_divergence(ops.where(there, first, HIDDEN), ops.where(there, second, HIDDEN))
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "choices": self.choices}

@@ -14,10 +14,12 @@ from qingformer.evaluation import (
     evaluate_classification,
     evaluate_multi_label,
 )
+from qingformer.losses import named_loss
 from qingformer.models import Backbone
 from qingformer.models.fine_tuned import SEQUENCE, StoredHead
 from qingformer.objectives import TrainableModel
 from qingformer.tasks import fitting
+from qingformer.tasks.arguments import check_arguments
 from qingformer.tasks.encoding import Encoded, encode
 from qingformer.tasks.examples import Columns, Examples, read_examples
 from qingformer.tasks.head import check_hidden, check_vector, classifier_model, head_layers
@@ -27,6 +29,8 @@ from qingformer.tasks.prediction import Prediction, choose
 from qingformer.tasks.registry import register_task
 from qingformer.tasks.task import Task, asked, rows_for
 from qingformer.tokenization import Tokenizer
+
+_F1 = {False: ("macro_f1", "weighted_f1"), True: ("macro_f1", "weighted_f1", "micro_f1")}  # by multi_label
 
 
 @register_task("text-classifier")
@@ -133,7 +137,9 @@ class TextClassifier(Task):
         optimizer: keras.optimizers.Optimizer | None = None,
         learning_rate: float | None = None,
         transforms: Sequence[Any] = (),
-        loss: keras.losses.Loss | str | None = None,
+        monitor: str | None = None,
+        patience: int | None = None,
+        loss: keras.losses.Loss | Callable[..., Any] | str | None = None,
         class_weights: Mapping[Any, float] | str | None = None,
         unlabelled: Any = None,
         unlabelled_share: float = 0.5,
@@ -160,11 +166,15 @@ class TextClassifier(Task):
             epochs, batch_size: passes over the data, texts per step.
             optimizer: AdamW with linear warm-up (`qf.optimizers.adamw`) if None; then `learning_rate` is its peak, by
                 default 5e-5 for pretrained weights and that of the size for new ones.
-            transforms: of the objective, such as `[FGM(0.5)]`.
-            loss: on the logits: any `keras.losses.Loss`, or a name that `qingformer.losses.named_loss` knows ("focal",
-                "dice", "label_smoothing", "logit_adjustment"; "multilabel_crossentropy" and others with `multi_label`);
-                cross-entropy if None. "logit_adjustment" counts the frequencies of the labels in `train`; predictions
-                are then those for balanced accuracy.
+            transforms: of the objective, such as `[FGM()]`.
+            monitor: what picks the best epoch on `validation_data`: "accuracy", "loss", "macro_f1", "weighted_f1", or
+                with `multi_label` also "micro_f1".
+            patience: end after so many epochs without a better one; None to train all `epochs`.
+            loss: on the logits: any `keras.losses.Loss`, a function of labels and logits that gives a value for each
+                text, or a name that `qingformer.losses.named_loss` knows ("focal", "dice", "label_smoothing",
+                "logit_adjustment"; "multilabel_crossentropy" and others with `multi_label`); cross-entropy if None.
+                "logit_adjustment" counts the frequencies of the labels in `train`; predictions are then those for
+                balanced accuracy.
             class_weights: "balanced", "sqrt", "effective", or weights by label.
             unlabelled: a path or a sequence of texts, `(text, pair)` or dictionaries, for transforms that learn from
                 texts without labels (`VirtualAdversarialTraining`): every batch has some of them, with weight 0.
@@ -185,6 +195,8 @@ class TextClassifier(Task):
             DataError, ConfigError: what is wrong with the data, naming file and line, or with an argument.
             TrainingInterrupted: a `KeyboardInterrupt`; with a directory the current step was finished and kept.
         """
+        check_arguments(transforms, optimizer, learning_rate, callbacks)
+        loss = named_loss(loss, multi_label=self.multi_label)
         self.cut = {}
         examples = self._read(train, "training data", columns=columns)
         held_out = None if validation_data is None else self._read(validation_data, "validation data", columns=columns)
@@ -204,7 +216,13 @@ class TextClassifier(Task):
         held_out_batches = None if held_out is None else self._labelled_batches(held_out, batch_size)
         chosen = fitting.choose_loss(loss, targets, len(self.labels), multi_label=self.multi_label)
         rate = self._learning_rate() if learning_rate is None else learning_rate
-        plan = fitting.classifier_plan(epochs, seed, rate, transforms, chosen, multi_label=self.multi_label)
+        chooses = fitting.watched(monitor, "", ["accuracy", "loss", *_F1[self.multi_label]])
+        if held_out is not None and chooses.endswith("_f1"):
+            callbacks = [fitting.HeldOutScores(lambda: self._f1_scores(held_out)), *callbacks]
+        plan = fitting.classifier_plan(
+            epochs, seed, rate, transforms, chosen, multi_label=self.multi_label, monitor=chooses or None,
+            patience=patience,
+        )  # fmt: skip
         run = fitting.Run(directory, save_every, resume, overwrite)
         return fitting.fit(
             self, batches, held_out_batches, plan, run, optimizer=optimizer, callbacks=callbacks, progress=progress,
@@ -278,6 +296,10 @@ class TextClassifier(Task):
         if not isinstance(source, Examples):
             source = read_examples(source, columns, name=name, multi_label=self.multi_label, labelled=labelled)
         return self._noting(source)
+
+    def _f1_scores(self, examples: Examples) -> dict[str, float]:
+        report = self.evaluate(examples)
+        return {name: getattr(report, name.removesuffix("_f1")).f1 for name in _F1[self.multi_label]}
 
     def _texts(self, examples: Any) -> Iterable[str]:
         return (part for example in examples for part in (example.text, example.pair) if part)

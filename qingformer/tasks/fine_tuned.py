@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import keras
 import numpy as np
 
-from qingformer.errors import ConfigError, DataError
+from qingformer.errors import ConfigError, DataError, HeadWarning
 from qingformer.models import Backbone
 from qingformer.models.fine_tuned import StoredHead
 from qingformer.tasks.head_labels import Unusable, brief, listed
@@ -86,7 +86,7 @@ def make(cls: Any, backbone: Backbone, tokenizer: Tokenizer, given: Mapping[str,
     if head is None or reason:
         if reason:
             task.left_out = f"{source}: {head.described if head else ''} was left out: {reason}"
-            warnings.warn(f"{task.left_out}; call fit before predict", stacklevel=4)
+            warnings.warn(f"{task.left_out}; call fit before predict", HeadWarning, stacklevel=4)
         task.remember_start()
         return task
     if head.own is not None:
@@ -155,4 +155,8 @@ def give_way(task: Any, examples: Any) -> None:
         shown = f" of the labels {brief(labels)}" if labels else ""
         vars(task).update(before)
         task.model = task._predictor = None
-        warnings.warn(f"{examples.name}: the stored head{shown} gives way to a new one for other labels", stacklevel=4)
+        warnings.warn(
+            f"{examples.name}: the stored head{shown} gives way to a new one for other labels",
+            HeadWarning,
+            stacklevel=4,
+        )

@@ -14,13 +14,15 @@ from qingformer.data import PaddedBatches
 from qingformer.data.fingerprint import fingerprint
 from qingformer.errors import ConfigError
 from qingformer.losses import named_loss
-from qingformer.optimizers import adamw, warmup_linear
+from qingformer.optimizers import AdamW, AdjustableRate, adamw, warmup_linear
+from qingformer.optimizers.adamw import NOT_DECAYED
 from qingformer.tasks import checks, storage
 from qingformer.tasks.best import BestInMemory
 from qingformer.tasks.head import reseed
 from qingformer.tasks.in_use import training_of
 from qingformer.tasks.registry import BEST
 from qingformer.training import Progress, ProgressEvent
+from qingformer.training.finite import located
 
 Listener = Callable[[ProgressEvent], None]
 
@@ -37,6 +39,7 @@ class Plan:
     metrics: tuple[keras.metrics.Metric, ...] = ()
     monitor: str = "val_accuracy"
     loss_weights: Mapping[str, float] | None = None
+    patience: int | None = None  # epochs without a better score after which training ends
 
 
 def classifier_plan(
@@ -47,13 +50,32 @@ def classifier_plan(
     loss: keras.losses.Loss,
     *,
     multi_label: bool,
+    monitor: str | None = None,
+    patience: int | None = None,
 ) -> Plan:
     """The plan of a loss on logits, with the accuracy weighted so that rows of padding do not count."""
     metric: keras.metrics.Metric = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
     if multi_label:
         metric = keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0)
-    monitor = "val_loss" if multi_label else "val_accuracy"
-    return Plan(epochs, seed, learning_rate, tuple(transforms), loss, (metric,), monitor)
+    monitor = monitor or ("val_loss" if multi_label else "val_accuracy")
+    return Plan(epochs, seed, learning_rate, tuple(transforms), loss, (metric,), monitor, patience=patience)
+
+
+def watched(monitor: str | None, default: str, scores: Sequence[str]) -> str:
+    """The name in the logs of the score that picks the best epoch; "val_" may be left out.
+
+    Raises:
+        ConfigError: no such score; names those there are.
+
+    >>> watched("macro_f1", "val_accuracy", ["accuracy", "macro_f1"])
+    'val_macro_f1'
+    """
+    if monitor is None:
+        return default
+    name = str(monitor).removeprefix("val_")
+    if name not in scores:
+        raise ConfigError(f"monitor is {str(monitor)[:40]!r}; choose one of {', '.join(scores)}")
+    return f"val_{name}"
 
 
 class HeldOutScores(keras.callbacks.Callback):
@@ -73,7 +95,7 @@ class HeldOutScores(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         # Asking for `self.model` brings the trained values back into the variables on JAX.
-        with training.weights_to_keep(self.model):
+        with located(f"epoch {epoch + 1}"), training.weights_to_keep(self.model):
             found = self._score()
         if logs is not None:
             logs.update({f"val_{name}": float(value) for name, value in found.items()})
@@ -104,28 +126,53 @@ def fit(
     """See `ScoredTask.fit`; `held_out` are batches with labels, or what scores an epoch in their place."""
     checks.check_plan(plan.epochs, plan.learning_rate, optimizer)
     checks.check_run(run.directory, run.save_every, resume=run.resume, overwrite=run.overwrite)
+    if plan.patience is not None and (held_out is None or plan.patience < 1):
+        raise ConfigError(
+            f"patience is {plan.patience}; expected 1 epoch or more"
+            if held_out is not None
+            else "patience needs validation_data, whose score it watches"
+        )
+    with training_of(task.model):  # from here on other threads are refused: compiling resets what they would use
+        return _fit(task, batches, held_out, plan, run, optimizer, callbacks, progress, verbose)
+
+
+def _fit(
+    task: Any, batches: PaddedBatches, held_out: PaddedBatches | HeldOutScores | None, plan: Plan, run: Run,
+    optimizer: keras.optimizers.Optimizer | None, callbacks: Sequence[keras.callbacks.Callback],
+    progress: Listener | None, verbose: Any,
+) -> dict[str, list[float]]:  # fmt: skip
     model = task.model
     total_steps = plan.epochs * batches.batches_per_epoch
-    compile_model(model, optimizer or adamw(warmup_linear(plan.learning_rate, total_steps)), plan)
+    rate = AdjustableRate(warmup_linear(plan.learning_rate, total_steps))
+    compile_model(model, optimizer or _default_optimizer(model, rate), plan)
     reseed(model, plan.seed)
     monitor = None if held_out is None else plan.monitor
     scored = isinstance(held_out, HeldOutScores)
-    everyone = [held_out, *callbacks] if scored else list(callbacks)
+    everyone = [training.FiniteTraining(), *([held_out] if scored else []), *callbacks]
+    if plan.patience is not None and monitor is not None:
+        mode = "min" if monitor.endswith("loss") else "max"
+        everyone.append(keras.callbacks.EarlyStopping(monitor, patience=plan.patience, mode=mode))
     if progress is not None:
         everyone.append(Progress(progress, plan.epochs, batches.batches_per_epoch))
     options = {"epochs": plan.epochs, "validation_data": None if scored else held_out}
-    with training_of(model):
-        if run.directory is None:
-            return _fit_in_memory(model, batches, monitor, everyone, verbose, options)
-        with training.locked(run.directory) as directory:
-            begin = getattr(run.directory, "begin", None)  # of whoever has files of its own there
-            if begin is not None:
-                begin()
-            elif run.overwrite:
-                training.clear_run(directory)
-            return _fit_on_disk(
-                task, batches, monitor, everyone, verbose, options | {"held_out": held_out}, run, directory
-            )
+    if run.directory is None:
+        return _fit_in_memory(model, batches, monitor, everyone, verbose, options)
+    with training.locked(run.directory) as directory:
+        begin = getattr(run.directory, "begin", None)  # of whoever has files of its own there
+        if begin is not None:
+            begin()
+        elif run.overwrite:
+            training.clear_run(directory)
+        options["held_out"] = held_out
+        return _fit_on_disk(task, batches, monitor, everyone, verbose, options, run, directory)
+
+
+def _default_optimizer(model: Any, schedule: Any) -> keras.optimizers.Optimizer:
+    if all(keras.backend.standardize_dtype(variable.dtype) != "float16" for variable in model.trainable_variables):
+        return adamw(schedule)
+    # Keras' class has its state in the type of the weights, where epsilon and small squares are 0: 0 / 0.
+    spared = [rf"(^|/){name}$" for name in NOT_DECAYED]
+    return AdamW(schedule, weight_decay=0.01, exclude_from_weight_decay=spared, epsilon=1e-6, global_clipnorm=1.0)
 
 
 def _fit_in_memory(
@@ -215,7 +262,7 @@ def compile_model(model: Any, optimizer: keras.optimizers.Optimizer, plan: Plan)
 
 
 def choose_loss(
-    loss: keras.losses.Loss | str | None, targets: Any, num_classes: int, *, multi_label: bool
+    loss: keras.losses.Loss | Callable[..., Any] | str | None, targets: Any, num_classes: int, *, multi_label: bool
 ) -> keras.losses.Loss:
     """The loss that was asked for, cross-entropy if none; one that needs the frequencies of the labels gets them."""
     chosen = named_loss(loss, multi_label=multi_label)

@@ -73,6 +73,10 @@ def training_of(model: Any) -> Iterator[None]:
             )
     try:
         yield
+    except BaseException:
+        if hasattr(model, "jax_state_sync"):  # within an epoch the weights are in the loop of Keras alone
+            model.jax_state_sync()
+        raise
     finally:
         with use.condition:
             use.trainer = None

@@ -76,7 +76,7 @@ def label_targets(examples: Examples, labels: Sequence[str], *, multi_label: boo
             if label not in index:
                 raise DataError(
                     f"{examples.where(example)}: label {quoted(label)} is not known to this model; known labels: "
-                    f"{_shorten(labels)}; correct the row, or train with it"
+                    f"{_shorten(labels, 8)}; correct the row, train with it, or name all labels with labels="
                 )
         if multi_label:
             targets[row, [index[label] for label in example.labels or ()]] = 1

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import keras
@@ -26,6 +26,10 @@ class Prediction:
     labels: tuple[str, ...]
     probability: float
     probabilities: dict[str, float] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """`label` and all else as dictionaries, lists and numbers that JSON can hold."""
+        return {"label": self.label, **asdict(self), "labels": list(self.labels)}
 
     @property
     def label(self) -> str | None:

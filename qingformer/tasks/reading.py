@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import keras
@@ -46,6 +46,10 @@ class Reading:
     question: str
     answers: tuple[Answer, ...]
 
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as dictionaries, lists and numbers that JSON can hold."""
+        return asdict(self)
+
     @property
     def answer(self) -> str:
         """The text of the likeliest answer, "" for none."""
@@ -88,6 +92,7 @@ class ReadingComprehension(ScoredTask):
         "no_answer": bool, "max_length": int, "max_question_length": int, "max_answer_length": int, "stride": int,
         "dropout": float,
     }  # fmt: skip
+    scores = ("f1", "exact")
     identity = ("no_answer",)
     huggingface_head = ANSWERS
 

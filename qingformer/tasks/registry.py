@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from qingformer.checkpoints import own_files
-from qingformer.errors import CheckpointError
-from qingformer.files import read_json
+from qingformer.errors import CheckpointError, HeadWarning
 from qingformer.folders import finish_update
-from qingformer.models.fine_tuned import stated_kind
+from qingformer.json_files import read_object
+from qingformer.models.fine_tuned import own_parameters, stated_kind, stated_labels
 from qingformer.training import holds_run, read_whole, whole_folder
 
 TASK_FILE = "task.json"
@@ -46,7 +46,7 @@ def load(directory: str | os.PathLike[str], **options: Any) -> Any:
 def _load(path: Path, options: dict[str, Any]) -> Any:
     if not (path / TASK_FILE).is_file():
         return _load_fine_tuned(path, options)
-    name = read_json(path / TASK_FILE, CheckpointError).get("task")
+    name = read_object(path / TASK_FILE, CheckpointError, {"task": str}).get("task")
     if name not in TASKS:
         raise CheckpointError(f"{path / TASK_FILE}: task {name!r} is not known; known tasks: {', '.join(TASKS)}")
     return TASKS[name].load(path, **options)
@@ -55,7 +55,7 @@ def _load(path: Path, options: dict[str, Any]) -> Any:
 def _load_fine_tuned(path: Path, options: dict[str, Any]) -> Any:
     """The task for the head in a folder of `transformers`. Errors: `CheckpointError` where it cannot be used."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # what it says is raised
+        warnings.simplefilter("ignore", HeadWarning)  # what it says is raised
         task = TASKS[str(_fine_tuned_task(path))].from_pretrained(path, **options)
     if task.left_out:
         raise CheckpointError(f"{task.left_out}; make the task with from_pretrained and train it")
@@ -66,6 +66,23 @@ def _fine_tuned_task(path: Path) -> str | None:
     """The name of the task whose head the configuration in a folder names, None for another or none."""
     kind = stated_kind(own_files.json_object(path / own_files.CONFIG))
     return next((name for name, cls in TASKS.items() if kind is not None and cls.huggingface_head == kind), None)
+
+
+def saved_settings(path: Path) -> dict[str, Any]:
+    """What `task.json` in a task's folder holds, or what a folder of `transformers` says of the same.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+    """
+    if (path / TASK_FILE).is_file() or _fine_tuned_task(path) is None:
+        settings: dict[str, Any] = read_object(path / TASK_FILE, CheckpointError, {"task": str})
+        return settings
+    values = own_files.json_object(path / own_files.CONFIG)
+    found: dict[str, Any] = {"task": _fine_tuned_task(path)}
+    found["multi_label"] = values.get("problem_type") == "multi_label_classification"
+    if set(stated_labels(values) or ()) == set("BMES"):
+        found |= {"scheme": "bmes", "labels": ["word"]}
+    return {**found, **own_parameters(values)}
 
 
 def task_directory(directory: str | os.PathLike[str]) -> Path:

@@ -2,8 +2,8 @@
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
 from qingformer.data.relations import RelationTexts, Triple, place, read_relations, relations_from_rows
 from qingformer.data.spans import trimmed
@@ -30,6 +30,10 @@ class Extraction:
 
     text: str
     found: tuple[FoundTriple, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as dictionaries, lists and numbers that JSON can hold."""
+        return asdict(self)
 
     @property
     def triples(self) -> tuple[Triple, ...]:

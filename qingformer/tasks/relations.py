@@ -102,11 +102,11 @@ class RelationExtractor(ScoredTask):
         """Compare the triples found with those of `test`: precision, recall and F1, exact and partial, by relation.
 
         Raises:
-            DataError: an unlabelled text, or a relation that this model does not know, with its file and line.
+            DataError: an unlabelled text, with its file and line.
         """
         examples = self._read(test, "test data", **reading)
         self._ready()
-        self._check(examples)
+        self._check_held_out(examples)
         found = self._extract([example.text for example in examples], batch_size, done)
         return evaluate_triples([example.triples or () for example in examples], [each.triples for each in found])
 
@@ -129,7 +129,8 @@ class RelationExtractor(ScoredTask):
     # --- inside -------------------------------------------------------------------------------------------------------
 
     def _read(self, source: Any, name: str, labelled: bool = True, **reading: Any) -> RelationTexts:
-        examples = read_texts(source, name, labelled, self.relations, **reading)
+        schema = self.relations if name == "training data" else None  # others are held out: scored, not learnt
+        examples = read_texts(source, name, labelled, schema, **reading)
         return self._noting(examples)
 
     def _texts(self, examples: Any) -> Iterable[str]:
@@ -152,6 +153,11 @@ class RelationExtractor(ScoredTask):
                         f"{examples.where(example)}: the relation {triple.relation!r} is not known to this model, "
                         f"which has {', '.join(self.relations[:20])}; correct the row, or train with it"
                     )
+
+    def _check_held_out(self, examples: Any) -> None:
+        """Relations that this model does not know are noted; their triples are scored as missed."""
+        names = ((each, triple.relation) for each in examples for triple in each.triples or ())
+        self._note_unknown(examples, names, self.relations or (), "relation", examples.where)
 
     def _settled(self) -> bool:
         return self.relations is not None

@@ -1,6 +1,9 @@
 """A task on disk: encoder, layers on top, vocabulary, settings, all of them or none."""
 
+import math
 import os
+import tempfile
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -12,8 +15,9 @@ import numpy as np
 from qingformer.checkpoints import open_checkpoint, own_files, write_safetensors
 from qingformer.data.cells import plain
 from qingformer.errors import CheckpointError, ConfigError
-from qingformer.files import read_json, write_json
+from qingformer.files import write_json
 from qingformer.folders import updated_directory
+from qingformer.json_files import quoted, read_object
 from qingformer.layers.lora import adapted_layers
 from qingformer.models import Backbone, adapter_files
 from qingformer.tasks.registry import TASK_FILE
@@ -25,16 +29,16 @@ ADAPTERS = "adapters"
 
 
 def check_fit(backbone: Backbone, tokenizer: Tokenizer, max_length: int, source: str = "the tokenizer") -> None:
-    """Refuse a vocabulary of another size than the token table, or inputs longer than the position table.
+    """Refuse a vocabulary larger than the token table, or inputs longer than the position table.
 
     Raises:
         ConfigError: names both sizes.
     """
     config = backbone.config
-    if tokenizer.vocab_size != config.vocab_size:
+    if tokenizer.vocab_size > config.vocab_size:
         raise ConfigError(
             f"{source}: the vocabulary has {tokenizer.vocab_size} tokens but the weights have {config.vocab_size} rows;"
-            " use the vocab.txt that belongs to these weights"
+            " use the vocabulary that belongs to these weights"
         )
     longest = config.max_position_embeddings
     if config.hierarchical_position is not None:
@@ -43,6 +47,32 @@ def check_fit(backbone: Backbone, tokenizer: Tokenizer, max_length: int, source:
         raise ConfigError(
             f"max_length is {max_length}, but this model reads 3 to {longest} tokens; "
             "choose a length in between with max_length="
+        )
+
+
+def note_spare_rows(backbone: Backbone, tokenizer: Tokenizer) -> None:
+    """Warn, once for a backbone, of rows of the token table that no token of the vocabulary names."""
+    tokens, rows = tokenizer.vocab_size, backbone.config.vocab_size
+    if tokens < rows and not getattr(backbone, "spare_rows_noted", False):
+        backbone.spare_rows_noted = True
+        warnings.warn(
+            f"the vocabulary has {tokens} tokens, the token table {rows} rows: rows {tokens} to {rows - 1} are spare; "
+            f"they stay, also in what is saved (vocab_size={tokens} leaves them out)",
+            stacklevel=4,
+        )
+
+
+def refuse_another_vocabulary(backbone: Backbone, tokenizer: Tokenizer, vocabulary: str) -> None:
+    """Refuse a vocabulary from elsewhere that is shorter than the table: nothing says that it is the model's.
+
+    Raises:
+        ConfigError: names both sizes and the way.
+    """
+    tokens, rows = tokenizer.vocab_size, backbone.config.vocab_size
+    if tokens < rows:
+        raise ConfigError(
+            f"{vocabulary}: the vocabulary has {tokens} tokens but the weights have {rows} rows; use the one that "
+            f"belongs to these weights, or pass vocab_size={tokens} if their last {rows - tokens} rows are spare"
         )
 
 
@@ -72,6 +102,30 @@ def write(task: Any, folder: Path) -> None:
         adapter_files.save(task.model, task.backbone, folder / ADAPTERS, "qingformer")
 
 
+def as_files(task: Any) -> tuple[dict[str, bytes], str]:
+    """All files of a task by name, and the policy of its types.
+
+    Raises:
+        ConfigError: there is nothing to save yet.
+    """
+    if task.model is None:
+        raise ConfigError("there is nothing to pickle yet: call fit, or give labels")
+    with tempfile.TemporaryDirectory() as folder:
+        write(task, Path(folder))
+        paths = [path for path in Path(folder).rglob("*") if path.is_file()]
+        return {str(path.relative_to(folder)): path.read_bytes() for path in paths}, task.backbone.dtype_policy.name
+
+
+def from_files(cls: Any, files: Mapping[str, bytes], dtype: str) -> Any:
+    """The inverse of `as_files`."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in files.items():
+            path = Path(folder, name)
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(content)
+        return load(cls, Path(folder), dtype=dtype)
+
+
 def settings_of(task: Any) -> dict[str, Any]:
     """What `task.json` holds."""
     settings = {key: plain(getattr(task, key)) for key in task.settings_types}  # NumPy's numbers are no JSON
@@ -83,6 +137,7 @@ def load(cls: Any, directory: Path, **options: Any) -> Any:
     settings = read_settings(directory / TASK_FILE, cls.settings_types, cls.later_settings)
     backbone, tokenizer = Backbone.from_pretrained(directory, **options), Tokenizer.from_pretrained(directory)
     check_fit(backbone, tokenizer, settings["max_length"], str(directory))
+    backbone.spare_rows_noted = True  # when the task was made
     task = cls(backbone, tokenizer, **settings)
     _read(directory / HEAD_FILE, head_variables(task))
     return task
@@ -137,13 +192,22 @@ def read_settings(
     Raises:
         ConfigError: a key is missing, unknown or of the wrong type.
     """
-    values = read_json(path, ConfigError)
-    values = {**later, **values} if isinstance(values, dict) else values
+    values = {**later, **read_object(path, ConfigError)}
     known = {"task", "qingformer_version", *types}
     unknown = [key for key in values if key not in known]
     if unknown:
         raise ConfigError(f"{path}: unknown key {unknown[0]!r}; known keys: {', '.join(sorted(known))}")
     for key, kind in types.items():
         if type(values.get(key)) is not kind:
-            raise ConfigError(f"{path}: {key} is {values.get(key)!r}, expected {kind.__name__}")
+            raise ConfigError(f"{path}: {key} is {quoted(values.get(key))}, expected {kind.__name__}")
+        if kind is list and not all(isinstance(part, str) and part for part in values[key]):
+            raise ConfigError(f"{path}: {key} holds {quoted(_no_name(values[key]))}, expected names alone")
+        if kind is list and len(set(values[key])) < len(values[key]):
+            raise ConfigError(f"{path}: {key} names the same thing twice")
+        if kind is float and not math.isfinite(values[key]):
+            raise ConfigError(f"{path}: {key} is {values[key]}, expected a finite number")
     return {key: values[key] for key in types}
+
+
+def _no_name(values: list[Any]) -> Any:
+    return next(part for part in values if not isinstance(part, str) or not part)

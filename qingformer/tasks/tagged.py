@@ -4,7 +4,7 @@ import inspect
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from qingformer.data.schemes import WORD
@@ -31,6 +31,10 @@ class Tagging:
 
     text: str
     entities: tuple[Entity, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as dictionaries, lists and numbers that JSON can hold."""
+        return asdict(self)
 
     @property
     def spans(self) -> tuple[Span, ...]:
@@ -81,7 +85,7 @@ class TaggedExamples(Sequence[TaggedText]):
 
     def __init__(self, texts: TaggedTexts, is_file: bool) -> None:
         self.name, self.items, self.notes, self.scheme = texts.name, texts.items, texts.notes, texts.scheme
-        self.is_file = is_file
+        self.is_file, self.lines = is_file, texts.lines
 
     def __len__(self) -> int:
         return len(self.items)

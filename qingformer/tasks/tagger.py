@@ -103,14 +103,14 @@ class SequenceTagger(ScoredTask):
     ) -> SpanReport:
         """Compare the spans found with those of `test`: precision, recall and F1, by label and over all.
 
-        A span is right if its characters and its label are.
+        A span is right if its characters and its label are. A label that this model does not know is missed, and noted.
 
         Raises:
-            DataError: an unlabelled text, or a label that this model does not know, with its file and line.
+            DataError: an unlabelled text, with its file and line.
         """
         examples = self._read(test, "test data", **reading)
         self._ready()
-        self._check(examples)
+        self._check_held_out(examples)
         found = self._tag([example.text for example in examples], batch_size, done)
         return evaluate_spans([example.spans or () for example in examples], found, self.labels)
 
@@ -160,6 +160,11 @@ class SequenceTagger(ScoredTask):
                         f"{examples.where(number)}: label {span.label!r} is not known to this model; known labels: "
                         f"{', '.join(self.labels)}; correct the row, or train with it"
                     )
+
+    def _check_held_out(self, examples: Any) -> None:
+        """Labels that this model does not know are noted; their spans are scored as missed."""
+        labels = ((number, span.label) for number, each in enumerate(examples) for span in each.spans or ())
+        self._note_unknown(examples, labels, self.labels or (), "label", lambda number: examples.where(number))
 
     def _settled(self) -> bool:
         return self.labels is not None

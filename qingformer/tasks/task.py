@@ -13,9 +13,11 @@ from qingformer.data import PaddedBatches
 from qingformer.data.cells import plain, quoted
 from qingformer.data.tables import is_empty
 from qingformer.errors import ConfigError, DataError
+from qingformer.folders import model_of_run
 from qingformer.models import Backbone
 from qingformer.objectives import TrainableModel
 from qingformer.tasks import adapters, fine_tuned, fitting, huggingface, storage
+from qingformer.tasks.arguments import check_arguments
 from qingformer.tasks.encoding import buckets_up_to
 from qingformer.tasks.head import new_backbone
 from qingformer.tasks.prediction import Predictor
@@ -34,7 +36,7 @@ class Task(fine_tuned.TakesHeads, ABC):
 
     Args:
         backbone: the encoder; its variables are shared, not copied.
-        tokenizer: its vocabulary must have as many tokens as the encoder's table has rows.
+        tokenizer: its vocabulary; rows of the encoder's table beyond it are spare and stay.
         max_length: longest input in tokens, special tokens included.
         dropout: rate before the layers on top.
         seed: of their start.
@@ -73,6 +75,7 @@ class Task(fine_tuned.TakesHeads, ABC):
         self._predictor: Predictor | None = None
         if backbone is not None and tokenizer is not None:
             storage.check_fit(backbone, tokenizer, max_length)
+            storage.note_spare_rows(backbone, tokenizer)
         self._make_model()
 
     @classmethod
@@ -96,6 +99,8 @@ class Task(fine_tuned.TakesHeads, ABC):
         saved = head.settings.get("max_length") if head else None
         longest = settings.get("max_length", saved or ours["max_length"].default)
         storage.check_fit(backbone, tokenizer, longest, f"{vocabulary or source}")
+        if vocabulary is not None:
+            storage.refuse_another_vocabulary(backbone, tokenizer, str(vocabulary))
         made: Self = fine_tuned.make(cls, backbone, tokenizer, settings, str(source))
         return made
 
@@ -138,8 +143,9 @@ class Task(fine_tuned.TakesHeads, ABC):
         examples = self._read(train, "training data", **reading)
         fine_tuned.give_way(self, examples)
         self._settle(examples)
-        for each in (examples, *(self._read(other, "held-out data", **reading) for other in others)):
-            self._check(each)
+        self._check(examples)
+        for other in others:
+            self._check_held_out(self._read(other, "held-out data", **reading))
 
     def save(self, directory: str | os.PathLike[str], format: str = "qingformer") -> Path:
         """Write weights, configuration, vocabulary and settings; the directory is whole or as it was before.
@@ -156,10 +162,14 @@ class Task(fine_tuned.TakesHeads, ABC):
             raise ConfigError(f"unknown format {format!r} of a task; use qingformer or huggingface")
         return storage.save(self, directory) if format == "qingformer" else huggingface.save(self, directory)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as the files that `save` writes, for processes that are spawned; errors are those of `save`."""
+        return storage.from_files, (type(self), *storage.as_files(self))
+
     @classmethod
     def load(cls, directory: str | os.PathLike[str], **options: Any) -> Self:
         """Read what `save` wrote; every weight must be there and fit. `qf.load` finds the class by itself."""
-        found: Self = storage.load(cls, Path(directory), **options)
+        found: Self = storage.load(cls, model_of_run(Path(directory)), **options)
         return found
 
     def save_adapters(self, directory: str | os.PathLike[str]) -> Path:
@@ -199,6 +209,10 @@ class Task(fine_tuned.TakesHeads, ABC):
     def _check(self, examples: Any) -> None:
         """Refuse examples that the settled task cannot learn from or be scored on."""
 
+    def _check_held_out(self, examples: Any) -> None:
+        """Refuse examples that the settled task cannot be scored on."""
+        self._check(examples)
+
     def _settled(self) -> bool:
         """Whether the network can be made."""
         return True
@@ -219,6 +233,24 @@ class Task(fine_tuned.TakesHeads, ABC):
             named = note if note.startswith(examples.name) else f"{examples.name}: {note}"
             self.cut[f"{examples.name}: {number}"] = named
         return examples
+
+    def _note_unknown(
+        self,
+        examples: Any,
+        found: Iterable[tuple[Any, str]],
+        known: Iterable[str],
+        what: str,
+        where: Callable[..., str],
+    ) -> None:
+        """Note the labels of held-out data that this model cannot give, with the place of the first."""
+        there = set(known)
+        unknown = [(place, name) for place, name in found if name not in there]
+        if unknown:
+            names = ", ".join(dict.fromkeys(repr(name[:40]) for _, name in unknown[:1000]))
+            self.cut[f"{examples.name}: unknown {what}"] = (
+                f"{where(unknown[0][0])}: {what} {names[:120]} is not in the training data; {len(unknown)} of them "
+                f"{'is' if len(unknown) == 1 else 'are'} scored as missed (give all with {what}s=)"
+            )
 
     def _prepare(self, examples: Any, *more: Any) -> None:
         """Settle what was left open until the data is there: labels, vocabulary, encoder, network."""
@@ -260,7 +292,7 @@ class Task(fine_tuned.TakesHeads, ABC):
         made: PaddedBatches = kind(
             features, labels, weights,
             **{"buckets": buckets_up_to(self.max_length), "pad_token_id": self.tokenizer.pad_token_id,
-               "inputs": self.backbone.input} | options,
+               "inputs": self.backbone.input, "token_types": self.backbone.config.type_vocab_size} | options,
         )  # fmt: skip
         return made
 
@@ -273,6 +305,7 @@ class ScoredTask(Task):
     """
 
     monitor: ClassVar[str] = "val_f1"
+    scores: ClassVar[tuple[str, ...]] = ("f1", "precision", "recall")  # those that `_held_out_scores` gives
 
     def fit(
         self,
@@ -284,6 +317,8 @@ class ScoredTask(Task):
         optimizer: keras.optimizers.Optimizer | None = None,
         learning_rate: float | None = None,
         transforms: Sequence[Any] = (),
+        monitor: str | None = None,
+        patience: int | None = None,
         seed: int = 0,
         directory: str | os.PathLike[str] | None = None,
         save_every: int | None = None,
@@ -304,7 +339,9 @@ class ScoredTask(Task):
             epochs, batch_size: passes over the data, examples per step.
             optimizer: AdamW with linear warm-up (`qf.optimizers.adamw`) if None; then `learning_rate` is its peak, by
                 default 5e-5 for pretrained weights and that of the size for new ones.
-            transforms: of the objective, such as `[FGM(0.5)]`.
+            transforms: of the objective, such as `[FGM()]`.
+            monitor: the score of `scores` that picks the best epoch.
+            patience: end after so many epochs without a better one; None to train all `epochs`.
             seed: order of the data, dropout.
             directory: for the learning curve (`curve.jsonl`), the model of the best epoch, or of the last one without
                 validation data (`best/`), and resume points (`state/`).
@@ -321,17 +358,19 @@ class ScoredTask(Task):
             DataError, ConfigError: what is wrong with the data, naming file and line, or with an argument.
             TrainingInterrupted: a `KeyboardInterrupt`; with a directory the current step was finished and kept.
         """
+        check_arguments(transforms, optimizer, learning_rate, callbacks)
         self.cut = {}
         examples = self._read(train, "training data", **reading)
         held_out = None if validation_data is None else self._read(validation_data, "validation data", **reading)
         self._prepare(examples)
         if held_out is not None:
-            self._check(held_out)
+            self._check_held_out(held_out)
         batches = self._training_batches(examples, batch_size, seed)
         rate = self._learning_rate() if learning_rate is None else learning_rate
         plan = fitting.Plan(
-            epochs, seed, rate, tuple(transforms), self._loss(), monitor=self.monitor, loss_weights=self._loss_weights()
-        )
+            epochs, seed, rate, tuple(transforms), self._loss(), loss_weights=self._loss_weights(), patience=patience,
+            monitor=fitting.watched(monitor, self.monitor, self.scores),
+        )  # fmt: skip
         run = fitting.Run(directory, save_every, resume, overwrite)
         scores = None
         if held_out is not None:

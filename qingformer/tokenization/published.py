@@ -60,11 +60,14 @@ class PublishedForm:
             stand_in = next((char for char in candidates if char not in used), candidates[0])
             self._replaced.append((re.compile(f"[{members}]"), stand_in))
             sets.append(members)
-        self._any = re.compile(f"[{''.join(sets)}]")
+        self._exact = re.compile(f"[{''.join(sets)}]")
+        # Python looks a character of the basic plane up in a table, and tries ranges beyond it one by one.
+        basic = "".join(part for part in re.findall(r"\\U\w{8}-\\U\w{8}|.", "".join(sets)) if not _is_beyond(part))
+        self._any = re.compile(f"[{basic}\U00010000-\U0010ffff]")
 
     def __call__(self, text: str) -> str:
         """The text itself, unless one of the characters is in it."""
-        if self._any.search(text) is None:
+        if self._any.search(text) is None or self._exact.search(text) is None:
             return text
         if self._lowercase and _SIGMA in text:
             text = _with_final_sigmas(text)
@@ -95,6 +98,11 @@ def _character_set(written: str, without: Iterable[str]) -> str:
         if first <= last:
             pieces.append((first, last))
     return "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in pieces)
+
+
+def _is_beyond(written: str) -> bool:
+    """Whether a part of a character set lies beyond the basic plane."""
+    return written.startswith("\\U") and int(written[2:10], 16) > 0xFFFF
 
 
 def _with_final_sigmas(text: str) -> str:

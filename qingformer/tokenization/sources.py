@@ -9,7 +9,7 @@ from typing import Any
 from tokenizers import Tokenizer as RustTokenizer
 
 from qingformer.errors import TokenizerError
-from qingformer.folders import finish_update
+from qingformer.folders import finish_update, model_of_run
 from qingformer.json_files import read_object
 from qingformer.tokenization.special_tokens import STANDARD_NAMES, read_special_tokens
 
@@ -58,7 +58,7 @@ def find_source(source: str | os.PathLike[str]) -> Source:
 
         located = locate(str(source), need=["vocabulary"])  # and not the weights
         return _from_directory(Path(located.directory), str(source))
-    path = Path(source).expanduser()
+    path = model_of_run(Path(source).expanduser())
     finish_update(path)
     if path.is_dir():
         return _from_directory(path, str(path))

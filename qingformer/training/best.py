@@ -10,7 +10,7 @@ import keras
 
 from qingformer.errors import ConfigError
 from qingformer.training.averages import weights_to_keep
-from qingformer.training.finite import check_weights
+from qingformer.training.finite import check_weights, located
 from qingformer.training.folder import KeptFolder
 from qingformer.training.steps import Logs
 
@@ -78,7 +78,7 @@ class BestCheckpoint(keras.callbacks.Callback):
         if worse or not math.isfinite(value):
             return
         model = self.model
-        with weights_to_keep(model):
+        with located(f"epoch {epoch + 1}"), weights_to_keep(model):
             check_weights([*model.trainable_variables, *model.non_trainable_variables])
             self._kept.write(epoch, self.save or (lambda folder: model.save_weights(folder / "model.weights.h5")))
         self.best, self.best_epoch = value, epoch

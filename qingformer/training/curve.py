@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from qingformer.files import atomic_file
+from qingformer.json_files import check_kinds, parse_json
 from qingformer.training.errors import PlotError
 from qingformer.training.steps import Logs, OrderedSteps
 
@@ -21,18 +22,21 @@ class LearningCurve(OrderedSteps):
 
     A line has `kind` ("step" or "epoch"), `step`, `epoch` (from 1), `time` (seconds of training so far), what Keras
     logs (running means over the epoch; `val_...` in epoch lines), `learning_rate`, and in step lines `recent_loss`,
-    the mean loss of the steps since the line before (exact where batches have one size). What is not finite is null.
+    the mean loss of the steps since the line before (exact where a loss is a mean over rows). What is not
+    finite is null.
 
     A new training starts a new file; a resumed one goes on after the last step of the restored state.
 
     Args:
         path: the file.
         every_steps: steps per line; 0 for epoch lines only.
+        dataset: what is trained on; `PaddedBatches` know how many examples there were before each batch.
     """
 
-    def __init__(self, path: str | os.PathLike[str], every_steps: int = 10) -> None:
+    def __init__(self, path: str | os.PathLike[str], every_steps: int = 10, dataset: Any = None) -> None:
         super().__init__()
-        self.path, self.every_steps = Path(path), every_steps
+        self.path, self.every_steps, self.dataset = Path(path), every_steps, dataset
+        self._examples: Any = None
         self._elapsed, self._mean, self._count, self._size = 0.0, 0.0, 0, 0
         self._clock: float | None = None
         self._rate: Any = None
@@ -57,10 +61,13 @@ class LearningCurve(OrderedSteps):
         if not self._resumed:
             self._mean, self._count = 0.0, 0
         super().on_epoch_begin(epoch, logs)
+        before = getattr(self.dataset, "examples_before", None)
+        self._examples = None if before is None else before(epoch)
         # Read once an epoch: in the middle of one, reading a variable would make JAX hand over its whole state.
         optimizer = getattr(self._model.optimizer, "inner_optimizer", self._model.optimizer)
         self._iterations = int(optimizer._iterations) - self.step
         schedule = optimizer._learning_rate
+        schedule = schedule.at_present() if hasattr(schedule, "at_present") else schedule
         is_schedule = isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule)
         self._rate = schedule if is_schedule else float(optimizer.learning_rate)
 
@@ -69,13 +76,17 @@ class LearningCurve(OrderedSteps):
             return
         row = dict(logs)
         if "loss" in logs and self.batch > self._count:
-            total = logs["loss"] * self.batch - self._mean * self._count
-            row["recent_loss"] = total / (self.batch - self._count)
+            now, then = self._seen(self.batch), self._seen(self._count)
+            row["recent_loss"] = (logs["loss"] * now - self._mean * then) / (now - then)
             self._mean, self._count = logs["loss"], self.batch
         self._write("step", row)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         self._write("epoch", dict(logs or {}))
+
+    def _seen(self, batches: int) -> int:
+        """How much of the epoch the mean of its first batches is of: examples, or batches."""
+        return batches if self._examples is None else int(self._examples[batches])
 
     def _time(self) -> float:
         return self._elapsed + (time.monotonic() - self._clock if self._clock is not None else 0.0)
@@ -105,14 +116,14 @@ def read_curve(path: str | os.PathLike[str]) -> list[Row]:
         lines = Path(path).read_text(encoding="utf-8").split("\n")
     except FileNotFoundError:
         raise PlotError(f"{path}: no such file; give a learning curve written by training") from None
+    except (OSError, UnicodeDecodeError) as problem:
+        raise PlotError(f"{path}: cannot be read ({problem}); give a learning curve written by training") from None
     rows = []
     for number, line in enumerate(lines[:-1], start=1):  # what follows the last newline is empty or cut off
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as problem:
-            raise PlotError(f"{path}, line {number}: not JSON: {problem.msg}") from None
+        row = parse_json(line, str(path), PlotError, number)
         if not isinstance(row, dict) or not {"kind", "step", "epoch"} <= set(row):
             raise PlotError(f"{path}, line {number}: not a line of a learning curve (needs kind, step and epoch)")
+        check_kinds(row, {"kind": str, "step": int, "epoch": int}, f"{path}, line {number}", PlotError)
         rows.append(row)
     return rows
 

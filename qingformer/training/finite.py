@@ -1,6 +1,8 @@
 """Losses, scores and weights that are no finite numbers stop a training before anything of them is kept."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -31,6 +33,15 @@ def check_weights(variables: list[Any]) -> None:
     for variable in variables:
         if "float" in keras.backend.standardize_dtype(variable.dtype):
             check_values(variable.path, np.asarray(keras.ops.convert_to_numpy(variable.value)))
+
+
+@contextmanager
+def located(where: str) -> Iterator[None]:
+    """Say in an error about weights where in the training they were looked at, and what helps."""
+    try:
+        yield
+    except DivergenceError as problem:
+        raise DivergenceError(f"{where}: {problem}; {REMEDY}") from None
 
 
 class FiniteTraining(OrderedSteps):

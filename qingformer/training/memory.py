@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from qingformer.files import read_json
+from qingformer.json_files import read_object
 from qingformer.training.errors import TrainingStateError
 
 FORMAT = 1
@@ -82,7 +82,7 @@ def check_dataset(saved: dict[str, Any] | None, dataset: Any, held_out: Any, whe
 
 def read_info(path: Path) -> dict[str, Any]:
     """The JSON part of a state, checked; raises `TrainingStateError`."""
-    info = read_json(path, TrainingStateError)
+    info = read_object(path, TrainingStateError)
     wrong = [k for k, kind in _KEYS.items() if not isinstance(info, dict) or not isinstance(info.get(k), kind)]
     if wrong:
         raise TrainingStateError(f"{path}: not a training state (field {wrong[0]!r} is missing or of the wrong type)")

@@ -114,7 +114,7 @@ def run(
     folder = Path(directory)
     best = None if monitor is None else BestCheckpoint(folder / "best", monitor, save=save_best)
     guard = FiniteTraining(f"what was kept before is in {folder}")
-    companions = [*callbacks, guard, LearningCurve(folder / "curve.jsonl", curve_every_steps)]
+    companions = [*callbacks, guard, LearningCurve(folder / "curve.jsonl", curve_every_steps, dataset)]
     if best is not None:
         best.awaits_state = True
         companions.append(best)
@@ -131,9 +131,16 @@ def run(
         best.recover() if best is not None else KeptFolder(folder / "best").recover(None)
         stopper = Interruptible(state)
         once = _OneRun([SwapAverages(), *companions, state, stopper], model=model, epochs=epochs, **options)
-        stopped = not state.ended and _fit(model, dataset, (epoch, batch), epochs, validation_data, once)
+        stopped = not (state.ended or _ended_early(companions)) and _fit(
+            model, dataset, (epoch, batch), epochs, validation_data, once
+        )
     found = (None, None) if best is None else (best.best, best.best_epoch)
     return RunResult(list(state.epoch_logs), stopped or stopper.requested, (epoch, batch), *found, stopper.received)
+
+
+def _ended_early(companions: list[keras.callbacks.Callback]) -> bool:
+    """Whether early stopping has ended the training that is resumed."""
+    return any(isinstance(each, keras.callbacks.EarlyStopping) and each.stopped_epoch > 0 for each in companions)
 
 
 def _fit(

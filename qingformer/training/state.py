@@ -9,7 +9,7 @@ import keras
 from qingformer.files import write_json
 from qingformer.optimizers import chain
 from qingformer.training.errors import TrainingStateError
-from qingformer.training.finite import FiniteTraining
+from qingformer.training.finite import FiniteTraining, located
 from qingformer.training.folder import clear_leftovers, discard, new_folder
 from qingformer.training.memory import (
     FORMAT,
@@ -108,7 +108,8 @@ class TrainingState(OrderedSteps):
         }
         if folder.exists():
             discard(folder)
-        with new_folder(folder) as temporary:
+        where = f"epoch {epoch + 1 if batch else epoch}, after step {batch or self.batch}"
+        with located(where), new_folder(folder) as temporary:
             write_values(temporary / _VALUES, variables)
             write_json(temporary / _INFO, info)
         for companion in self.companions:

@@ -53,7 +53,7 @@ def test_values_that_look_like_options_and_options_for_many_values_are_no_repeti
         ("--model", "--source"),
         ("--max-seq-length", "--max-length"),
         ("--validation", "--dev"),
-        ("--fgm", "--transform fgm=0.5"),
+        ("--fgm", "--transform fgm"),
         ("--fp16", "--precision mixed_bfloat16"),
         ("--epoch", "--epochs"),
         ("--learnin-rate", "--learning-rate"),

@@ -26,7 +26,8 @@ def one_line(outcome, *wanted):
 
 
 def train_on(work, train, output, *more):
-    return ["train", "--train", train, "--source", work.bert, "--max-length", "16", "--output", output, *more]
+    length = [] if "--max-length" in more else ["--max-length", "16"]
+    return ["train", "--train", train, "--source", work.bert, *length, "--output", output, *more]
 
 
 FILES = {

@@ -7,7 +7,7 @@ import pytest
 from qingformer.cli import run
 from qingformer.cli.console import as_options
 from qingformer.cli.settings import RUN_FILE
-from qingformer.cli.tagged_output import Columns, coloured, words_of
+from qingformer.cli.tagged_output import Columns, coloured, line_by_line, words_of
 from qingformer.data.tagging import read_tagging
 from qingformer.tasks import Entity, Tagging, load
 from qingformer.tasks.tagged import read_tagged
@@ -341,6 +341,15 @@ def test_columns_keep_the_tokens_of_the_file(tmp_path):
     cut = Tagging(text, (Entity(0, 1, "ORG", "E"), Entity(11, 17, "MISC", "German"), Entity(11, 13, "LOC", "Ge")))
     assert list(columns.lines(examples, [cut])) == ["EU\tB-ORG", "rejects\tO", "German\tB-LOC", ""]
     assert [part in " ".join(columns.notes()) for part in ("2 spans begin", "1 spans overlap", "line 1")] == [True] * 3
+
+
+def test_words_stand_on_the_lines_of_their_texts(tmp_path):
+    path = tmp_path / "texts.txt"
+    path.write_text("\n今天\n\n \n晴\n\n", encoding="utf-8")
+    examples = read_tagged(str(path), "data", False)
+    assert list(line_by_line(["今 天", "晴"], examples)) == ["", "今 天", "", "", "晴", ""]
+    assert examples.notes == ["4 blank lines were left out (first: line 1)"]
+    assert list(line_by_line(["今 天", "晴"], read_tagged(["今天", "晴"], "data", False))) == ["今 天", "晴"]
 
 
 def test_nested_entities_in_colour():

@@ -115,6 +115,9 @@ def test_convert_to_huggingface_keeps_the_head(cli, work, tmp_path):
     assert "text-classifier -> BertForSequenceClassification" in done.out
     texts = ["天气", "唱歌"]
     assert load(tmp_path / "hf").predict(texts) == load(work.trained).predict(texts)
+    same = [cli("predict", work.dev, "--model", model) for model in (tmp_path / "hf", work.trained)]
+    assert same[0].code == 0, same[0].err
+    assert same[0].out == same[1].out
 
 
 def test_info_counts_what_is_there(cli, work):

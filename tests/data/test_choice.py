@@ -203,6 +203,11 @@ def test_bad_rows_name_their_place(tmp_path, row, message):
         read_choice(write(tmp_path / "a.json", [FLAT, row], 1))
 
 
+def test_an_id_that_cannot_be_written_is_refused():
+    with pytest.raises(DataError, match="mine, item 1: the id holds half of a character"):
+        choices_from_rows([{**FLAT, "id": "\ud800"}], "mine")
+
+
 def test_a_bad_answer_in_a_file_names_the_line_of_its_question(tmp_path):
     text = '[\n[["文"],\n[{"question": "一", "choice": ["a", "b"], "answer": "a"},\n{"question": "二",\n'
     (tmp_path / "a.json").write_text(text + '"choice": ["a", "b"], "answer": "c"}], "1"]]', encoding="utf-8")

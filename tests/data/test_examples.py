@@ -1,6 +1,10 @@
 """Examples from files as people have them: usual column names, labels of every kind, and what is wrong with them."""
 
+import json
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from qingformer.data import TextExample, read_classification
 from qingformer.errors import DataError
@@ -218,3 +222,47 @@ def test_left_out_texts_are_counted(tmp_path):
     notes = []
     read(write(tmp_path / "a.csv", "text,label\n甲,一\n ,二\n"), skip_empty=True, notes=notes)
     assert notes == ["1 of 2 rows were left out: they have no text (first: line 3)"]
+
+
+def test_label_studio_tasks_are_rows(tmp_path):
+    def task(number, *annotations):
+        return {"id": number, "data": {"text": "甲"}, "annotations": list(annotations)}
+
+    def chosen(*choices, cancelled=False):
+        result = [{"type": "choices", "from_name": "topic", "value": {"choices": list(choices)}}]
+        return {"was_cancelled": cancelled, "result": result}
+
+    rows = [task(1, chosen("一", "二")), task(2, chosen("三", cancelled=True), chosen("一")), task(3)]
+    path = write(tmp_path / "a.json", json.dumps(rows))
+    assert read(path) == [("甲", None, ("一", "二")), ("甲", None, ("一",)), ("甲", None, ())]
+    assert len(read(path, skip_unlabelled=True)) == 2
+
+
+cells = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=60)
+@given(text=cells, label=cells, separator=st.sampled_from([None, ",", "#;", "and"]), skip=st.booleans())
+def test_any_cells_give_examples_or_one_clear_line(tmp_path_factory, text, label, separator, skip):
+    path = tmp_path_factory.mktemp("cells") / "a.jsonl"
+    path.write_text(json.dumps({"text": text, "label": label}) + "\n", encoding="utf-8")
+    try:
+        found = list(
+            read_classification(
+                path, label_separator=separator, require_labels=True, skip_empty=skip, skip_unlabelled=skip
+            )
+        )
+    except DataError as problem:
+        message = str(problem)
+    else:
+        (example,) = found
+        assert example.labels is not None
+        assert all(name == name.strip() and len(name.splitlines()) == 1 for name in example.labels)
+        return
+    assert str(path) in message
+    assert len(message) < 400
+    assert len(message.splitlines()) == 1

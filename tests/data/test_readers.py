@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from qingformer.data import Row, read_rows
 from qingformer.data.csv_fields import quoted_records
 from qingformer.data.documents import read_documents
+from qingformer.data.readers import BlankLines
 from qingformer.errors import DataError
 
 ROWS = [{"text": "今天天气不错", "label": "天气"}, {"text": '他说"你好",走了', "label": "闲聊"}]
@@ -152,6 +153,22 @@ def test_csv_is_what_the_csv_module_reads(tmp_path_factory, content):
     except DataError:
         found = None
     assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("a.txt", "天\n\n气\n \n", (4, 2, 2)),
+        ("a.jsonl", '\n{"text": "天"}\n', (2, 1, 1)),
+        ("a.tsv", "text\n\n天\n", (0, 0, 2)),
+        ("a.json", '[\n\n{"text": "天"}]', (0, 0, 2)),
+    ],
+)
+def test_blank_lines_are_counted_where_lines_are_rows(tmp_path, name, content, expected):
+    blanks = BlankLines()
+    list(read_rows(write(tmp_path / name, content), blanks=blanks))
+    assert (blanks.lines, blanks.count, blanks.first) == expected
+    assert bool(blanks.notes()) == bool(blanks.count)
 
 
 def test_fields_of_any_length(tmp_path):

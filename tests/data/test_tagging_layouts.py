@@ -61,6 +61,12 @@ def test_notations_of_tags(tmp_path, name, ending):
     assert len(texts.notes) == 1, "another notation is told"
 
 
+@pytest.mark.parametrize("tags", [["S-B", "S-I", "O"], ["B-S", "I-S", "O"], ["S_B", "S_I", "O"], ["B-S", "I-S", "B-E"]])
+def test_labels_that_are_letters_of_a_scheme(tmp_path, tags):
+    path = write(tmp_path, "a.txt", "".join(f"{token} {tag}\n" for token, tag in zip("王五说", tags)))
+    assert read_tagging(path).items[0].spans[0] == Span(0, 2, "S")
+
+
 def test_single_tokens_of_bilou_and_neighbours_of_iob1(tmp_path):
     path = write(tmp_path, "a.txt", "王 U-PER\n李 U-PER\n北 B-LOC\n京 L-LOC\n")
     assert read_tagging(path).items[0].spans == (Span(0, 1, "PER"), Span(1, 2, "PER"), Span(2, 4, "LOC"))
@@ -114,6 +120,11 @@ def test_tags_within_the_line(tmp_path, form, ending):
     check(path, notes=int("underscore" in form))
     with pytest.raises(DataError, match=r"line 3: "):
         read_tagging(write(tmp_path, "bad" + ending, f"{INLINE[form]}\n{INLINE[form]}\n王 五/B-PER\tX\n"))
+
+
+@pytest.mark.parametrize("separator", "/|_")
+def test_a_token_and_its_tag_a_line_without_space(tmp_path, separator):
+    check(write(tmp_path, "a.txt", twice(columns(TAGS, "{0}" + separator + "{1}"))))
 
 
 COLUMNS = {
@@ -298,6 +309,12 @@ def test_folders_of_brat(tmp_path):
     assert texts.items[0].source == str(tmp_path / "set/a.ann")
     check(tmp_path / "set/a.ann", count=1)
     assert [item.text for item in read_tagging(tmp_path / "set", labelled=False).items] == [TEXT] * 2
+
+
+def test_the_text_alone_of_brat_names_its_marks(tmp_path):
+    write(tmp_path, "a.ann", "T1\tPER 0 3\t孙悟空\n")
+    with pytest.raises(DataError, match=r"is the text of a\.ann, an annotation file of brat; name that file, or the"):
+        read_tagging(write(tmp_path, "a.txt", TEXT), segmented=False)
 
 
 def test_line_ends_in_brat(tmp_path):

@@ -192,7 +192,7 @@ def test_sizes_and_names_that_cannot_be_are_refused():
         layers.MultiHeadAttention(0, 4)
     with pytest.raises(ConfigError, match="unknown attention 'flash'; use one of auto, fused, explicit"):
         layers.MultiHeadAttention(1, 4, implementation="flash")
-    with pytest.raises(ConfigError, match="unknown activation 'glu'; known are gelu,"):
+    with pytest.raises(ConfigError, match="unknown activation 'glu'; known are elu, gelu,"):
         layers.FeedForward(4, "glu")
     with pytest.raises(ConfigError, match="unknown application 'decoder'; use one of encoder, lm, unilm"):
         layers.AttentionMask("decoder")

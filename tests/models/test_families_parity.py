@@ -9,7 +9,7 @@ from keras import ops
 
 import qingformer as qf
 from qingformer import backend
-from qingformer.checkpoints.weight_map import Loader
+from qingformer.checkpoints.loader import Loader
 from tests.models.peers import PEERS, make
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures" / "transformers"

@@ -11,7 +11,7 @@ from keras import ops
 import qingformer as qf
 from qingformer import backend
 from qingformer.checkpoints import open_checkpoint, write_safetensors
-from qingformer.checkpoints.weight_map import Loader
+from qingformer.checkpoints.loader import Loader
 from qingformer.errors import CheckpointError, ConfigError
 from qingformer.models import T5, Backbone, BackboneConfig, CausalLM, MaskedLM, Seq2SeqLM
 from tests.models import random_models

@@ -7,7 +7,7 @@ import pytest
 from keras import ops
 
 from qingformer import backend
-from qingformer.checkpoints.weight_map import Loader
+from qingformer.checkpoints.loader import Loader
 from qingformer.models import MaskedLM, PreTraining
 from tests.conftest import SLOW_ON_JAX
 from tests.models import peer

@@ -1,6 +1,7 @@
 """The classifier learns, repeats, resumes, survives saving, and refuses what does not fit."""
 
 import json
+import warnings
 
 import keras
 import numpy as np
@@ -61,6 +62,26 @@ def test_progress_counts_texts_and_not_padding(trained):
     heard = []
     trained.predict(["天气"] * 9, batch_size=4, done=heard.append)
     assert heard == [4, 4, 1]
+
+
+def test_predict_takes_tables_and_one_dictionary(trained):
+    texts = ["天气晴", "唱歌", "吃饭"]
+    expected = [prediction.label for prediction in trained.predict(texts)]
+    for table in ({"text": texts, "label": list("abc")}, np.array(texts), (text for text in texts)):
+        assert [prediction.label for prediction in trained.predict(table)] == expected
+    assert [prediction.label for prediction in trained.predict({"text": "唱歌"})] == expected[1:2]
+    assert trained.predict(np.array([])) == []
+    assert trained.evaluate({"text": texts, "label": expected}).accuracy == 1
+
+
+def test_a_length_of_numpy_is_saved(tmp_path):
+    made = classifier(labels=[0, 1], max_length=np.int64(16))
+    made.save(tmp_path / "model")
+    settings = json.loads((tmp_path / "model" / "task.json").read_text("utf-8"))
+    assert settings["max_length"] == 16
+    assert settings["labels"] == ["0", "1"]
+    with pytest.raises(ConfigError, match=r"max_length is 16.5; expected a whole number"):
+        classifier(max_length=16.5)
 
 
 def test_predict_reads_a_file(trained, tmp_path):
@@ -158,7 +179,7 @@ def test_the_best_epoch_is_put_back(tmp_path, on_disk):
     held_out = rows(30, 200)
     made = classifier()
     rate = keras.callbacks.LearningRateScheduler(lambda epoch: 1e-2 if epoch < FIT["epochs"] - 1 else 10.0)
-    options = FIT | {"optimizer": keras.optimizers.Adam(1e-2), "callbacks": [rate]}
+    options = FIT | {"optimizer": keras.optimizers.Adam(1e-2), "learning_rate": None, "callbacks": [rate]}
     if on_disk:
         options["directory"] = tmp_path / "run"
     curve = made.fit(rows(), held_out, **options)
@@ -281,8 +302,30 @@ def test_a_vocabulary_of_another_model_is_refused(tmp_path):
     (tmp_path / "other.txt").write_text("\n".join(VOCABULARY[:-1]) + "\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"other.txt: the vocabulary has 24 tokens but the weights have 25 rows"):
         TextClassifier.from_pretrained(tmp_path / "bert", vocabulary=tmp_path / "other.txt", max_length=16)
-    with pytest.raises(ConfigError, match="24 tokens"):
-        TextClassifier(backbone(), Tokenizer.from_vocabulary(VOCABULARY[:-1]), max_length=16)
+    with pytest.raises(ConfigError, match="26 tokens but the weights have 25 rows"):
+        TextClassifier(backbone(), Tokenizer.from_vocabulary([*VOCABULARY, "more"]), max_length=16)
+
+
+def test_spare_rows_at_the_end_of_the_table_stay_with_a_note_or_go_on_request(tmp_path):
+    from qingformer.tokenization import Tokenizer
+
+    shorter = Tokenizer.from_vocabulary(VOCABULARY[:-1])
+    backbone().save_pretrained(tmp_path / "bert", tokenizer=shorter)
+    with pytest.warns(UserWarning, match="rows 24 to 24 are spare; they stay, also in what is saved"):
+        task = TextClassifier.from_pretrained(tmp_path / "bert", labels=["a", "b"], max_length=16)
+    assert task.backbone.config.vocab_size == 25
+    task.save(tmp_path / "task")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = TextClassifier.load(tmp_path / "task")
+    assert (again.backbone.config.vocab_size, again.tokenizer.vocab_size) == (25, 24)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        cut = TextClassifier.from_pretrained(tmp_path / "bert", labels=["a", "b"], max_length=16, vocab_size=24)
+    table = "token_embedding/embeddings"
+    np.testing.assert_array_equal(cut.backbone.weight_arrays()[table], task.backbone.weight_arrays()[table][:24])
+    with pytest.raises(CheckpointError, match="vocab_size is larger than the table; pass vocab_size=25"):
+        TextClassifier.from_pretrained(tmp_path / "bert", labels=["a", "b"], max_length=16, vocab_size=30)
 
 
 @pytest.mark.parametrize(

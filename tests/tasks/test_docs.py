@@ -10,6 +10,7 @@ from qingformer.data.choice import read_choice
 from qingformer.data.reading import read_reading
 from qingformer.data.relations import read_relations, read_schema
 from qingformer.data.tagging import read_tagging
+from qingformer.tasks.examples import read_examples
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 READERS = {
@@ -28,6 +29,7 @@ READERS = {
     "c3.json": read_choice,
     "chid.jsonl": read_choice,
     "choices.jsonl": read_choice,
+    "classes.jsonl": read_examples,
 }
 
 

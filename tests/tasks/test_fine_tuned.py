@@ -53,7 +53,7 @@ def pooled(name="pooled_output"):
 
 def quietly(make):
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         return make()
 
 
@@ -69,8 +69,8 @@ def test_a_classifier_is_taken_with_its_labels(tmp_path):
     np.testing.assert_allclose(outputs_of(other), wanted[:, [1, 2, 0]], atol=1e-5)
     report = task.backbone.loading_report
     assert report.left_over == []
-    assert report.summary().endswith("a fine-tuned ForSequenceClassification of 3 outputs (classifier.bias) taken")
-    assert Backbone.from_pretrained(tmp_path).loading_report.summary().endswith("(classifier.bias) left out")
+    assert report.summary().endswith("a fine-tuned ForSequenceClassification of 3 outputs (classifier.weight) taken")
+    assert Backbone.from_pretrained(tmp_path).loading_report.summary().endswith("(classifier.weight) left out")
 
 
 def test_labels_without_names_are_named_by_the_caller(tmp_path):

@@ -172,7 +172,7 @@ def test_transformers_reads_what_a_task_saves(tmp_path, family, kind):
         wanted, got = (wanted[kept], got[kept]) if kind == "TokenClassification" else (wanted, got)
     np.testing.assert_allclose(got, wanted, atol=1e-5)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         again = make.from_pretrained(tmp_path / "saved")
     assert storage.settings_of(again) == storage.settings_of(task)
     for one, other in zip(task.model.weights, again.model.weights, strict=True):

@@ -45,7 +45,9 @@ def inputs_of(model):
 def same_outputs(model, other):
     inputs = inputs_of(model)
     ours, theirs = (keras.tree.flatten(each(inputs)) for each in (model, other))
-    return all(np.array_equal(np.asarray(one), np.asarray(two)) for one, two in zip(ours, theirs, strict=True))
+    return all(
+        np.array_equal(*map(keras.ops.convert_to_numpy, (one, two))) for one, two in zip(ours, theirs, strict=True)
+    )
 
 
 @pytest.mark.filterwarnings("ignore:Skipping variable loading for optimizer:UserWarning")  # it has made no step
@@ -78,10 +80,11 @@ def test_a_quantised_model_goes_round(tmp_path, mode):
     body.save(tmp_path / "body.keras")
     inputs = {"token_ids": np.array([[2, 5, 6, 3]])}
     outputs = [
-        np.asarray(each(inputs)["sequence_output"]) for each in (body, keras.models.load_model(tmp_path / "body.keras"))
+        keras.ops.convert_to_numpy(each(inputs)["sequence_output"])
+        for each in (body, keras.models.load_model(tmp_path / "body.keras"))
     ]
     np.testing.assert_array_equal(*outputs)
-    assert not np.array_equal(outputs[0], np.asarray(backbone()(inputs)["sequence_output"]))
+    assert not np.array_equal(outputs[0], keras.ops.convert_to_numpy(backbone()(inputs)["sequence_output"]))
 
 
 @pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method:UserWarning")

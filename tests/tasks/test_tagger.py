@@ -10,7 +10,7 @@ from qingformer.data.schemes import TagScheme, may_follow, split_tag
 from qingformer.data.spans import Span, longest_disjoint
 from qingformer.errors import CheckpointError, ConfigError, DataError
 from qingformer.objectives import FGM, RDrop
-from qingformer.tasks import SequenceTagger, load
+from qingformer.tasks import SequenceTagger, load, tagger_decoding
 from qingformer.tasks.networks import CHAINS, POINTERS
 from qingformer.tasks.tagged import Entity, Tagging, read_tagged
 from qingformer.tasks.tagger import HEADS
@@ -263,18 +263,14 @@ def test_a_run_that_was_stopped_goes_on_exactly(tmp_path):
     assert load(tmp_path / "whole" / "best").predict(texts) == load(tmp_path / "cut" / "best").predict(texts)
 
 
-def test_unknown_labels_are_refused_with_their_line(trained, tmp_path):
+def test_unknown_labels_are_noted_with_their_line_where_they_are_held_out(trained, tmp_path):
     path = tmp_path / "dev.jsonl"
     path.write_text(
         '{"text": "去北京", "spans": [[1, 3, "LOC"]]}\n\n{"text": "李四", "spans": [[0, 2, "ORG"]]}\n', encoding="utf-8"
     )
-    message = r"dev.jsonl, line 3: label 'ORG' is not known to this model; known labels: LOC, PER"
-    with pytest.raises(DataError, match=message):
-        trained.evaluate(path)
-    with pytest.raises(DataError, match=message):
-        tagger().fit(ROWS, path, verbose=0)
-    with pytest.raises(DataError, match=message):
-        tagger().check_data(ROWS, path)
+    assert trained.evaluate(path).per_label["ORG"].support == 1
+    assert any("dev.jsonl, line 3: label 'ORG' is not in the training data" in note for note in trained.cut.values())
+    tagger().check_data(ROWS, path)
     with pytest.raises(DataError, match="training data, item 2: label 'ORG'"):
         tagger(labels=["LOC", "PER"]).fit([ROWS[0], ("李四", [(0, 2, "ORG")])], verbose=0)
 
@@ -313,7 +309,8 @@ def test_blank_characters_change_no_score(trained, blank):
 
 
 def test_one_long_text_is_decoded_alone(trained, monkeypatch):
-    shapes, text = [], "我在北京看王五" * 3000
+    shapes, text = [], "我在北京看王五" * 500
+    monkeypatch.setattr(tagger_decoding, "STEPS", 4096)
     decode = type(trained._chain).decode
     monkeypatch.setattr(
         type(trained._chain),
@@ -321,8 +318,8 @@ def test_one_long_text_is_decoded_alone(trained, monkeypatch):
         lambda self, e, m, allowed: shapes.append(e.shape) or decode(self, e, m, allowed),
     )
     long, short = trained.predict([text, "去北京"])
-    assert [shape[:2] for shape in shapes] == [(64, 16), (1, 32768)], "no rows of padding beside a long text"
-    assert len(long.entities) > 5000
+    assert [shape[:2] for shape in shapes] == [(64, 16), (1, 4096)], "no rows of padding beside a long text"
+    assert len(long.entities) > 900
     assert short.entities == (Entity(1, 3, "LOC", "北京"),)
 
 

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from qingformer import backend
+from qingformer.data import PaddedBatches
 from qingformer.objectives import FGM
 from qingformer.training import TrainingState, TrainingStateError, read_curve
-from tests.training.program import EPOCHS, AtStep, batches, make_model, train
+from tests.training.program import BATCH, EPOCHS, AtStep, batches, examples, make_model, train
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = len(batches())
@@ -136,6 +137,54 @@ def test_a_finished_training_resumes_to_itself_and_may_be_prolonged(tmp_path):
     assert second.resumed_from == (2, 0)
     _, third = train(tmp_path, epochs=3, resume=True)
     assert len(third.history) == 3
+
+
+class Scored(keras.callbacks.Callback):
+    """Says which epoch is the best: the first of all."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["val_score"] = 1.0 - epoch / 10
+
+
+def test_resuming_what_has_ended_keeps_the_best_epoch_bit_for_bit(tmp_path):
+    options = {"callbacks": [Scored()], "monitor": "val_score"}
+    _, first = train(tmp_path, **options)
+    best = (tmp_path / "best" / "model.weights.h5").read_bytes()
+    for epochs in (EPOCHS, EPOCHS - 1):
+        _, second = train(tmp_path, resume=True, epochs=epochs, **options)
+        assert (second.best, second.best_epoch) == (first.best, first.best_epoch) == (1.0, 0)
+        assert second.history == first.history
+        assert (tmp_path / "best" / "model.weights.h5").read_bytes() == best
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best", "curve.jsonl", "state"]
+
+
+def test_fewer_epochs_than_a_stopped_run_was_made_for_are_refused(tmp_path):
+    with pytest.raises(Stop):
+        train(tmp_path, callbacks=[AtStep(STEPS + 1, crash)])
+    with pytest.raises(TrainingStateError, match="1 of 3 epochs are done; to go on give epochs=3 or more, not 2"):
+        train(tmp_path, resume=True, epochs=2)
+
+
+def test_a_run_that_early_stopping_ended_stays_ended(tmp_path):
+    def stopping():
+        return keras.callbacks.EarlyStopping(monitor="loss", patience=1, min_delta=100.0)
+
+    _, first = train(tmp_path, callbacks=[stopping()])
+    _, second = train(tmp_path, callbacks=[stopping()], resume=True)
+    assert len(first.history) == len(second.history) == 2
+
+
+def test_data_of_the_same_size_but_another_content_are_noticed(tmp_path):
+    with pytest.raises(Stop):
+        train(tmp_path, callbacks=[AtStep(4, crash)])
+    features, labels = examples()
+    features[3][0][0] += 1
+    changed = PaddedBatches(features, labels, batch_size=BATCH, buckets=(8, 16), seed=7)
+    with pytest.raises(TrainingStateError, match="the training data are not those that the run began with"):
+        TrainingState(tmp_path / "state", dataset=changed).restore(make_model())
+    held_out = PaddedBatches(*examples(seed=2, count=16), batch_size=BATCH, buckets=(16,), shuffle=False)
+    with pytest.raises(TrainingStateError, match="the validation data are not those"):
+        TrainingState(tmp_path / "state", dataset=batches(), held_out=held_out).restore(make_model())
 
 
 def test_without_resume_an_old_state_is_deleted(tmp_path):

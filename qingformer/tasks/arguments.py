@@ -1,0 +1,89 @@
+"""What is wrong with the tricks, optimizers and callbacks that `fit` is given, found before all else."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+
+from qingformer.errors import ConfigError
+from qingformer.objectives import Transform
+from qingformer.objectives.named import NAMED
+from qingformer.optimizers import AdjustableRate, chain
+
+_CHANGE_RATES = (keras.callbacks.ReduceLROnPlateau, keras.callbacks.LearningRateScheduler)
+
+
+def check_arguments(
+    transforms: Any, optimizer: Any, learning_rate: Any, callbacks: Iterable[keras.callbacks.Callback]
+) -> None:
+    """Refuse what `fit` cannot do anything with.
+
+    Raises:
+        ConfigError: names the argument and what to write in its place.
+    """
+    check_transforms(transforms)
+    if optimizer is None:
+        return
+    if not isinstance(optimizer, keras.optimizers.Optimizer):
+        raise ConfigError(
+            f"optimizer is {_shown(optimizer)}; give an optimizer, such as keras.optimizers.AdamW(1e-4), or leave it "
+            "out and say learning_rate="
+        )
+    if learning_rate is not None:
+        raise ConfigError(
+            f"optimizer= and learning_rate={_shown(learning_rate)} are both given; write the rate into the optimizer: "
+            f"{type(optimizer).__name__}({_shown(learning_rate)})"
+        )
+    _check_callbacks(optimizer, callbacks)
+
+
+def check_transforms(transforms: Any) -> None:
+    """Refuse what is no list of transforms, naming what to write.
+
+    Raises:
+        ConfigError: one transform without a list, names in the place of objects, classes, or other things.
+
+    Example:
+        >>> check_transforms([])
+    """
+    if isinstance(transforms, Transform | str):
+        written = _call(transforms)
+        raise ConfigError(f"transforms is {_shown(transforms)}; give a list: transforms=[{written}]")
+    if not isinstance(transforms, Iterable):
+        raise ConfigError(f"transforms is {_shown(transforms)}; give a list, such as transforms=[qf.FGM()]")
+    for each in transforms if isinstance(transforms, list | tuple) else ():
+        if not isinstance(each, Transform):
+            raise ConfigError(f"transforms holds {_shown(each)}; give an object: transforms=[{_call(each)}]")
+
+
+def _check_callbacks(optimizer: keras.optimizers.Optimizer, callbacks: Iterable[keras.callbacks.Callback]) -> None:
+    """A schedule cannot be set by a callback; Keras says so after the epoch in which it tries."""
+    changing = [each for each in callbacks if isinstance(each, _CHANGE_RATES)]
+    schedule = [*chain(optimizer)][-1]._learning_rate
+    if changing and callable(schedule) and not isinstance(schedule, keras.Variable | AdjustableRate):
+        raise ConfigError(
+            f"{type(changing[0]).__name__} sets the learning rate, but that of {type(optimizer).__name__} is a "
+            "schedule; give the optimizer a number, or qf.optimizers.AdjustableRate(schedule)"
+        )
+
+
+def _call(transform: Any) -> str:
+    """How the object is written that was meant."""
+    if isinstance(transform, type):
+        return f"qf.{transform.__name__}()"
+    if isinstance(transform, Transform):
+        return f"{type(transform).__name__}(...)"
+    name, _, value = str(transform).partition("=")
+    made = NAMED.get(name.strip().lower().replace("-", "_"))
+    if made is None:
+        return "qf.FGM()"
+    kind = made[1] if isinstance(made[1], type) else type(made[1]())
+    return f"qf.{kind.__name__}({value[:20]})"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Transform):
+        return f"a single {type(value).__name__}"
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    return repr(value)[:80]

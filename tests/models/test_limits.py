@@ -1,0 +1,55 @@
+"""Sizes that nobody means end in one line before anything is built."""
+
+import json
+import time
+
+import pytest
+
+from qingformer.errors import ConfigError
+from qingformer.models import Backbone
+from qingformer.models.config import BackboneConfig
+
+SMALL = {"vocab_size": 20, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+MEANT_BY_NOBODY = {
+    "vocab_size": [10**12, 0, -1, 9_999_999, "20", [20], True],
+    "hidden_size": [10**9, 0, -8, 8192, 2.5],
+    "num_hidden_layers": [10**9, 400, -1, None],
+    "num_attention_heads": [3, 0, 10**9, -2],
+    "intermediate_size": [10**9, 900_000],
+    "max_position_embeddings": [10**9, 99_000_000],
+    "type_vocab_size": [10**7, -1],
+    "embedding_size": [0, 10**9],
+    "attention_head_size": [10**9],
+    "layer_norm_eps": [float("nan"), float("inf"), -1.0, 0.0],
+    "initializer_range": [float("inf"), -0.1],
+    "hidden_act": [["gelu", 3], ["gelu"] * 100, 7],
+    "family": [["bert"], 3],
+}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    Backbone(BackboneConfig(**SMALL)).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("key", MEANT_BY_NOBODY)
+def test_refused_at_once(saved, key):
+    path = saved / "config.json"
+    before = path.read_text(encoding="utf-8")
+    try:
+        for value in MEANT_BY_NOBODY[key]:
+            path.write_text(json.dumps({**json.loads(before), key: value}))
+            began = time.monotonic()
+            with pytest.raises(ConfigError) as caught:
+                Backbone.from_pretrained(saved)
+            assert time.monotonic() - began < 5
+            assert str(path) in str(caught.value)
+            assert len(str(caught.value)) < 400
+    finally:
+        path.write_text(before, encoding="utf-8")
+
+
+def test_a_half_stored_model_is_still_named_by_its_missing_weights(saved):
+    assert Backbone.from_pretrained(saved, num_hidden_layers=2, strict=False).config.num_hidden_layers == 2
