@@ -20,6 +20,7 @@ from qingformer.data.columns import (
 from qingformer.errors import DataError
 
 NO_TEXT, NO_LABEL, HEADER = "they have no text", "they have no label", "they hold the names of the columns"
+REJECTED = 'their "answer" is reject or ignore'
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,8 @@ class ExampleMaker:
         self.left_out.total += 1
         if columns is None:
             columns = self.found = self.found or find_columns(where, values, self.wanted, self.require)
+        if self._is_rejected(values, columns):
+            return self._without(REJECTED, number)
         if repeats_names(values) or (first and self.named and is_header(values, columns)):
             return self._without(HEADER, number)
         text = self._text(where, values, columns.text)
@@ -133,10 +136,17 @@ class ExampleMaker:
         self.left_out.add(reason, f"{self.unit} {number}")
         return None
 
+    def _is_rejected(self, values: Values, columns: ClassificationColumns) -> bool:
+        """Whether someone refused the label of this row in Prodigy."""
+        answer = values.get("answer")
+        return columns.label not in (None, "answer") and isinstance(answer, str) and answer in ("reject", "ignore")
+
     def _labels(self, value: Any, where: str) -> tuple[str, ...] | None:
         """The labels of a cell; None if it has none, or one that means none."""
         values, separator = listed(value), self.separator if isinstance(value, str) else None
-        if separator is not None:
+        if values is not None:
+            self._check_names(values, where)
+        if separator is not None and values is None:
             values = list(split_labels(value, separator))
         elif values is None:
             values = [] if is_missing(value) else [value]
@@ -153,6 +163,16 @@ class ExampleMaker:
                 )
         nothing = {label_text(one, "no_label") for one in self.no_label}
         return tuple(dict.fromkeys(label for label in labels if label not in nothing)) or None
+
+    def _check_names(self, values: list[Any], where: str) -> None:
+        """Refuse a row of zeros and ones, one for each label: what each stands for is not in the file."""
+        numbers = [plain(one) for one in values if not isinstance(one, str)]
+        repeated = len(numbers) == len(values) > len(set(map(str, numbers)))
+        if self.several and repeated and all(number in (0, 1) for number in numbers):
+            raise DataError(
+                f"{where}: {quoted(values)} is a zero or one for each label, and their names are not in the file; "
+                "write the names of the labels that apply in a list"
+            )
 
     def _text(self, where: str, values: Values, column: Column) -> str | None:
         """The text of a cell; None if it is empty and such rows are left out."""
