@@ -1,6 +1,7 @@
 """From a row of any table to a labelled text: its cells checked, and what is left out counted."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,13 +26,17 @@ REJECTED = 'their "answer" is reject or ignore'
 
 @dataclass(frozen=True, slots=True)
 class TextExample:
-    """A text, or a pair of texts, and its labels: None if unlabelled, empty if none of several applies."""
+    """A text, or a pair of texts, and its labels: None if unlabelled, empty if none of several applies.
+
+    `fields` are the other fields of an unlabelled row of a file.
+    """
 
     text: str
     pair: str | None = None
     labels: tuple[str, ...] | None = None
     weight: float = 1.0
     line: int = 0
+    fields: Mapping[Any, Any] | None = field(default=None, compare=False, repr=False)
 
     @property
     def label(self) -> str | None:
@@ -97,7 +102,7 @@ class ExampleMaker:
     def example(self, values: Values, number: int, columns: ClassificationColumns | None = None) -> TextExample | None:
         """The example of row `number`, or None if it is left out."""
         where = f"{self.name}, {self.unit} {number}"
-        values = flat_row(values)
+        given, values = values, flat_row(values)
         first = self.left_out.total == 0
         self.left_out.total += 1
         if columns is None:
@@ -119,7 +124,14 @@ class ExampleMaker:
             labels = self._labels(values.get(columns.label), f"{where}, column {columns.label!r}")
             if labels is None and (self.require or self.skip_unlabelled):
                 return self._without(NO_LABEL, number)
-        return TextExample(text, pair, labels, _weight(where, values, columns.weight), number)
+        fields = self._others(given, columns)
+        return TextExample(text, pair, labels, _weight(where, values, columns.weight), number, fields)
+
+    def _others(self, values: Values, columns: ClassificationColumns) -> Values | None:
+        """What else a row of a file says, for whoever lays predictions beside it."""
+        if self.unit != "line" or self.wanted[2] is not False:
+            return None
+        return {name: value for name, value in values.items() if name not in (columns.text, columns.pair)} or None
 
     def nothing_left(self) -> str:
         """What to say where every row was left out, or there was none."""

@@ -22,7 +22,8 @@ class Question:
     """A question about `context` and its answers as (first character, text): None if unlabelled.
 
     `answerable` is False if the context is known not to hold the answer. `references` are the texts of all answers the
-    source gives, also of those that are not in the context word for word: what predictions are compared with.
+    source gives, also of those that are not in the context word for word: what predictions are compared with. `fields`
+    are those of an unlabelled question in a file.
     """
 
     id: str
@@ -32,6 +33,7 @@ class Question:
     answerable: bool = True
     line: int = 0
     references: tuple[str, ...] = ()
+    fields: Mapping[Any, Any] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def _collect(name: str, raws: Iterator[_Raw], is_file: bool, labelled: bool, rep
             tally.empty.append(where)
             continue
         if not labelled:
-            items.append(Question(*parts, None, True, raw.line))
+            items.append(Question(*parts, None, True, raw.line, fields=raw.row if is_file else None))
             continue
         given = _answers(where, raw.row)
         placed = tuple(_placed(where, context, given, tally, repair))

@@ -3,7 +3,7 @@
 import difflib
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from qingformer.data.brat import is_brat, read_brat
@@ -39,11 +39,12 @@ class PlacedTriple(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RelationText:
-    """A text and its triples: None if unlabelled, empty if it states none."""
+    """A text and its triples: None if unlabelled, empty if it states none; `fields` are those of an unlabelled row."""
 
     text: str
     triples: tuple[Triple, ...] | None
     line: int = 0
+    fields: Mapping[Any, Any] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,8 @@ def _collect(
         where = f"{name}, {'line' if is_file else 'item'} {line}"
         text, given = _parts(where, row, labelled)
         if not labelled:
-            items.append(RelationText(text, None, line))
+            fields = row if is_file and isinstance(row, Mapping) else None
+            items.append(RelationText(text, None, line, fields))
             continue
         if given is None:
             undone.append(where)

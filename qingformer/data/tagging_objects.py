@@ -38,6 +38,7 @@ class Collector:
         self._items: list[TaggedText | None] = []
         self._tagged: list[tuple[int, Block]] = []
         self._spanned: list[tuple[int, Block, list[Span]]] = []
+        self._kept: dict[int, Mapping[Any, Any]] = {}
         self._broken: list[str] = []
         self._undone: list[str] = []
         self._rejected: list[str] = []
@@ -66,7 +67,7 @@ class Collector:
         if self._labelled and found.spans is None:
             self._undone.append(where)
         else:
-            self._items.append(replace(found, line=line))
+            self._items.append(replace(found, line=line, fields=self._fields(row)))
 
     def _add_tokens(self, where: str, row: Mapping[Any, Any], tokens: list[str], number: int) -> None:
         block = Block(tokens, [number] * len(tokens))
@@ -74,6 +75,7 @@ class Collector:
         self._items.append(None)
         if not self._labelled:
             self._spanned.append((place, block, []))
+            self._kept[place] = self._fields(row) or {}
             return
         tags = next((row[name] for name in _TAGS if _is_row(row.get(name), len(tokens))), None)
         if tags is not None:
@@ -85,6 +87,10 @@ class Collector:
             raise DataError(f"{where}: {_lacking(row, name, len(tokens))}")
         spans = [self._token_span(where, entry, len(tokens)) for entry in row[name]]
         self._spanned.append((place, block, [span for span in spans if span is not None]))
+
+    def _fields(self, row: Mapping[Any, Any]) -> Mapping[Any, Any] | None:
+        """The fields of an unlabelled row of a file, for whoever lays predictions beside it."""
+        return None if self._labelled or self._unit != "line" else row
 
     def _token_span(self, where: str, entry: Any, count: int) -> Span | None:
         """A span of tokens; None if it has gaps."""
@@ -128,7 +134,7 @@ class Collector:
             text, places = join_tokens(block.tokens, joiner)
             placed = (Span(*trimmed(text, places[s.start][0], places[s.end - 1][1]), s.label) for s in spans)
             kept = tuple(sorted({span for span in placed if span.start < span.end})) if self._labelled else None
-            self._items[place] = TaggedText(text, kept, block.lines[0], places)
+            self._items[place] = TaggedText(text, kept, block.lines[0], places, fields=self._kept.get(place))
         notes += [
             f"{len(wheres)} {what} left out (first: {wheres[0]})"
             for wheres, what in (
