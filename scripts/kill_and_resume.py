@@ -1,7 +1,7 @@
 """Kill trainings at every kind of moment, resume them until they are done, and compare with one that was left alone.
 
     python scripts/kill_and_resume.py --runs 200
-    python scripts/kill_and_resume.py --short              # a minute or two, as in .ci/run
+    python scripts/kill_and_resume.py --short              # ten runs, 90 s of processor time, as in .ci/run
     python scripts/kill_and_resume.py --runs 50 --kind change --seconds 600
 
 `best/` and the report must be equal bit for bit, the curve but for its times, and nothing else may be left in the

@@ -1,12 +1,11 @@
 """What the verbs ask a kind of task: its options, how its data is read, and how scores and predictions look."""
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from qingformer.cli.output import write_lines
+from qingformer.cli.output import json_line, with_fields, write_lines
 from qingformer.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ class Kind(ABC):
     coloured: ClassVar[bool] = False
     max_length: ClassVar[int] = 128
     unit: ClassVar[str] = "texts"
+    echoed: ClassVar[tuple[str, ...]] = ("text",)  # what `row` repeats from the row it read
 
     def check(self, options: Options) -> None:  # noqa: B027 - most options of a kind go together
         """Refuse options that do not go together."""
@@ -82,10 +82,14 @@ class Kind(ABC):
     def write(self, form: str, task: Any, examples: Any, predictions: Iterable[Any], output: Path | None) -> list[str]:
         """Write predictions in one of `formats`; returns sentences about what this form cannot say."""
         rows = (
-            self.row(task, example, found) | ({"line": example.line} if example.line else {})
+            with_fields(
+                self.row(task, example, found) | ({"line": example.line} if example.line else {}),
+                example.fields or {},
+                self.echoed,
+            )
             for example, found in zip(examples, predictions)
         )
-        write_lines((json.dumps(row, ensure_ascii=False) for row in rows), output)
+        write_lines(map(json_line, rows), output)
         return []
 
     def show(self, out: "Console", task: Any, prediction: Any) -> None:

@@ -24,6 +24,7 @@ class ReadingKind(Kind):
     options = frozenset({*_CLASS, "metric", "n_best"})
     max_length = 384
     unit = "questions"
+    echoed = ("id", "question")
 
     def check(self, options: Options) -> None:
         if options.get("metric") not in (None, *_METRICS):
@@ -61,6 +62,7 @@ class ChoiceKind(Kind):
     task = MultipleChoice
     options = frozenset()
     unit = "questions"
+    echoed = ("id",)
 
     def read(self, path: str, options: Options, labelled: bool = True) -> Any:
         return read_choice(path, labelled=labelled, encoding=options["encoding"])

@@ -18,6 +18,7 @@ class ClassificationKind(Kind):
 
     name = "classification"
     task = TextClassifier
+    echoed = ("text", "pair")
     options = frozenset(
         "text_column pair_column label_column format columns quoting skip_empty label_separator no_label "
         "skip_unlabelled multi_label labels loss class_weights "

@@ -1,15 +1,46 @@
 """Predictions on standard output, in a file or in a folder."""
 
+import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from qingformer.errors import ConfigError
 from qingformer.files import atomic_file
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+def with_fields(row: dict[str, Any], fields: Mapping[Any, Any], echoed: tuple[str, ...]) -> dict[str, Any]:
+    """A row of output and every other field of the row it answers, with "input_" before a name that is taken.
+
+    Columns without names are called by their places, from 1. `echoed` are what `row` repeats from `fields`.
+
+    >>> with_fields({"text": "好", "label": "正面"}, {"id": 7, "text": "好", "label": "负面"}, ("text",))
+    {'text': '好', 'label': '正面', 'id': 7, 'input_label': '负面'}
+    """
+    found = dict(row)
+    for key, value in fields.items():
+        name = f"column_{key + 1}" if isinstance(key, int) else str(key)
+        if name in echoed and name in row and str(value) == row[name]:
+            found[name] = value
+            continue
+        while name in found:
+            name = f"input_{name}"
+        found[name] = value
+    return found
+
+
+def json_line(row: Mapping[str, Any]) -> str:
+    """A row as JSON: as people read it, or in ASCII if it holds half a character, which no file could."""
+    line = json.dumps(row, ensure_ascii=False)
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        return json.dumps(row)
+    return line
 
 
 def write_lines(lines: Iterable[str], output: Path | None) -> None:

@@ -80,6 +80,8 @@ def _marked(file: FilePath, text: str, marks: list[tuple[int, str]]) -> Document
             pieces = [tuple(map(int, piece.split(" "))) for piece in mark[3].split(";")]
             if any(text[end:start].strip() or end > start for (_, end), (start, _) in pairwise(pieces)):
                 document.broken.append(where)
+            elif mark[1] in document.spans:
+                raise DataError(f"{where}: {mark[1]} occurs twice; give every span a name of its own")
             else:  # in one piece, or cut at the ends of lines
                 document.spans[mark[1]] = _span(where, text, pieces[0][0], pieces[-1][1], mark[2], mark[4])
         elif link is not None:
@@ -99,6 +101,14 @@ def _span(where: str, text: str, start: int, end: int, label: str, surface: str 
     if start == end:
         raise DataError(f"{where}: {entity} covers nothing but white space; remove it")
     return Span(start, end, check_label(where, label, entity))
+
+
+def unmarked_note(path: Path) -> Iterator[str]:
+    """A note on texts without an annotation file, if there are some in a folder."""
+    root = FilePath(path)
+    alone = [each for each in sorted(root.rglob("*.txt")) if not each.with_suffix(".ann").is_file()]
+    if root.is_dir() and alone:
+        yield f"{len(alone)} texts without an annotation file were left out (first: {alone[0]})"
 
 
 def broken_note(documents: list[Document]) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """Single values as tables, JSON and Python hold them: what is missing, what is a label, what is true."""
 
+import ast
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -9,6 +10,7 @@ from typing import Any
 from qingformer.errors import DataError
 
 _INVISIBLE = "\ufeff\u200b\u200c\u200d\u2060"
+_NOWHERE = str.maketrans({"\ufeff": None, "\u200b": None, "\u2060": None, "\u00ad": None, "\u00a0": " ", "\u3000": " "})
 _LINE_BREAK = re.compile("[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]")
 _WHOLE = re.compile(r"([+-]?\d+)\.0+", re.ASCII)
 _TRUE = ("true", "1", "yes", "y", "t", "是", "真", "对")
@@ -51,6 +53,15 @@ def strip(text: str) -> str:
     return stripped
 
 
+def clean_name(text: str) -> str:
+    """A label without the space around it and the characters in it that nobody sees; joiners within words stay.
+
+    >>> clean_name(" PE\\u200bR\\ufeff"), clean_name("New\\u00a0York")
+    ('PER', 'New York')
+    """
+    return strip(text).translate(_NOWHERE)
+
+
 def quoted(value: Any) -> str:
     """A value as messages show it: at most 200 characters on one line.
 
@@ -76,7 +87,7 @@ def label_text(value: Any, where: str) -> str:
     if is_missing(value):
         raise DataError(f"{where}: the label is {quoted(value)}; expected a word or a number")
     if isinstance(value, str):
-        text = checked_text(where, "label", strip(value))
+        text = checked_text(where, "label", clean_name(value))
         if _LINE_BREAK.search(text):
             raise DataError(f"{where}: the label {quoted(text)} has a line break in it; write it on one line")
         whole = _WHOLE.fullmatch(text)
@@ -105,7 +116,24 @@ def listed(value: Any) -> list[Any] | None:
         return list(value.tolist())
     if isinstance(value, Mapping) and isinstance(value.get("choices"), list):  # Label Studio
         return list(value["choices"])
-    return None
+    if (
+        isinstance(value, Mapping) and len(value) > 1 and all(plain(one) in (0, 1) for one in value.values())
+    ):  # spaCy's cats
+        return [name for name, one in value.items() if plain(one)]
+    return _written_list(value) if isinstance(value, str) else None
+
+
+def _written_list(text: str) -> list[Any] | None:
+    """The labels of a cell that a list was written into, as JSON or as Python shows it; None if it is no such cell."""
+    bare = strip(text)
+    if not bare.startswith(("['", '["', '{"choices"', "[]")) or not bare.endswith(("]", "}")):
+        return None
+    try:
+        found = ast.literal_eval(bare)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return None
+    found = found.get("choices") if isinstance(found, dict) else found
+    return found if isinstance(found, list) and all(isinstance(one, str) for one in found) else None
 
 
 def checked_text(where: str, name: str, text: str) -> str:

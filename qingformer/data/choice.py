@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from qingformer.data.cells import checked_text, quoted
@@ -22,7 +22,8 @@ _BLANKS = re.compile(r"#idiom\d*#")
 class ChoiceQuestion:
     """A question about `context`, at least two `choices`, and the number of the right one: None if unlabelled.
 
-    `question` is empty where the choice fills the place of `BLANK` in the context.
+    `question` is empty where the choice fills the place of `BLANK` in the context; `fields` are those of an unlabelled
+    question in a file.
     """
 
     context: str
@@ -31,6 +32,7 @@ class ChoiceQuestion:
     answer: int | None
     id: str = ""
     line: int = 0
+    fields: Mapping[Any, Any] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ class _Raw:
     id: Any
     line: int
     marks: Sequence[str] = ()
+    fields: Mapping[Any, Any] | None = None
 
 
 def _collect(
@@ -116,7 +119,8 @@ def _collect(
         if labelled and answer is None:
             answer, beside = _answer_beside(raw, choices, answers), beside + 1
         number = checked_text(raw.where, "id", str(count if raw.id is None or raw.id == "" else raw.id))
-        items.append(ChoiceQuestion(context, question, choices, answer, number, raw.line))
+        fields = raw.fields if is_file and not labelled else None
+        items.append(ChoiceQuestion(context, question, choices, answer, number, raw.line, fields))
     if not items:
         raise DataError(f"{name}: no questions; give at least one")
     note = f"{len(twice):,} of {len(items):,} questions have the same choice twice"
@@ -173,7 +177,7 @@ def _raws(where: str, value: Any, line: int) -> Iterator[_Raw]:
         yield from _chid(where, value, line)
     else:
         context, question, choices, marks, answer, number = flat_parts(value)
-        yield _Raw(where, context, question, choices, answer, number, line, marks)
+        yield _Raw(where, context, question, choices, answer, number, line, marks, value)
 
 
 def _c3(where: str, value: Sequence[Any], line: int) -> Iterator[_Raw]:
@@ -186,7 +190,7 @@ def _c3(where: str, value: Sequence[Any], line: int) -> Iterator[_Raw]:
             raise DataError(f"{where}: question {count} must be an object with question, choice and answer")
         question = text_at(where, row.get("question"), f"question {count}")
         choices, marks = choices_of(by_lower_name(row))
-        yield _Raw(where, context, question, choices, row.get("answer"), _numbered(number, count), line, marks)
+        yield _Raw(where, context, question, choices, row.get("answer"), _numbered(number, count), line, marks, row)
 
 
 def _chid(where: str, value: Mapping[str, Any], line: int) -> Iterator[_Raw]:
@@ -212,7 +216,8 @@ def _chid(where: str, value: Mapping[str, Any], line: int) -> Iterator[_Raw]:
         context = _BLANKS.sub(OTHER_BLANK, before) + BLANK + _BLANKS.sub(OTHER_BLANK, after)
         label = number if len(blanks) == 1 else _numbered(number, count)
         label = label if match.group() == BLANK else match.group()
-        yield _Raw(where, context, "", choices[count] if apart else choices, answers[count], label, line)
+        listed = choices[count] if apart else choices
+        yield _Raw(where, context, "", listed, answers[count], label, line, fields=value)
 
 
 def _numbered(number: Any, count: int) -> str | None:

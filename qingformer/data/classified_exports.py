@@ -5,7 +5,7 @@ from typing import Any
 
 
 def flat_row(values: Mapping[Any, Any]) -> Mapping[Any, Any]:
-    """The row of a task with its first annotation that was not cancelled; other rows as they are.
+    """The row of a task with its annotation, the ground truth or else the first finished one; other rows as they are.
 
     >>> result = [{"type": "choices", "value": {"choices": ["正面"]}}]
     >>> flat_row({"id": 1, "data": {"text": "好看"}, "annotations": [{"result": result}]})
@@ -15,6 +15,7 @@ def flat_row(values: Mapping[Any, Any]) -> Mapping[Any, Any]:
     if not isinstance(data, Mapping) or not isinstance(annotations, list):
         return values
     kept = [each for each in annotations if isinstance(each, Mapping) and not each.get("was_cancelled")]
+    kept.sort(key=lambda each: not each.get("ground_truth"))
     results = kept[0].get("result") if kept else []
     labels: list[Any] = []
     for result in results if isinstance(results, list) else []:

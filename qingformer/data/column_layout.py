@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from qingformer.data.cells import strip
 from qingformer.data.readers import Path
 from qingformer.data.tag_notation import no_tag, tag_share
 from qingformer.errors import DataError
@@ -16,6 +17,9 @@ _HEADER = frozenset(
     "lemma id index".split()
 )
 _CHUNKS = frozenset("NP VP PP ADJP ADVP SBAR PRT CONJP INTJ LST UCP".split())
+_WIDE_SPACE = re.compile("(?<=[^\u00a0\u2000-\u200a\u3000])[\u00a0\u2000-\u200a\u3000]+(?=[A-Za-z])")
+_LETTERS = frozenset("BIESMLUWO")
+_OUTSIDE = frozenset(("O", "", "_", "-"))
 _NUMBER = re.compile(r"\d{1,9}")
 NO_WORD = re.compile(r"\d+-\d+|\d+\.\d+")  # CoNLL-U: a range of words in one, and what was left unsaid
 _NAMED = re.compile(r"(?:^|\|)(?:NER|ner|name|entity|tag)=([^|]+)")
@@ -35,6 +39,7 @@ class Layout:
 
     token: int
     tag: int | None
+    kind: int | None = None  # where the tag is a letter alone, the column of its label
     is_named: bool = False  # the tag stands among other things, as in "NER=B-PER|SpaceAfter=No"
     notes: tuple[str, ...] = ()
 
@@ -48,8 +53,9 @@ def columns_of(line: str) -> list[str]:
     bare = line.rstrip()
     if "\t" in bare:
         first, *others = bare.split("\t")
-        return [first or " ", *(other.strip() for other in others)]
-    fields = bare.split(" ")
+        return [first.rstrip(" ") or first or " ", *map(strip, others)]
+    fields = bare.split(" ") if " " in bare else _WIDE_SPACE.split(bare)
+    fields[1:] = map(strip, fields[1:])
     if "" in fields:
         fields = [part for part in fields if part]
     return [line[0], *fields] if len(fields) == 1 and line[0].isspace() else fields
@@ -74,9 +80,13 @@ def layout_of(
     width = Counter(map(len, lines)).most_common(1)[0][0] if lines else 0
     tag, is_named = _tag_column(lines, width)
     notes = []
+    divided = divided_tags(lines) if labelled and label_column is None else None
+    if divided is not None:
+        tag, is_named = divided[0], False
+        notes.append(f"{path}: tags were joined from columns {divided[0] + 1} and {divided[1] + 1}")
     if label_column is not None:
         tag, is_named = _given(label_column, "label_column"), False
-    elif tag not in (None, -1):
+    elif divided is None and tag not in (None, -1):
         notes.append(f"{path}: tags were read from column {(tag or 0) + 1} of {width} (label_column= names another)")
     if labelled and tag is None and lines:
         _refuse(path, *texts[0][0])
@@ -87,7 +97,35 @@ def layout_of(
         notes.append(f"{path}: column {token + 1} was read as the tokens (text_column= names another)")
         if labelled and label_column is None:
             notes += _several(path, lines, width, tag)
-    return Layout(token, tag if labelled else None, is_named, tuple(notes))
+    if divided is not None and token in divided:
+        divided = None
+    kind = None if divided is None else divided[1]
+    return Layout(token, tag if labelled else None, kind, is_named, tuple(notes))
+
+
+def divided_tags(lines: Sequence[list[str]]) -> tuple[int, int] | None:
+    """The columns of the letter and of the label where a tag is divided into two, as in "李 PER B" or "李 B PER".
+
+    Both say O, or nothing, in the same lines, and one of them holds single letters alone.
+
+    >>> divided_tags([["李", "PER", "B"], ["雷", "PER", "I"], ["住", "O", "O"]])
+    (2, 1)
+    """
+    width = Counter(map(len, lines)).most_common(1)[0][0] if lines else 0
+    alike = [fields for fields in lines if len(fields) == width]
+    for letter in range(width - 1, 0, -1):
+        cells = {fields[letter] for fields in alike}
+        if "B" not in cells or not cells & _OUTSIDE or not cells <= _LETTERS | _OUTSIDE:
+            continue
+        for kind in (letter - 1, letter + 1):
+            names = {fields[kind] for fields in alike if 0 < kind < width}
+            if names - _LETTERS - _OUTSIDE and all(_fit(fields[letter], fields[kind]) for fields in alike):
+                return letter, kind
+    return None
+
+
+def _fit(letter: str, label: str) -> bool:
+    return (letter in _OUTSIDE) == (label in _OUTSIDE)
 
 
 def _given(column: Any, name: str) -> int:

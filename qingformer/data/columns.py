@@ -31,6 +31,7 @@ TEXT_COLUMNS = (
     "句子",
     "评论",
     "标题",
+    "data",
 )
 LABEL_COLUMNS = (
     "label",
@@ -40,6 +41,7 @@ LABEL_COLUMNS = (
     "category",
     "categories",
     "cat",
+    "cats",
     "tag",
     "tags",
     "class",
@@ -129,7 +131,8 @@ def find_columns(where: str, values: Values, wanted: Wanted, require_labels: boo
     >>> find_columns("a.jsonl, line 1", {"sentence": "放首歌", "label": "音乐"}, (None,) * 5).label
     'label'
     """
-    names = {_name(name): name for name in values}
+    names = {_name(name): name for name in reversed(values)}
+    _check_alike(where, values, wanted)
     text, pair, label, weight, group = (_given(where, values, column) for column in wanted)
     if text is None:
         text = next((names[name] for name in TEXT_COLUMNS if name in names and names[name] != label), None)
@@ -146,6 +149,20 @@ def find_columns(where: str, values: Values, wanted: Wanted, require_labels: boo
         if label is None and require_labels:
             raise DataError(_no_label_column(where, values))
     return ClassificationColumns(text, pair, label, weight, group)
+
+
+def _check_alike(where: str, values: Values, wanted: Wanted) -> None:
+    """Refuse two columns whose usual names differ by case or space alone, unless one is asked for."""
+    seen: dict[str, Any] = {}
+    for name in values:
+        usual = _name(name)
+        other = seen.setdefault(usual, name)
+        alike = usual in LABEL_COLUMNS or usual in TEXT_COLUMNS
+        if other != name and alike and other not in wanted and name not in wanted:
+            raise DataError(
+                f"{where}: the columns {str(other)!r} and {str(name)!r} have one name; say which is meant with "
+                "text_column= or label_column="
+            )
 
 
 def _no_label_column(where: str, values: Values) -> str:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any
 
-from qingformer.data.cells import quoted
-from qingformer.data.csv_fields import quoted_records
-from qingformer.data.guessing import guess_format
+from qingformer.data.cells import quoted, strip
+from qingformer.data.csv_fields import look_at_header, quoted_records
+from qingformer.data.guessing import guess_format, is_json_list
 from qingformer.data.json_text import LinedText, elements, reason_of
 from qingformer.data.sources import Path as Path
 from qingformer.data.sources import bare_suffix, check_file, open_lines
@@ -125,6 +125,8 @@ def _format_of(path: Path) -> str:
     if str(path) == "-":
         return "auto"
     suffix = bare_suffix(path)
+    if suffix in (".xlsx", ".xls", ".ods"):
+        raise DataError(f"{path}: is a workbook of a spreadsheet; save the sheet as CSV (UTF-8) and name that file")
     if suffix not in _SUFFIXES:
         raise DataError(
             f"{path}: the suffix {suffix!r} does not tell the format; pass format= one of {', '.join(FORMATS)}"
@@ -144,6 +146,8 @@ def _rows(path: Path, format: str, options: TableOptions, encoding: str, blanks:
             format = guess_format(path, head, options.columns)
         if format == "json":
             format = "json" if first[1].lstrip().startswith("[") else "jsonl"
+        elif format == "jsonl" and is_json_list(first[1]):
+            format = "json"
         _check_table_options(path, format, options)
         everything = ((number, line) for number, line in chain(head, lines) if format == "csv" or line.strip())
         if format == "text":
@@ -203,8 +207,10 @@ def _record(path: Path, value: Any, line: int) -> Row:
 
 
 def _table(path: Path, lines: Lines, separator: str, options: TableOptions) -> Iterator[Row]:
-    quoting = separator == "," if options.quoting is None else options.quoting
-    records = quoted_records(path, lines, separator) if quoting else _plain(lines, separator)
+    lines, style = look_at_header(lines, separator, named=options.columns is not None)
+    separator = style.separator
+    quoting = (separator != "\t" or style.quoted) if options.quoting is None else options.quoting
+    records = quoted_records(path, lines, separator, style.spaced) if quoting else _plain(lines, separator)
     names: tuple[Column, ...] | None = options.columns
     for count, (line, fields) in enumerate(records):
         if count == 0:
@@ -223,7 +229,9 @@ def _table(path: Path, lines: Lines, separator: str, options: TableOptions) -> I
 
 
 def _header(path: Path, line: int, fields: Sequence[str]) -> tuple[Column, ...]:
-    names = tuple(field.strip() for field in fields)
+    names = tuple(strip(field) for field in fields)
+    if names.count("") > 1:  # Excel writes empty columns too
+        names = tuple(name or f"column {place}" for place, name in enumerate(names, 1))
     if len(set(names)) < len(names):
         raise DataError(
             f"{path}, line {line}: the column names {', '.join(names)} are not all different; "

@@ -3,10 +3,11 @@
 import difflib
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from qingformer.data.brat import is_brat, read_brat
+from qingformer.data.cells import clean_name
 from qingformer.data.documents import Sourced, text_at
 from qingformer.data.readers import BlankLines, Path, read_rows
 from qingformer.data.relation_layouts import of_brat, text_and_triples
@@ -38,11 +39,12 @@ class PlacedTriple(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RelationText:
-    """A text and its triples: None if unlabelled, empty if it states none."""
+    """A text and its triples: None if unlabelled, empty if it states none; `fields` are those of an unlabelled row."""
 
     text: str
     triples: tuple[Triple, ...] | None
     line: int = 0
+    fields: Mapping[Any, Any] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,8 @@ def _collect(
         where = f"{name}, {'line' if is_file else 'item'} {line}"
         text, given = _parts(where, row, labelled)
         if not labelled:
-            items.append(RelationText(text, None, line))
+            fields = row if is_file and isinstance(row, Mapping) else None
+            items.append(RelationText(text, None, line, fields))
             continue
         if given is None:
             undone.append(where)
@@ -195,7 +198,7 @@ def _triples(where: str, given: Any) -> Iterator[Triple]:
             subject, relation, value = one
         else:
             raise DataError(f"{where}: {shown(one)} is not a triple; write {_SHAPE}")
-        relation = _bare(text_at(where, relation, "relation of a triple"))
+        relation = clean_name(_bare(text_at(where, relation, "relation of a triple")))
         subject = _bare(text_at(where, subject, f"subject of {relation!r}"))
         slots = value if isinstance(value, Mapping) else {"@value": value}
         if not slots:

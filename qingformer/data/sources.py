@@ -16,7 +16,18 @@ from typing import Any, BinaryIO, TypeVar
 from qingformer.errors import DataError
 
 _OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
-_MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+_MARKS = {  # the longer ones first
+    b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16",
+}  # fmt: skip
+_BINARY = {
+    b"PK\x03\x04": "a zip archive, such as a workbook of Excel; save the sheet as CSV (UTF-8), or unpack the archive",
+    b"\xd0\xcf\x11\xe0": "a workbook of Excel; save the sheet as CSV (UTF-8)",
+    b"PAR1\x15": "a Parquet table; write it as CSV or JSONL: pandas.read_parquet(...).to_csv(..., index=False)",
+    b"\x1f\x8b": "compressed; add .gz to its name, or unpack it",
+    b"\xfd7zXZ\0": "compressed; add .xz to its name, or unpack it",
+    b"BZh91AY&SY": "compressed; add .bz2 to its name, or unpack it",
+    b"\x28\xb5\x2f\xfd": "compressed with zstd; unpack it",
+}
 _WIDE = ("utf16", "utf32")
 _STANDARD_INPUT = "-"
 
@@ -90,15 +101,33 @@ def _undamaged(lines: Iterable[T], path: Path) -> Iterator[T]:
 def _lines(stream: BinaryIO, path: Path, encoding: str) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(_undamaged(stream, path), 1):
         if number == 1:
-            if line[:2] in _MARKS:
-                raise DataError(
-                    f'{path}, line 1: begins with a UTF-16 mark; pass encoding="{_MARKS[line[:2]]}" or save it as UTF-8'
-                )
+            _check_first(path, line)
             line = line.removeprefix(b"\xef\xbb\xbf")
         try:
             yield number, line.decode(encoding)
         except UnicodeDecodeError as problem:
             raise _wrong_byte(path, number, problem, encoding) from None
+
+
+def _check_first(path: Path, line: bytes) -> None:
+    """Refuse what is no text of an encoding with line ends of one byte, by its first line."""
+    for mark, name in _MARKS.items():
+        if line.startswith(mark):
+            raise DataError(
+                f'{path}, line 1: begins with a {name.upper()} mark; pass encoding="{name}" or save it as UTF-8'
+            )
+    for magic, what in _BINARY.items():
+        if line.startswith(magic):
+            raise DataError(f"{path}: is {what}")
+    if line.count(b"\0") > len(line) // 4 > 0:
+        raise DataError(
+            f"{path}, line 1: every other byte is zero, as in UTF-16; pass its encoding, such as utf-16-le, or save it "
+            "as UTF-8"
+        )
+    if b"\r" in line.rstrip(b"\r\n") and not line.endswith(b"\n"):
+        raise DataError(
+            f"{path}, line 1: its lines end in carriage returns (\\r) alone; save it with those of Unix or Windows"
+        )
 
 
 def _wrong_byte(path: Path, line: int, problem: UnicodeDecodeError, encoding: str) -> DataError:

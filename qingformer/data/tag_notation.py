@@ -8,7 +8,7 @@ from functools import cached_property, lru_cache
 
 from qingformer.data.schemes import split_tag
 
-_SEPARATORS = "-_:."
+_SEPARATORS = "-_:.－–—‐‑−"
 _LETTERS = frozenset("BIMESLUW")
 # Letters for begin, inside, end and a single token, by those that stand for E and S.
 _ALPHABETS: tuple[dict[str, str], ...] = ({}, {"L": "E", "U": "S"}, {"W": "S"}, {"L": "E", "S": "S"})

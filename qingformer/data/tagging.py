@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from qingformer.data.brat import broken_note, is_brat, read_brat
+from qingformer.data.brat import broken_note, is_brat, read_brat, unmarked_note
 from qingformer.data.readers import BlankLines, Path, read_rows
 from qingformer.data.schemes import WORD, TagScheme
 from qingformer.data.sources import check_file
@@ -199,7 +199,8 @@ def _read_brat(path: Path, labelled: bool, encoding: str) -> TaggedTexts:
         TaggedText(each.text, tuple(sorted(set(each.spans.values()))) if labelled else None, source=each.source)
         for each in documents
     ]
-    return TaggedTexts(str(path), items, list(broken_note(documents)), None)
+    notes = [*broken_note(documents), *(unmarked_note(path) if labelled else ())]
+    return TaggedTexts(str(path), items, notes, None)
 
 
 def _token_span(text: str, span: Span, tokens: Sequence[tuple[int, int]]) -> Span:

@@ -3,6 +3,7 @@
 from collections import Counter
 from typing import Any
 
+from qingformer.data.cells import clean_name, strip
 from qingformer.data.column_layout import LONELY, NO_WORD, Layout, Line, columns_of, layout_of, tag_in
 from qingformer.data.readers import Path
 from qingformer.data.sources import open_lines
@@ -41,7 +42,7 @@ def _texts(path: Path, encoding: str) -> list[list[Line]]:
     texts: list[list[Line]] = [[]]
     with open_lines(path, encoding) as lines:
         for number, line in lines:
-            if not line.strip() or line.startswith("-DOCSTART-"):
+            if not strip(line) or line.startswith("-DOCSTART-"):
                 if texts[-1]:
                     texts.append([])
             else:
@@ -86,5 +87,8 @@ def _cell(path: Path, number: int, fields: list[str], place: int) -> str:
 def _tag(path: Path, number: int, fields: list[str], layout: Layout) -> str:
     if len(fields) < 2 or layout.tag is None:
         raise DataError(f"{path}, line {number}: {LONELY.format(fields[0][:60])}")
-    cell = _cell(path, number, fields, layout.tag)
+    cell = clean_name(_cell(path, number, fields, layout.tag))
+    if layout.kind is not None:
+        label = clean_name(_cell(path, number, fields, layout.kind))
+        return "O" if cell in ("O", "_", "-", "") else f"{cell}-{label}"
     return tag_in(cell) if layout.is_named else cell

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path as FilePath
 
-from qingformer.data.column_layout import MOST, columns_of, has_named
+from qingformer.data.column_layout import MOST, columns_of, divided_tags, has_named
 from qingformer.data.readers import Path
 from qingformer.data.sources import bare_suffix, open_lines
 from qingformer.data.tag_notation import tag_share
@@ -66,7 +66,7 @@ def _is_tagged(lines: Sequence[str]) -> bool:
             cells = [fields[place] for fields in rows]
             if tag_share(cells) > MOST and any(len(cell) > 2 for cell in cells):
                 return True
-    return form_of(lines) is not None
+    return divided_tags(rows) is not None or form_of(lines) is not None
 
 
 def _words(path: Path, lines: Sequence[str], suffix: str, segmented: bool | None) -> str:

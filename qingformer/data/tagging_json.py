@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from numbers import Integral
 from typing import Any
 
+from qingformer.data.cells import clean_name
 from qingformer.data.spans import Span, trimmed
 from qingformer.data.tagging_texts import TaggedText
 from qingformer.errors import DataError
@@ -12,7 +13,8 @@ TEXT_FIELDS = ("text", "data", "sentence", "content", "sentText", "originalText"
 LABEL_FIELDS = ("entities", "spans", "label", "labels", "annotations", "annotation")
 _STARTS = ("start", "start_offset", "start_pos", "start_idx", "begin")
 _ENDS = ("end", "end_offset", "end_pos", "end_idx")
-_LABELS = ("label", "type", "labels", "label_type", "tag")
+_LABELS = ("label", "type", "labels", "label_type", "tag", "entity_type", "entity_group")
+_SURFACES = ("text", "mention", "surface")
 
 _FORMS = (
     '{"start": 0, "end": 2, "label": "PER"} or [0, 2, "PER"], end exclusive, in a list, '
@@ -56,7 +58,8 @@ def check_characters(where: str, text: str, what: str) -> None:
 
 def _labels(where: str, row: Mapping[Any, Any]) -> Any:
     """What an object has as its spans."""
-    value = next((row[name] for name in LABEL_FIELDS if row.get(name) is not None), None)
+    values = [row[name] for name in LABEL_FIELDS if row.get(name) is not None]
+    value = next((one for one in values if isinstance(one, list | Mapping) and one), values[0] if values else None)
     if value is None:  # Label Studio names the field as its tag in the settings
         value = next((each for each in row.values() if _is_value_list(each)), None)
     if value is None:
@@ -96,7 +99,18 @@ def _task(where: str, row: Mapping[Any, Any], labelled: bool) -> tuple[str, Any]
             f"{where}: the annotations of Label Studio hold {shown(', '.join(values[0]))}, no spans; "
             "export a project whose labels mark parts of a text"
         )
+    if any("startOffset" in value or "globalOffsets" in value for value in values):
+        raise DataError(
+            f"{where}: the annotations of Label Studio mark parts of HTML, whose places count no characters of the "
+            "text; label plain text (<Text>), or write start, end and label of each"
+        )
     return text, [value for value in values if value.get("labels") and "start" in value]
+
+
+def finished(row: Mapping[Any, Any]) -> int:
+    """How many annotations of a Label Studio task were not cancelled; 0 for other rows."""
+    given = row.get("annotations", row.get("completions")) if isinstance(row.get("data"), Mapping) else None
+    return sum(isinstance(one, Mapping) and not one.get("was_cancelled") for one in given or ())
 
 
 def checked_spans(where: str, text: str, value: Any) -> tuple[Span, ...]:
@@ -131,7 +145,10 @@ def _entry(where: str, text: str, entry: Any) -> Iterator[Span]:
         return
     if isinstance(entry, Mapping):
         start, end, label = (first_of(entry, names) for names in (_STARTS, _ENDS, _LABELS))
-        surface = entry.get("text", entry.get("entity") if "end_idx" in entry else None)
+        surface = first_of(entry, _SURFACES)
+        surface = entry.get("entity") if surface is None and "end_idx" in entry else surface
+        if label is None and isinstance(entry.get("entity"), str) and entry["entity"] != text[start:end]:
+            label = entry["entity"]  # Rasa
         if "end_idx" in entry and is_place(end) and is_place(start) and surface == text[start : end + 1]:
             end += 1  # CMeEE: the place of the last character
     elif isinstance(entry, list | tuple) and len(entry) == 3:
@@ -173,7 +190,7 @@ def check_label(where: str, label: Any, entity: str) -> str:
     if len(label.splitlines()) > 1:
         raise DataError(f"{where}: {entity} has the type {shown(label)}, with a line break in it; write it in one line")
     check_characters(where, label, "type of an entity")
-    return label.strip()
+    return clean_name(label)
 
 
 def _checked(where: str, text: str, start: Any, end: Any, label: Any, surface: Any, entity: str) -> Span:

@@ -5,8 +5,18 @@ from dataclasses import replace
 from typing import Any
 
 from qingformer.data.spans import Span, trimmed
+from qingformer.data.tag_notation import tag_share
 from qingformer.data.tagging_blocks import Block, texts_of
-from qingformer.data.tagging_json import LABEL_FIELDS, check_label, checked_spans, first_of, is_place, shown, tagged_of
+from qingformer.data.tagging_json import (
+    LABEL_FIELDS,
+    check_label,
+    checked_spans,
+    finished,
+    first_of,
+    is_place,
+    shown,
+    tagged_of,
+)
 from qingformer.data.tagging_texts import TaggedText, TaggedTexts, join_tokens, joiner_of
 from qingformer.errors import DataError
 
@@ -28,8 +38,11 @@ class Collector:
         self._items: list[TaggedText | None] = []
         self._tagged: list[tuple[int, Block]] = []
         self._spanned: list[tuple[int, Block, list[Span]]] = []
+        self._kept: dict[int, Mapping[Any, Any]] = {}
         self._broken: list[str] = []
         self._undone: list[str] = []
+        self._rejected: list[str] = []
+        self._several: list[str] = []
 
     def add(self, row: Any, number: int, line: int) -> None:
         """Take a row; `number` is its place, for messages."""
@@ -41,6 +54,11 @@ class Collector:
             self._items.append(replace(row, spans=spans))
             return
         row = _object(where, row)
+        if self._labelled and row.get("answer") in ("reject", "ignore"):  # Prodigy
+            self._rejected.append(where)
+            return
+        if self._labelled and finished(row) > 1:
+            self._several.append(where)
         tokens = _tokens(where, row)
         if tokens is not None:
             self._add_tokens(where, row, tokens, number)
@@ -49,7 +67,7 @@ class Collector:
         if self._labelled and found.spans is None:
             self._undone.append(where)
         else:
-            self._items.append(replace(found, line=line))
+            self._items.append(replace(found, line=line, fields=self._fields(row)))
 
     def _add_tokens(self, where: str, row: Mapping[Any, Any], tokens: list[str], number: int) -> None:
         block = Block(tokens, [number] * len(tokens))
@@ -57,6 +75,7 @@ class Collector:
         self._items.append(None)
         if not self._labelled:
             self._spanned.append((place, block, []))
+            self._kept[place] = self._fields(row) or {}
             return
         tags = next((row[name] for name in _TAGS if _is_row(row.get(name), len(tokens))), None)
         if tags is not None:
@@ -68,6 +87,10 @@ class Collector:
             raise DataError(f"{where}: {_lacking(row, name, len(tokens))}")
         spans = [self._token_span(where, entry, len(tokens)) for entry in row[name]]
         self._spanned.append((place, block, [span for span in spans if span is not None]))
+
+    def _fields(self, row: Mapping[Any, Any]) -> Mapping[Any, Any] | None:
+        """The fields of an unlabelled row of a file, for whoever lays predictions beside it."""
+        return None if self._labelled or self._unit != "line" else row
 
     def _token_span(self, where: str, entry: Any, count: int) -> Span | None:
         """A span of tokens; None if it has gaps."""
@@ -111,15 +134,21 @@ class Collector:
             text, places = join_tokens(block.tokens, joiner)
             placed = (Span(*trimmed(text, places[s.start][0], places[s.end - 1][1]), s.label) for s in spans)
             kept = tuple(sorted({span for span in placed if span.start < span.end})) if self._labelled else None
-            self._items[place] = TaggedText(text, kept, block.lines[0], places)
+            self._items[place] = TaggedText(text, kept, block.lines[0], places, fields=self._kept.get(place))
         notes += [
             f"{len(wheres)} {what} left out (first: {wheres[0]})"
             for wheres, what in (
                 (self._broken, "spans with gaps were"),
                 (self._undone, "texts without annotations were"),
+                (self._rejected, 'texts whose "answer" is reject or ignore were'),
             )
             if wheres
         ]
+        if self._several:
+            notes.append(
+                f"{len(self._several)} texts have several annotations; the ground truth or else the first finished one "
+                f"was read (first: {self._several[0]})"
+            )
         return TaggedTexts(self._name, [item for item in self._items if item is not None], notes, scheme)
 
 
@@ -141,7 +170,12 @@ def _object(where: str, row: Any) -> Mapping[Any, Any]:
 def _tokens(where: str, row: Mapping[Any, Any]) -> list[str] | None:
     """The tokens of an object that has some in place of a text."""
     name = next((name for name in _TOKENS if isinstance(row.get(name), list | tuple)), None)
-    if name is None or isinstance(row.get("text"), str):
+    text = row.get("text")
+    if isinstance(text, str):
+        name = name if name is not None and _has_tags(row, len(row[name])) else None
+        if name is None and _has_tags(row, len(text)):
+            return list(text)
+    if name is None:
         return None
     tokens = list(row[name])
     if not tokens or not all(isinstance(token, str) for token in tokens):
@@ -149,6 +183,12 @@ def _tokens(where: str, row: Mapping[Any, Any]) -> list[str] | None:
             f'{where}: the field "{name}" is {shown(tokens)}; it must hold the tokens, at least one, as texts'
         )
     return [token or " " for token in tokens]
+
+
+def _has_tags(row: Mapping[Any, Any], count: int) -> bool:
+    """Whether a row has as many tags, and no spans beside them."""
+    rows = [row[name] for name in _TAGS if _is_row(row.get(name), count)]
+    return bool(rows) and bool(rows[0]) and tag_share(rows[0]) == 1
 
 
 def _is_row(value: Any, count: int) -> bool:

@@ -36,7 +36,12 @@ def raw_texts(path: Path, encoding: str) -> list[TaggedText] | None:
     name = next((name for name in rows[0].values if str(name).strip().lower() in _RAW), None) if rows else None
     if name is None:
         return None
-    return [TaggedText(str(row.values[name]), line=row.line) for row in rows]
+    return [
+        TaggedText(
+            str(row.values[name]), line=row.line, fields={key: row.values[key] for key in row.values if key != name}
+        )
+        for row in rows
+    ]
 
 
 def _column(path: Path, names: Sequence[str], known: Sequence[str], what: str, given: Any, option: str) -> str:

@@ -1,8 +1,9 @@
 """What the readers of labelled texts hand out, and how tokens become a text."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from qingformer.data.spans import Span
 from qingformer.tokenization.characters import is_cjk
@@ -17,7 +18,8 @@ class TaggedText:
     """A text and its spans of characters, None if it is unlabelled.
 
     `line` is its first line in the file; `tokens` are the places (start, end) of the file's own tokens, None if it has
-    none; `source` is the file of the text itself, where a source has a file for each.
+    none; `source` is the file of the text itself, where a source has a file for each; `fields` are those of an
+    unlabelled object or table row.
     """
 
     text: str
@@ -25,6 +27,7 @@ class TaggedText:
     line: int = 0
     tokens: Places | None = None
     source: str = ""
+    fields: Mapping[Any, Any] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

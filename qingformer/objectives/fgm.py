@@ -40,8 +40,8 @@ class FGM(Transform):
             article's 0.5 is meant for the embeddings of BERT, and drowns those of small models.
         relative: instead of epsilon, the length in units of a token's vector (the root mean square over the rows of the
             layer's weights; with "linf" over its entries): the same at every size of model. The default, 0.05, if
-            neither is given, is safe for a new model too; a pre-trained one gains more from 0.3 to 0.4 (the article's
-            0.5 is 0.36 of a vector of BERT).
+            neither is given, does a new model no measurable harm; a pre-trained one can gain from more (the article's
+            0.5 is 0.36 of a vector of BERT). See docs/training.md.
         layer: name or path of the layer whose trainable weights are perturbed, or with "sample" whose output is.
         norm: what has length epsilon: "matrix" (the whole weight; several weights, or several layers of that name,
             share one norm), "row" (each vocabulary row by itself), or "sample" (what the layer puts out for one sample,

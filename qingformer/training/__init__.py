@@ -11,10 +11,12 @@ from qingformer.training.errors import (
     TrainingStateError,
 )
 from qingformer.training.finite import FiniteTraining, check_weights
-from qingformer.training.folder import clear_run, holds_run, read_whole, replace_folder, whole_folder
+from qingformer.training.folder import read_whole
 from qingformer.training.interrupt import Interruptible
+from qingformer.training.kept import replace_folder, whole_folder
 from qingformer.training.lock import locked
 from qingformer.training.run import RunResult, run
+from qingformer.training.run_files import clear_run, holds_run
 from qingformer.training.seeds import seed_everything
 from qingformer.training.state import TrainingState
 from qingformer.training.steps import OrderedSteps, Progress, ProgressEvent

@@ -11,14 +11,14 @@ import keras
 from qingformer.errors import ConfigError
 from qingformer.training.averages import weights_to_keep
 from qingformer.training.finite import check_weights, located
-from qingformer.training.folder import KeptFolder
+from qingformer.training.kept import KeptFolder
 from qingformer.training.steps import Logs
 
 _SMALLER_IS_BETTER = ("loss", "error", "mse", "mae", "perplexity")
 
 
 class BestCheckpoint(keras.callbacks.Callback):
-    """After each epoch whose monitored value is the best so far, replace the content of a directory, as a whole.
+    """After each epoch whose monitored value is the best so far, replace a directory; files of others in it stay.
 
     Where the optimizer keeps averages of the weights, these are saved; `SwapAverages` has the validation see them too.
     Among the `companions` of a `TrainingState` the directory is replaced once the state knows of the epoch: then a kill

@@ -14,8 +14,9 @@ from qingformer.training.best import BestCheckpoint
 from qingformer.training.curve import LearningCurve
 from qingformer.training.errors import TrainingInterrupted
 from qingformer.training.finite import FiniteTraining
-from qingformer.training.folder import KeptFolder, clear_leftovers
+from qingformer.training.folder import clear_leftovers
 from qingformer.training.interrupt import Interruptible
+from qingformer.training.kept import KeptFolder
 from qingformer.training.lock import locked
 from qingformer.training.state import TrainingState
 from qingformer.training.steps import Logs

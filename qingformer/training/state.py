@@ -10,7 +10,7 @@ from qingformer.files import write_json
 from qingformer.optimizers import chain
 from qingformer.training.errors import TrainingStateError
 from qingformer.training.finite import FiniteTraining, located
-from qingformer.training.folder import clear_leftovers, discard, new_folder
+from qingformer.training.folder import clear_leftovers, new_folder
 from qingformer.training.memory import (
     FORMAT,
     check_dataset,
@@ -19,6 +19,7 @@ from qingformer.training.memory import (
     read_info,
     remember_all,
 )
+from qingformer.training.run_files import STATE_FILES, drop_state, states_in
 from qingformer.training.steps import Logs, OrderedSteps
 from qingformer.training.storage import (
     check_same,
@@ -29,7 +30,7 @@ from qingformer.training.storage import (
     write_values,
 )
 
-_VALUES, _INFO = "values.npz", "state.json"
+_VALUES, _INFO = STATE_FILES
 
 
 class TrainingState(OrderedSteps):
@@ -107,7 +108,7 @@ class TrainingState(OrderedSteps):
             "variables": describe(variables),
         }
         if folder.exists():
-            discard(folder)
+            drop_state(folder)
         where = f"epoch {epoch + 1 if batch else epoch}, after step {batch or self.batch}"
         with located(where), new_folder(folder) as temporary:
             write_values(temporary / _VALUES, variables)
@@ -129,9 +130,9 @@ class TrainingState(OrderedSteps):
 
     def _remove_all_but(self, keep: Path | None) -> None:
         clear_leftovers(self.directory, ("epoch-",))  # half-written when a process was killed
-        for folder in self.directory.glob("epoch-*-batch-*"):
+        for folder in states_in(self.directory):
             if folder != keep:
-                discard(folder)
+                drop_state(folder)
 
     # --- going on -----------------------------------------------------------------------------------------------------
 
@@ -143,7 +144,7 @@ class TrainingState(OrderedSteps):
         Raises:
             TrainingStateError: the state is damaged, or the model, optimizer or data set is another one.
         """
-        folders = sorted(self.directory.glob("epoch-*-batch-*"))
+        folders = states_in(self.directory)
         if not folders:
             return 0, 0
         folder = folders[-1]

@@ -68,8 +68,9 @@ def cli(capfd):
     return call
 
 
-def train_arguments(work, output):
+def train_arguments(work, output, source=None, epochs=10):
     return [
-        "train", "--train", str(work.train), "--dev", str(work.dev), "--source", str(work.bert), "--max-length", "16",
-        "--epochs", "10", "--batch-size", "16", "--learning-rate", "0.01", "--output", str(output),
+        "train", "--train", str(work.train), "--dev", str(work.dev), "--source", str(source or work.bert),
+        "--max-length", "16", "--epochs", str(epochs), "--batch-size", "16", "--learning-rate", "0.01",
+        "--output", str(output),
     ]  # fmt: skip

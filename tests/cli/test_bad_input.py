@@ -187,7 +187,7 @@ def test_disk_full_while_saving(work, tmp_path, verb):
     new = tmp_path / "new"
     command = {
         "convert": ["convert", str(tmp_path / "bert"), str(new), "--to", "tensorflow"],
-        "train": [*train_arguments(work, new), "--source", str(tmp_path / "bert"), "--epochs", "1"],
+        "train": train_arguments(work, new, tmp_path / "bert", epochs=1),
     }[verb]
     limited = f"ulimit -f 100; exec {shlex.join([sys.executable, '-m', 'qingformer', *command])}"
     done = subprocess.run(["bash", "-c", limited], capture_output=True, text=True, check=False)
@@ -208,9 +208,10 @@ def losses(folder):
 @pytest.mark.timeout(900)  # four trainings in processes of their own
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT to another process")
 def test_ctrl_c_stops_cleanly_and_resume_gives_the_same_losses(work, tmp_path):
-    command = [sys.executable, "-m", "qingformer", *train_arguments(work, tmp_path / "cut"), "--save-every", "2"]
-    command += ["--epochs", "40"]
-    whole = [*command, "--output", str(tmp_path / "whole")]
+    command, whole = (
+        [sys.executable, "-m", "qingformer", *train_arguments(work, tmp_path / name, epochs=40), "--save-every", "2"]
+        for name in ("cut", "whole")
+    )
     assert subprocess.run(whole, capture_output=True, check=False).returncode == 0
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     for line in process.stdout:

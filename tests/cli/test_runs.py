@@ -8,8 +8,7 @@ import sys
 
 import pytest
 
-from qingformer.training import locked
-from qingformer.training.folder import clear_run
+from qingformer.training import clear_run, locked
 from tests.cli.conftest import train_arguments, write_rows
 from tests.tasks.helpers import rows
 

@@ -61,12 +61,13 @@ DATA = {
     "choice": write_choice,
 }
 OPTIONS = {
-    "ner": ["--lr-multiplier", "1", "--epochs", "6"],
+    "ner": ["--lr-multiplier", "1"],
     "cws": ["--head", "softmax"],
     "relations": ["--stride", "2"],
     "reading": ["--stride", "4", "--max-question-length", "4"],
     "choice": [],
 }
+EPOCHS = {"ner": "6"}
 SCORES = {"ner": "F1", "cws": "F1", "relations": "F1", "reading": "exact", "choice": "accuracy"}
 
 
@@ -81,7 +82,7 @@ class Models:
     def arguments(self, task, output, train=None):
         return [
             "train", "--task", task, "--train", str(train or self.data[task]), "--source", str(self.bert),
-            "--max-length", "24", "--epochs", "1", "--batch-size", "16", "--learning-rate", "0.01",
+            "--max-length", "24", "--epochs", EPOCHS.get(task, "1"), "--batch-size", "16", "--learning-rate", "0.01",
             "--output", str(output), *OPTIONS[task],
         ]  # fmt: skip
 
@@ -132,20 +133,20 @@ def test_train_evaluate_and_predict(cli, models, tmp_path, task):
 
 
 def check_ner(row, prediction):
-    assert row.keys() == {"text", "entities"}
+    assert row.keys() == {"text", "entities", "line", "input_entities"}
     for entity, other in zip(row["entities"], prediction.entities, strict=True):
         assert row["text"][entity["start"] : entity["end"]] == entity["text"] == other.text
         assert entity["label"] == other.label
 
 
 def check_cws(row, prediction):
-    assert row.keys() == {"text", "entities", "words"}
+    assert row.keys() == {"text", "entities", "words", "line"}
     assert "".join(row["words"]) == row["text"].replace(" ", "")
     assert [entity["start"] for entity in row["entities"]] == [entity.start for entity in prediction.entities]
 
 
 def check_relations(row, prediction):
-    assert row.keys() == {"text", "triples"}
+    assert {"text", "triples", "line"} < row.keys()
     for triple, other in zip(row["triples"], prediction.found, strict=True):
         assert row["text"][slice(*triple["subject_place"])] == triple["subject"] == other.subject
         assert row["text"][slice(*triple["object_place"])] == triple["object"]
@@ -153,13 +154,13 @@ def check_relations(row, prediction):
 
 
 def check_reading(row, prediction):
-    assert row.keys() == {"id", "question", "answer", "answers"}
+    assert {"id", "question", "answer", "answers", "context", "line"} < row.keys()
     assert (row["id"], row["answer"], row["question"]) == (prediction.id, prediction.answer, "我想")
     assert row["answers"][0].keys() == {"text", "start", "end", "probability"}
 
 
 def check_choice(row, prediction):
-    assert row.keys() == {"id", "answer", "text", "probabilities"}
+    assert {"id", "answer", "text", "probabilities", "choices", "line"} < row.keys()
     assert (row["answer"], row["text"]) == (prediction.number, prediction.text)
     assert sum(row["probabilities"]) == pytest.approx(1, abs=1e-4)
 

@@ -279,7 +279,7 @@ BAD_FILES = [
     ("a.jsonl.bz2", bz2.compress(TEXTS["jsonl"].encode() * 50)[:-20], "a.jsonl.bz2, after line .* ends too early"),
     ("a.jsonl.gz", TEXTS["jsonl"].encode(), "a.jsonl.gz, after line 0: damaged, or not compressed as its suffix says"),
     ("a.jsonl.xz", TEXTS["jsonl"].encode(), "a.jsonl.xz, after line 0: damaged, or not compressed as its suffix says"),
-    ("a.xlsx", b"PK", "the suffix '.xlsx' does not tell the format; pass format= one of jsonl, json, csv, tsv, text"),
+    ("a.xlsx", b"PK", "is a workbook of a spreadsheet; save the sheet as CSV"),
 ]
 
 

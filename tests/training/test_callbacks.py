@@ -201,6 +201,28 @@ def test_own_saver_fills_the_directory(tmp_path):
     assert (tmp_path / "best" / "x").read_text() == "best"
 
 
+class Rising(keras.callbacks.Callback):
+    """Every epoch is better than the one before, and somebody leaves files in the run's folders before the second."""
+
+    def __init__(self, folders):
+        super().__init__()
+        self.folders = folders
+
+    def on_epoch_begin(self, epoch, logs=None):
+        for folder in self.folders if epoch == 1 else ():
+            (next(folder.glob("epoch-*"), folder) / "notes.txt").write_text(f"of {folder.name}")
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["value"] = float(epoch)
+
+
+def test_files_that_somebody_left_in_best_and_state_survive_better_epochs(tmp_path):
+    folders = [tmp_path / "best", tmp_path / "state"]
+    _, result = train(tmp_path, epochs=3, callbacks=[Rising(folders)], monitor="value", validation_data=None)
+    assert result.best_epoch == 2
+    assert [(folder / "notes.txt").read_text() for folder in folders] == ["of best", "of state"]
+
+
 def interrupt():
     os.kill(os.getpid(), signal.SIGINT)
 

@@ -9,7 +9,7 @@ import pytest
 
 from qingformer.errors import CheckpointError
 from qingformer.training import RunInUseError, clear_run, holds_run, locked, read_whole, replace_folder, whole_folder
-from qingformer.training.folder import KeptFolder
+from qingformer.training.kept import WRITTEN, KeptFolder
 
 HOLDER = """
 import sys, time
@@ -91,6 +91,8 @@ def fill(text):
     def write(folder):
         (folder / "one").write_text(text)
         (folder / "two").write_text(text)
+        (folder / "part").mkdir()
+        (folder / "part" / text).write_text(text)
 
     return write
 
@@ -99,16 +101,24 @@ def content(folder):
     return (folder / "one").read_text(), (folder / "two").read_text()
 
 
+def others(folder):
+    """Files that somebody put into `folder`, one of them in a folder of ours."""
+    for name in ("notes.txt", "mine/deep/log.txt", "part/more.txt"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    return lambda there: all((there / n).read_text() == n for n in ("notes.txt", "mine/deep/log.txt", "part/more.txt"))
+
+
 class Killed(BaseException):
     """No handler for errors sees it, as none sees SIGKILL."""
 
 
-@pytest.mark.parametrize("step", range(12))
+@pytest.mark.parametrize("step", range(18))
 @pytest.mark.parametrize("committed", [False, True])
 def test_killed_anywhere_the_folder_is_that_of_the_epoch_that_the_state_knows(tmp_path, monkeypatch, step, committed):
     target = tmp_path / "best"
     replace_folder(target, fill("old"))
-    kept, left = KeptFolder(target), [step]
+    kept, left, survive = KeptFolder(target), [step], others(target)
 
     def counted(real):
         def call(*arguments, **options):
@@ -135,8 +145,23 @@ def test_killed_anywhere_the_folder_is_that_of_the_epoch_that_the_state_knows(tm
     kept.recover(3 if committed and written else 0)
     wanted = "new" if committed and written else "old"
     assert content(target) == (wanted, wanted)
+    assert survive(target)
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
     assert step or not published
+
+
+def test_files_of_an_earlier_epoch_go_and_those_of_others_stay(tmp_path):
+    target = tmp_path / "best"
+    replace_folder(target, fill("old"))
+    survive = others(target)
+    for text in ("new", "newer"):
+        replace_folder(target, fill(text))
+        assert survive(target)
+        assert {path.name for path in (target / "part").iterdir()} == {text, "more.txt"}
+    (target / WRITTEN).unlink()  # as an earlier version left it
+    replace_folder(target, fill("newest"))
+    assert survive(target)
+    assert content(target) == ("newest", "newest")
 
 
 def test_a_folder_replaced_while_it_is_read_is_read_again(tmp_path):
@@ -167,11 +192,25 @@ def test_an_error_of_a_folder_that_stays_is_passed_on_at_once(tmp_path):
     assert len(calls) == 1
 
 
-def test_clearing_a_run_leaves_other_files(tmp_path):
+def test_clearing_a_run_leaves_other_files_wherever_they_are(tmp_path):
+    state = tmp_path / "state" / "epoch-00001-batch-000000000"
+    state.mkdir(parents=True)
     replace_folder(tmp_path / "best", fill("old"))
-    (tmp_path / "state" / "epoch-00001-batch-000000000").mkdir(parents=True)
+    for name in ("state.json", "hint.txt", "../epoch-1-batch-9"):
+        (state / name).write_text("mine")
+    survive = others(tmp_path / "best")
     (tmp_path / "notes.txt").write_text("mine")
     assert holds_run(tmp_path)
     clear_run(tmp_path)
     assert not holds_run(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    assert survive(tmp_path / "best")
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {
+        "notes.txt", "hint.txt", "epoch-1-batch-9", "log.txt", "more.txt", WRITTEN,
+    }  # fmt: skip
+
+
+def test_clearing_a_run_in_which_nobody_left_anything_leaves_nothing(tmp_path):
+    replace_folder(tmp_path / "best", fill("old"))
+    (tmp_path / "state" / "epoch-00001-batch-000000000").mkdir(parents=True)
+    clear_run(tmp_path)
+    assert list(tmp_path.iterdir()) == []

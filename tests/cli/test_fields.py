@@ -1,0 +1,86 @@
+"""What rows of predictions keep of the rows they answer."""
+
+import json
+
+import pytest
+
+from qingformer.cli.kind import OFF
+from qingformer.cli.kinds import KINDS
+from qingformer.cli.output import json_line, with_fields
+from qingformer.tasks.choice import Choice
+from qingformer.tasks.prediction import Prediction
+from qingformer.tasks.reading import Reading
+from qingformer.tasks.relation_examples import Extraction
+from qingformer.tasks.tagged import Tagging
+
+QUESTION = {"context": "昨天下雨了", "question": "何时？"}
+READ = {
+    "classification": ({"text": "好看"}, Prediction(("正面",), 0.9)),
+    "ner": ({"text": "好看"}, Tagging("好看", ())),
+    "cws": ({"text": "好看"}, Tagging("好看", ())),
+    "relations": ({"text": "好看"}, Extraction("好看", ())),
+    "reading": (QUESTION, Reading("a-7", "何时？", ())),
+    "choice": ({**QUESTION, "choices": ["昨天", "今天"]}, Choice("a-7", 0, "昨天", (0.9, 0.1))),
+}
+OTHERS = {"id": "a-7", "source": "微博", "meta": {"page": [1, None]}, "line": 99}
+
+
+class Task:
+    multi_label = False
+
+
+def written(name, path, prediction, capsys, count=1, **options):
+    kind = KINDS[name]
+    given = {**dict.fromkeys(kind.options), **OFF, "format": None, "columns": None, "encoding": "utf-8", **options}
+    examples = kind.read(str(path), given, labelled=False)
+    kind.write("jsonl", Task(), examples, [prediction] * count, None)
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+@pytest.mark.parametrize("name", READ)
+def test_every_field_of_a_json_row_is_kept(name, tmp_path, capsys):
+    asked, prediction = READ[name]
+    (tmp_path / "data.jsonl").write_text("\n" + json.dumps({**asked, **OTHERS}) + "\n", encoding="utf-8")
+    (row,) = written(name, tmp_path / "data.jsonl", prediction, capsys)
+    assert {key: row[key] for key in asked} == asked
+    assert (row["id"], row["source"], row["meta"]) == ("a-7", "微博", OTHERS["meta"])
+    assert (row["line"], row["input_line"]) == (2, 99)
+
+
+@pytest.mark.parametrize("name", ["classification", "ner", "reading"])
+def test_every_column_of_a_table_is_kept(name, tmp_path, capsys):
+    asked, prediction = READ[name]
+    names = [*asked, "id", "source"]
+    lines = [",".join(names), ",".join([*asked.values(), "a-7", "微博"])]
+    (tmp_path / "data.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (row,) = written(name, tmp_path / "data.csv", prediction, capsys)
+    assert {**row, **asked, "id": "a-7", "source": "微博"} == row
+
+
+def test_tables_without_names_say_the_place_of_a_column(tmp_path, capsys):
+    (tmp_path / "data.tsv").write_text("好看\t负面\t7\n", encoding="utf-8")
+    (row,) = written(
+        "classification", tmp_path / "data.tsv", READ["classification"][1], capsys, columns=["text", "label", "id"]
+    )
+    assert (row["label"], row["input_label"], row["id"]) == ("正面", "负面", "7")
+    assert with_fields({"text": "好"}, {1: "x", 2: "y"}, ("text",)) == {"text": "好", "column_2": "x", "column_3": "y"}
+
+
+def test_names_that_are_taken_get_a_prefix_and_numbers_stay_numbers():
+    found = with_fields({"id": "7", "text": "好"}, {"id": 7, "text": "坏", "input_text": "x"}, ("id", "text"))
+    assert found == {"id": 7, "text": "好", "input_text": "坏", "input_input_text": "x"}
+
+
+def test_tokens_keep_their_fields_and_half_characters_are_escaped(tmp_path, capsys):
+    row = '{"tokens": ["好", "看"], "id": 3, "note": "\\ud800"}\n'
+    (tmp_path / "data.jsonl").write_text(row, encoding="utf-8")
+    (found,) = written("ner", tmp_path / "data.jsonl", Tagging("好看", ()), capsys)
+    assert (found["id"], found["note"]) == (3, "\ud800")
+    assert json_line({"a": "\ud800"}) == '{"a": "\\ud800"}'
+
+
+def test_labelled_rows_do_not_hold_their_fields_in_memory(tmp_path):
+    kind = KINDS["classification"]
+    (tmp_path / "data.jsonl").write_text('{"text": "好看", "label": "正面", "id": 1}\n', encoding="utf-8")
+    given = {**dict.fromkeys(kind.options), **OFF, "format": None, "columns": None, "encoding": "utf-8"}
+    assert kind.read(str(tmp_path / "data.jsonl"), given)[0].fields is None
