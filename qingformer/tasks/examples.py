@@ -12,7 +12,7 @@ from qingformer.data.example_rows import ExampleMaker
 from qingformer.data.tables import is_table, rows_of
 from qingformer.errors import DataError
 
-JOINERS = "#,，;；|｜、/"  # what export tools and people put between several labels
+JOINERS = "#,，;；|｜、/&+ \t"  # what export tools and people put between several labels
 COMMAS = ",，"
 
 
