@@ -38,7 +38,9 @@ def look_at_header(lines: Lines, separator: str, named: bool) -> tuple[Lines, St
         return look_at_header(lines, told[1], named=True)
     header = first[1].rstrip("\r\n")
     if not named and separator not in header:
-        others = [other for other in ",;\t|" if other in header and _has_text(header.split(other))]
+        others = [
+            other for other in ",;\t|" if other in header[1:] and header[0] != other and _has_text(header.split(other))
+        ]
         separator = others[0] if others else separator
     fields = [field.strip() for field in header.split(separator)]
     in_quotes = len(fields) > 1 and all(len(field) > 1 and field[0] == field[-1] == '"' for field in fields)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from qingformer.data.cells import checked_text, is_missing, label_text, listed, plain, quoted, split_labels
+from qingformer.data.cells import checked_text, is_missing, label_text, listed, plain, quoted, split_labels, strip
 from qingformer.data.classified_exports import flat_row
 from qingformer.data.columns import (
     ClassificationColumns,
@@ -21,6 +21,7 @@ from qingformer.data.recognition import other_task, tasks_of
 from qingformer.errors import DataError
 
 NO_TEXT, NO_LABEL, HEADER = "they have no text", "they have no label", "they hold the names of the columns"
+NO_VALUES = frozenset(("-", "nan", "NaN", "NA", "N/A", "#N/A", "<NA>", "null", "NULL", "None"))
 REJECTED = 'their "answer" is reject or ignore'
 
 
@@ -57,6 +58,7 @@ class LeftOut:
 
     total: int = 0
     reasons: dict[str, tuple[int, str]] = field(default_factory=dict)
+    doubtful: dict[str, str] = field(default_factory=dict)  # labels that may mean that there is none, and where
 
     def add(self, reason: str, where: str) -> None:
         """One more."""
@@ -68,6 +70,10 @@ class LeftOut:
         return [
             f"{count:,} of {self.total:,} rows were left out: {reason} (first: {first})"
             for reason, (count, first) in self.reasons.items()
+        ] + [
+            f"the label {label!r} is a class like the others (first: {where}); if it means that there is none, pass "
+            "no_label="
+            for label, where in self.doubtful.items()
         ]
 
 
@@ -166,7 +172,11 @@ class ExampleMaker:
                     "skip_unlabelled=True"
                 )
         nothing = {label_text(one, "no_label") for one in self.no_label}
-        return tuple(dict.fromkeys(label for label in labels if label not in nothing)) or None
+        kept = tuple(dict.fromkeys(label for label in labels if label not in nothing))
+        for label in kept:
+            if label in NO_VALUES:
+                self.left_out.doubtful.setdefault(label, where)
+        return kept or None
 
     def _check_names(self, values: list[Any], where: str) -> None:
         """Refuse a row of zeros and ones, one for each label: what each stands for is not in the file."""
@@ -181,7 +191,7 @@ class ExampleMaker:
     def _text(self, where: str, values: Values, column: Column) -> str | None:
         """The text of a cell; None if it is empty and such rows are left out."""
         value, place = plain(values.get(column)), f"{where}, column {column!r}"
-        if isinstance(value, str) and (value.strip() or (self.unit == "item" and not self.skip_empty)):
+        if isinstance(value, str) and (strip(value) or (self.unit == "item" and not self.skip_empty)):
             return checked_text(place, "text", value)
         if not is_missing(value):
             raise DataError(

@@ -11,6 +11,11 @@ _OBJECT = re.compile(r'\s*\{\s*("|\}\s*$)')
 _LIST = re.compile(r"\s*\[\s*(\{|$)")
 
 
+def is_json_list(first: str) -> bool:
+    """Whether a first line begins a list of objects, whatever the file is called."""
+    return _LIST.match(first) is not None
+
+
 def guess_format(path: Path, head: Sequence[tuple[int, str]], columns: Sequence[str] | None) -> str:
     """ "jsonl", "json", "tsv" or "text", from the first lines of a file; `columns` are those that the caller named.
 
@@ -23,7 +28,7 @@ def guess_format(path: Path, head: Sequence[tuple[int, str]], columns: Sequence[
     number, first = head[0]
     if _OBJECT.match(first):
         return "jsonl"
-    if _LIST.match(first):
+    if is_json_list(first):
         return "json"
     tabs = {line.count("\t") for _, line in head if line.strip()}
     if columns is not None:

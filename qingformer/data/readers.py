@@ -8,7 +8,7 @@ from typing import Any
 
 from qingformer.data.cells import quoted, strip
 from qingformer.data.csv_fields import look_at_header, quoted_records
-from qingformer.data.guessing import guess_format
+from qingformer.data.guessing import guess_format, is_json_list
 from qingformer.data.json_text import LinedText, elements, reason_of
 from qingformer.data.sources import Path as Path
 from qingformer.data.sources import bare_suffix, check_file, open_lines
@@ -146,6 +146,8 @@ def _rows(path: Path, format: str, options: TableOptions, encoding: str, blanks:
             format = guess_format(path, head, options.columns)
         if format == "json":
             format = "json" if first[1].lstrip().startswith("[") else "jsonl"
+        elif format == "jsonl" and is_json_list(first[1]):
+            format = "json"
         _check_table_options(path, format, options)
         everything = ((number, line) for number, line in chain(head, lines) if format == "csv" or line.strip())
         if format == "text":

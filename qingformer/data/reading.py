@@ -1,10 +1,11 @@
 """Questions about a text whose answers are parts of it, in the file forms of SQuAD, CMRC 2018 and flat rows."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from qingformer.data.cells import boolean, checked_text, is_missing, plain, quoted
+from qingformer.data.cells import boolean, checked_text, is_missing, plain, quoted, strip
 from qingformer.data.documents import Document, Sourced, read_documents, text_at
 from qingformer.data.readers import Path
 from qingformer.data.recognition import naming_other_tasks
@@ -13,6 +14,7 @@ from qingformer.data.tables import rows_of
 from qingformer.errors import DataError
 
 _CONTEXT, _QUESTION, _ID = ("context", "context_text"), ("question", "query_text"), ("id", "query_id")
+_DIGITS = re.compile(r"\d{1,9}", re.ASCII)
 Answer = tuple[int, str]
 
 
@@ -132,7 +134,7 @@ def _collect(name: str, raws: Iterator[_Raw], is_file: bool, labelled: bool, rep
         items.append(Question(*parts, placed, bool(given), raw.line, tuple(text for _, text in given)))
     if not items:
         raise DataError(
-            f"{name}: no question is left" + "".join(f"; {note}" for note in tally.notes()) + "; "
+            f"{name}: no question is left" + "".join(f"; {note}" for note in tally.notes()[-1:]) + "; "
             "give at least one, or pass labelled=False for a test set without real answers"
         )
     return Questions(name, items, tally.notes(), is_file)
@@ -147,6 +149,9 @@ def _placed(
             yield start, text
             continue
         found = find_all(context, text)
+        if not found and strip(text) != text:
+            text = strip(text)
+            found = find_all(context, text)
         if not repair and (start is not None or not found):
             stands = f"stands at {', '.join(map(str, found[:5]))}" if found else "is nowhere in the context"
             raise DataError(
@@ -155,7 +160,7 @@ def _placed(
         if not found:
             tally.nowhere.append(where)
             continue
-        if start is not None:
+        if start is not None and start not in found:
             tally.moved.append(where)
         yield min(found, key=lambda one: abs(one - (start or 0))), text
 
@@ -166,7 +171,7 @@ def _answers(where: str, row: Mapping[str, Any]) -> list[tuple[int | None, str]]
         return []
     if "answers" not in row and "answer" not in row:
         raise DataError(f'{where}: no field "answers"; add it, empty if there is no answer, or pass labelled=False')
-    given = row["answers"] if "answers" in row else row["answer"]
+    given = _given(row)
     if isinstance(given, Mapping) and isinstance(given.get("text"), list):
         texts, starts = given["text"], given.get("answer_start") or [None] * len(given["text"])
         if not isinstance(starts, list) or len(starts) != len(texts):
@@ -184,6 +189,16 @@ def _answers(where: str, row: Mapping[str, Any]) -> list[tuple[int | None, str]]
     return answers
 
 
+def _given(row: Mapping[str, Any]) -> Any:
+    """What a row has as its answers; a text may have its place beside it."""
+    given = row.get("answers")
+    if given is None or (isinstance(given, list | str) and not given):
+        given = row.get("answer", given)
+    if isinstance(given, str) and not is_missing(row.get("answer_start")):
+        return {"text": given, "answer_start": row["answer_start"]}
+    return given
+
+
 def _answer(where: str, one: Any) -> tuple[int | None, str]:
     if isinstance(one, tuple) and len(one) == 2:
         one = {"answer_start": one[0], "text": one[1]}
@@ -192,6 +207,8 @@ def _answer(where: str, one: Any) -> tuple[int | None, str]:
     start = plain(one.get("answer_start"))
     if is_missing(start):
         start = None
+    if isinstance(start, str) and _DIGITS.fullmatch(strip(start)):  # a cell of a table, or DRCD
+        start = int(strip(start))
     if start is not None and type(start) is not int:
         raise DataError(f"{where}: answer_start is {quoted(start)}; expected the number of a character, from 0")
     return start, text_at(where, one.get("text"), "text of the answer", empty=True)

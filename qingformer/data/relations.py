@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from qingformer.data.brat import is_brat, read_brat
+from qingformer.data.cells import clean_name
 from qingformer.data.documents import Sourced, text_at
 from qingformer.data.readers import BlankLines, Path, read_rows
 from qingformer.data.relation_layouts import of_brat, text_and_triples
@@ -197,7 +198,7 @@ def _triples(where: str, given: Any) -> Iterator[Triple]:
             subject, relation, value = one
         else:
             raise DataError(f"{where}: {shown(one)} is not a triple; write {_SHAPE}")
-        relation = _bare(text_at(where, relation, "relation of a triple"))
+        relation = clean_name(_bare(text_at(where, relation, "relation of a triple")))
         subject = _bare(text_at(where, subject, f"subject of {relation!r}"))
         slots = value if isinstance(value, Mapping) else {"@value": value}
         if not slots:

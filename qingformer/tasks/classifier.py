@@ -233,7 +233,7 @@ class TextClassifier(Task):
         rate = self._learning_rate() if learning_rate is None else learning_rate
         chooses = fitting.watched(monitor, "", ["accuracy", "loss", *_F1[self.multi_label]])
         if held_out is not None and chooses.endswith("_f1"):
-            callbacks = [fitting.HeldOutScores(lambda: self._f1_scores(held_out)), *callbacks]
+            callbacks = [fitting.HeldOutScores(lambda: self._f1_scores(held_out)), *(callbacks or ())]
         plan = fitting.classifier_plan(
             epochs, seed, rate, transforms, chosen, multi_label=self.multi_label, monitor=chooses or None,
             patience=patience,

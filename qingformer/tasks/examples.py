@@ -13,7 +13,7 @@ from qingformer.data.recognition import naming_other_tasks
 from qingformer.data.tables import is_table, rows_of
 from qingformer.errors import ConfigError, DataError
 
-JOINERS = "#,，;；|｜、/"  # what export tools and people put between several labels
+JOINERS = "#,，;；|｜、/&+ \t"  # what export tools and people put between several labels
 COMMAS = ",，"
 INPUTS = ("", "texts", "pairs", "mixed")  # what a classifier was trained on; nothing if not known
 

@@ -5,10 +5,12 @@ import json
 import pytest
 
 from qingformer.data import read_classification
+from qingformer.data.reading import read_reading
+from qingformer.data.relations import read_relations
 from qingformer.data.spans import Span
 from qingformer.data.tagging import read_tagging
 from qingformer.errors import DataError
-from qingformer.tasks.examples import read_examples
+from qingformer.tasks.examples import Columns, read_examples
 
 TEXT = "李雷在北京"
 SPANS = (Span(0, 2, "PER"), Span(3, 5, "LOC"))
@@ -209,3 +211,58 @@ def test_brat_names_are_unique_and_texts_without_marks_are_told(tmp_path):
     path.write_text("T1\tPER 0 2\t李雷\nT1\tLOC 3 5\t北京\n")
     with pytest.raises(DataError, match=r"a\.ann, line 2: T1 occurs twice"):
         read_tagging(tmp_path / "brat")
+
+
+@pytest.mark.parametrize("value", ["nan", "None", "-", "NULL"])
+def test_a_label_that_may_mean_none_is_told(tmp_path, value):
+    path = write(tmp_path, "a.csv", f"text,label\n好,正\n坏,{value}\n")
+    found = read_examples(path)
+    assert [example.label for example in found] == ["正", value]
+    assert f"the label '{value}' is a class like the others" in found.notes[0]
+    assert len(read_examples(path, Columns(no_label=value))) == 1
+
+
+@pytest.mark.parametrize("joiner", ["&", "+", " "])
+def test_several_labels_in_a_cell_are_not_one(tmp_path, joiner):
+    path = write(tmp_path, "a.csv", f"text,label\n天,体育{joiner}娱乐\n地,体育\n人,娱乐\n")
+    with pytest.raises(DataError, match=r"line 2: the label .* looks like several"):
+        read_examples(path, multi_label=True)
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+def test_a_list_may_be_called_jsonl(tmp_path, indent):
+    rows = [{"text": text, "label": label} for text, label in PAIRS]
+    found = read_examples(write(tmp_path, "a.jsonl", json.dumps(rows, indent=indent)))
+    assert [(example.text, example.label) for example in found] == PAIRS
+
+
+def test_a_text_of_invisible_characters_is_empty(tmp_path):
+    with pytest.raises(DataError, match="line 1, column 'text': the text is empty"):
+        read_examples(write(tmp_path, "a.jsonl", lines({"text": "\u200b\ufeff", "label": "a"})))
+
+
+CONTEXT = "1919年生，1919年卒"
+ANSWERS = {
+    "place beside a text": ({"answer": "1919年", "answer_start": 7}, 7),
+    "place in digits": ({"answers": [{"text": "1919年", "answer_start": "7"}]}, 7),
+    "space around it": ({"answers": [{"text": " 1919年\u200b", "answer_start": 6}]}, 7),
+    "the other field is empty": ({"answers": [], "answer": "1919年"}, 0),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_answers_stand_where_they_are_said_to(tmp_path, name):
+    row, start = ANSWERS[name]
+    found = read_reading(write(tmp_path, "a.jsonl", lines({"context": CONTEXT, "question": "何时", **row})))
+    assert found[0].answers == ((start, "1919年"),)
+
+
+def test_places_of_answers_in_a_table(tmp_path):
+    written = f"context,question,answer,answer_start\n{CONTEXT},何时,1919年,7\n"
+    assert read_reading(write(tmp_path, "a.csv", written))[0].answers == ((7, "1919年"),)
+
+
+def test_an_invisible_character_makes_no_relation(tmp_path):
+    row = {"text": TEXT, "spo_list": [["李雷", "生\u200b地", "北京"], ["李雷", "生地", "北京"]]}
+    found = read_relations(write(tmp_path, "a.jsonl", lines(row)))
+    assert [triple.relation for triple in found[0].triples] == ["生地"]
