@@ -84,9 +84,28 @@ def finish_update(path: str | os.PathLike[str]) -> None:
 
 
 def model_of_run(path: Path) -> Path:
-    """The folder with the model of the best epoch where `path` is the output folder of a training; else `path`."""
+    """The folder inside `path` that holds its model, else `path`.
+
+    In the output folder of a training that is the best epoch's; in one of sentence-transformers it is the first module
+    that `modules.json` names.
+    """
+    if (path / "config.json").exists():
+        return path
     best = path / "best"
-    return best if (best / "task.json").is_file() and not (path / "config.json").exists() else path
+    return best if (best / "task.json").is_file() else _first_module(path)
+
+
+def _first_module(path: Path) -> Path:
+    modules = path / "modules.json"
+    try:
+        listed = read_json(modules, CheckpointError) if modules.is_file() else None
+    except QingFormerError:
+        return path
+    first = listed[0] if isinstance(listed, list) and listed else None
+    name = first.get("path") if isinstance(first, dict) else None
+    if not isinstance(name, str) or name in ("", "..") or Path(name).name != name:  # nothing outside the folder
+        return path
+    return path / name if (path / name / "config.json").is_file() else path
 
 
 def _put_in_place(stage: Path, target: Path, superseded: Callable[[Path], Iterable[str]]) -> None:

@@ -28,6 +28,17 @@ _EXPECTED = {
     "vocabulary": "vocab.txt, tokenizer.json, spiece.model or merges.txt with vocab.json",
 }
 
+# Weights of other programs: the ending, and how they become a file that is read here.
+_UNREAD = (
+    (".h5", "Keras' or transformers' TensorFlow weights; load them in transformers below 5 with from_tf=True and save"),
+    (".msgpack", "Flax weights; load them in transformers below 5 with from_flax=True and save"),
+    (".pdparams", "PaddlePaddle weights; convert them to safetensors with PaddleNLP's or your own script"),
+    (".onnx", "an ONNX graph; take the original weights"),
+    (".gguf", "llama.cpp's quantised weights; take the original ones"),
+    (".ot", "weights for rust-bert; take the original ones"),
+    (".keras", "a model that Keras saved; read it with keras.models.load_model"),
+)
+
 
 @dataclass(frozen=True)
 class PretrainedFiles:
@@ -98,6 +109,14 @@ def locate(source: PathLike, revision: str | None = None, *, need: Sequence[Kind
         return _beside_file(path, need)
     hint = f'; for a model on the Hugging Face Hub write "{HUB_PREFIX}{text}"' if _is_hub_name(text) else ""
     raise CheckpointError(f"{path}: no such file, directory or checkpoint prefix; {_listing(path.parent)}{hint}")
+
+
+def unread_weights(directory: Path) -> str:
+    """Which weights of other programs lie there and what to do with them, "" where there are none."""
+    for suffix, advice in _UNREAD:
+        for path in sorted(directory.glob(f"*{suffix}")):
+            return f"{path.name[:60]} is {advice}"
+    return ""
 
 
 def _is_hub_name(text: str) -> bool:

@@ -36,7 +36,8 @@ def convert(
     options = {} if stored.config is None else {"family": stored.family, **head_options(kind, stored.config)}
     model = HEADS[kind].from_pretrained(run_model(source), verify=verify, **options)
     tokenizer = _tokenizer(stored, run_model(source))
-    model.save_pretrained(target, format=format, tokenizer=tokenizer)
+    # Loading has refused weights that are not finite, unless --no-verify asked for them.
+    model.save_pretrained(target, format=format, tokenizer=tokenizer, check_finite=verify)
     _print(model, stored, kind, target, format, time.perf_counter() - began)
     left = model.loading_report.head
     if left is not None:

@@ -12,6 +12,7 @@ from qingformer.losses.function import FunctionLoss
 from qingformer.losses.label_smoothing import LabelSmoothedCrossentropy
 from qingformer.losses.logit_adjustment import LogitAdjustedCrossentropy
 from qingformer.losses.multilabel import MultilabelCategoricalCrossentropy
+from qingformer.losses.on_logits import check_on_logits
 from qingformer.losses.smooth_f1 import SmoothF1Crossentropy
 
 _ONE_LABEL: dict[str, Callable[[], keras.losses.Loss]] = {
@@ -39,15 +40,18 @@ def named_loss(
     One label for each text: crossentropy (also for None), dice, focal, label_smoothing, logit_adjustment. With
     `multi_label`: crossentropy (binary), dice, focal, multilabel_crossentropy, smooth_f1.
 
-    Raises `ConfigError` for a name that is not known, and for what is no loss.
+    Raises `ConfigError` for a name that is not known, for what is no loss, and for a loss of Keras that takes
+    probabilities or targets of another form.
 
     Example:
         >>> named_loss("focal").gamma
         2.0
     """
     if isinstance(loss, keras.losses.Loss):
+        check_on_logits(loss, multi_label=multi_label)
         return loss
     if callable(loss) and not isinstance(loss, type):
+        check_on_logits(loss, multi_label=multi_label)
         return FunctionLoss(loss)
     if isinstance(loss, type) or (loss is not None and not isinstance(loss, str)):
         named = f"the class {loss.__name__}" if isinstance(loss, type) else repr(loss)[:80]

@@ -86,6 +86,11 @@ class Family:
         return {}
 
     @classmethod
+    def computed_tables(cls, config: Any) -> dict[str, tuple[np.ndarray, ...]]:
+        """Pattern of stored names to the arrays they may hold: what is computed from the configuration, not read."""
+        return {}
+
+    @classmethod
     def default_initializer(cls, config: Any) -> Any:
         """The initialiser of the family's kernels, None for the truncated normal of `initializer_range`."""
         return None

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import keras
+import numpy as np
 
 from qingformer.checkpoints.weight_map import Row, WeightMap, dense
 from qingformer.errors import ConfigError
@@ -19,6 +20,7 @@ from qingformer.models.family import padding_of
 from qingformer.models.registry import register_family
 
 ONLY = {"mlp_bias": (False, None), "pretraining_tp": (1, None), "use_sliding_window": (False, None)}
+INVERSE_FREQUENCIES = r"rotary_emb\.inv_freq$"
 
 
 @register_family("llama", huggingface_class="LlamaForCausalLM")
@@ -132,6 +134,12 @@ class Llama(Backbone):
             return "Qwen3ForCausalLM"
         return "Qwen2ForCausalLM" if config.attention_bias and not config.attention_output_bias else "LlamaForCausalLM"
 
+    @classmethod
+    def computed_tables(cls, config: BackboneConfig) -> dict[str, tuple[np.ndarray, ...]]:
+        """The rates of the rotary positions, which older files hold, with or without the scaling."""
+        rates = config.rotary_base ** -(np.arange(0, config.key_size, 2) / config.key_size)
+        return {INVERSE_FREQUENCIES: (rates, rates / config.rotary_scaling)}
+
     def language_logits(self, make: Maker) -> Any:
         """The transposed token table, or a table of its own: (B, T, V) float32."""
         if make.config.tie_word_embeddings:
@@ -155,7 +163,7 @@ class Llama(Backbone):
             tuple(rows),
             spellings={"huggingface": ((r"^model\.", ""),)},
             copies={"huggingface": tied},
-            ignored={"huggingface": (r"rotary_emb\.inv_freq$",)},
+            ignored={"huggingface": (INVERSE_FREQUENCIES,)},
         )
 
 

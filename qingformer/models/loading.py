@@ -12,9 +12,11 @@ import keras
 import numpy as np
 
 from qingformer.checkpoints import locate, open_checkpoint
+from qingformer.checkpoints.computed_tables import check_computed
 from qingformer.checkpoints.examination import Examined
 from qingformer.checkpoints.loader import Loader, Stored
 from qingformer.checkpoints.loading_report import LoadingReport
+from qingformer.checkpoints.sources import unread_weights
 from qingformer.checkpoints.stored_names import renamed, without_wrappers
 from qingformer.checkpoints.weight_map import Row, WeightMap
 from qingformer.errors import CheckpointError, ConfigError
@@ -90,7 +92,11 @@ def plan(source: str | os.PathLike[str], revision: str | None, request: Request)
     if files.config is None:
         raise ConfigError(f"{source}: no config.json or bert_config.json beside the weights; add it")
     if files.weights is None:
-        raise CheckpointError(f"{source}: no weights there (model.safetensors, pytorch_model.bin or *.ckpt.index)")
+        other = unread_weights(files.directory)
+        raise CheckpointError(
+            f"{source}: no weights there (model.safetensors, pytorch_model.bin or *.ckpt.index)"
+            + (other and f"; {other}")
+        )
     values = read_json(files.config, ConfigError)
     if not isinstance(values, dict):
         raise ConfigError(f"{files.config}: expected a JSON object with the model's configuration")
@@ -198,7 +204,11 @@ def load(model: Any, plan: Plan, stored: Stored) -> LoadingReport:
     """Read the weights of `plan` into `model`; see `PretrainedModel.from_pretrained`."""
     variables = model.named_variables()
     shapes = {path: tuple(variable.shape) for path, variable in variables.items()}
-    arrays, report = loader_of(plan, list(variables)).load(stored, shapes, plan.source)
+    loader = loader_of(plan, list(variables))
+    arrays, report = loader.load(stored, shapes, plan.source)
+    if plan.request.strict and plan.layout == "huggingface":
+        tables = family_class(plan.config.family).computed_tables(plan.stored_config)
+        check_computed(loader.aliases(stored), stored.read, tables, plan.source)
     for path, array in arrays:
         # A copy: JAX would otherwise go on reading the mapped file, which may change or vanish under it.
         variables[path].assign(np.array(array))

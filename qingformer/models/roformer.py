@@ -15,6 +15,8 @@ from qingformer.models.config import BackboneConfig
 from qingformer.models.family import COMMON_KEYS, SUMMARY_KEYS
 from qingformer.models.registry import register_family
 
+EMBED_POSITIONS = r"encoder\.embed_positions\.weight$"
+
 
 @register_family("roformer", huggingface_class="RoFormerForMaskedLM")
 @keras.saving.register_keras_serializable("qingformer")
@@ -34,6 +36,11 @@ class RoFormer(Backbone):
         table = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
         return {"roformer.encoder.embed_positions.weight": table.astype("float32")}
 
+    @classmethod
+    def computed_tables(cls, config: BackboneConfig) -> dict[str, tuple[np.ndarray, ...]]:
+        """The sines and cosines, which `transformers` takes from the file."""
+        return {EMBED_POSITIONS: tuple(RoFormer.fixed_tables(config).values())}
+
     @staticmethod
     def weight_map(config: BackboneConfig) -> WeightMap:
         """BERT's names without the table of positions; `embeddings_project` is what Hugging Face files call it."""
@@ -49,7 +56,7 @@ class RoFormer(Backbone):
             copies=plain.copies,
             ignored={
                 "tensorflow": plain.ignored["tensorflow"],
-                "huggingface": (*plain.ignored["huggingface"], r"encoder\.embed_positions\.weight$"),
+                "huggingface": (*plain.ignored["huggingface"], EMBED_POSITIONS),
             },
         )
 

@@ -14,7 +14,7 @@ _CHANGE_RATES = (keras.callbacks.ReduceLROnPlateau, keras.callbacks.LearningRate
 
 
 def check_arguments(
-    transforms: Any, optimizer: Any, learning_rate: Any, callbacks: Iterable[keras.callbacks.Callback]
+    transforms: Any, optimizer: Any, learning_rate: Any, callbacks: Iterable[keras.callbacks.Callback] | None
 ) -> None:
     """Refuse what `fit` cannot do anything with.
 
@@ -22,7 +22,9 @@ def check_arguments(
         ConfigError: names the argument and what to write in its place.
     """
     check_transforms(transforms)
+    callbacks = _listed(callbacks)
     if optimizer is None:
+        _check_averages(None, callbacks)
         return
     if not isinstance(optimizer, keras.optimizers.Optimizer):
         raise ConfigError(
@@ -35,6 +37,7 @@ def check_arguments(
             f"{type(optimizer).__name__}({_shown(learning_rate)})"
         )
     _check_callbacks(optimizer, callbacks)
+    _check_averages([*chain(optimizer)][-1], callbacks)
 
 
 def check_transforms(transforms: Any) -> None:
@@ -54,6 +57,29 @@ def check_transforms(transforms: Any) -> None:
     for each in transforms if isinstance(transforms, list | tuple) else ():
         if not isinstance(each, Transform):
             raise ConfigError(f"transforms holds {_shown(each)}; give an object: transforms=[{_call(each)}]")
+
+
+def _listed(callbacks: Any) -> list[keras.callbacks.Callback]:
+    """The callbacks; none for None, as in Keras."""
+    if not isinstance(callbacks, Iterable | None):
+        raise ConfigError(f"callbacks is {_shown(callbacks)}; give a list: callbacks=[keras.callbacks.CSVLogger(...)]")
+    listed = list(callbacks or ())
+    for each in listed:
+        if not isinstance(each, keras.callbacks.Callback):
+            raise ConfigError(
+                f"callbacks holds {_shown(each)}; give objects, such as keras.callbacks.CSVLogger('x.csv')"
+            )
+    return listed
+
+
+def _check_averages(optimizer: Any, callbacks: Iterable[keras.callbacks.Callback]) -> None:
+    """Keras says so after the first epoch."""
+    if not getattr(optimizer, "use_ema", False) and any(
+        isinstance(c, keras.callbacks.SwapEMAWeights) for c in callbacks
+    ):
+        raise ConfigError(
+            "SwapEMAWeights needs an optimizer that averages: optimizer=keras.optimizers.AdamW(1e-4, use_ema=True)"
+        )
 
 
 def _check_callbacks(optimizer: keras.optimizers.Optimizer, callbacks: Iterable[keras.callbacks.Callback]) -> None:
@@ -83,6 +109,8 @@ def _call(transform: Any) -> str:
 
 def _shown(value: Any) -> str:
     if isinstance(value, Transform):
+        return f"a single {type(value).__name__}"
+    if isinstance(value, keras.callbacks.Callback):
         return f"a single {type(value).__name__}"
     if isinstance(value, type):
         return f"the class {value.__name__}"

@@ -148,7 +148,7 @@ def _fit(
     reseed(model, plan.seed)
     monitor = None if held_out is None else plan.monitor
     scored = isinstance(held_out, HeldOutScores)
-    everyone = [training.FiniteTraining(), *([held_out] if scored else []), *callbacks]
+    everyone = [training.FiniteTraining(), *([held_out] if scored else []), *(callbacks or ())]
     if plan.patience is not None and monitor is not None:
         mode = "min" if monitor.endswith("loss") else "max"
         everyone.append(keras.callbacks.EarlyStopping(monitor, patience=plan.patience, mode=mode))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from qingformer.checkpoints import locate, open_checkpoint, write_safetensors, write_tensor_bundle
+from qingformer.checkpoints.sources import unread_weights
 from qingformer.errors import CheckpointError
 
 TENSORS = {"w": np.ones(2, np.float32)}
@@ -61,6 +62,31 @@ def test_unusual_names_when_unique(tmp_path):
     assert files.vocabulary is None
     with pytest.raises(CheckpointError, match=r"no vocabulary \(vocab.txt.*it holds: albert_config_tiny.json, encoder"):
         files.require("vocabulary")
+
+
+def test_a_folder_of_sentence_transformers(tmp_path):
+    transformer = tmp_path / "0_Transformer"
+    transformer.mkdir()
+    for name in ("config.json", "model.safetensors", "vocab.txt"):
+        (transformer / name).write_text("{}")
+    (tmp_path / "config_sentence_transformers.json").write_text("{}")
+    modules = [{"idx": 0, "path": "0_Transformer"}, {"idx": 1, "path": "1_Pooling"}]
+    (tmp_path / "modules.json").write_text(json.dumps(modules))
+    files = locate(tmp_path)
+    assert files.directory == transformer
+    assert files.weights == transformer / "model.safetensors"
+    for other in ([], {}, [{"path": ""}], [{"path": ".."}], [{"path": "/etc"}], [{"path": "../x"}], [{"path": 1}], 3):
+        (tmp_path / "modules.json").write_text(json.dumps(other))
+        assert locate(tmp_path).directory == tmp_path
+    (tmp_path / "modules.json").write_text("[" * 5000)
+    assert locate(tmp_path).directory == tmp_path
+
+
+@pytest.mark.parametrize("name", ["tf_model.h5", "model_state.pdparams", "flax_model.msgpack", "model.onnx"])
+def test_weights_of_other_programs_are_named(name, tmp_path):
+    (tmp_path / name).write_bytes(b"x")
+    assert name in unread_weights(tmp_path)
+    assert unread_weights(tmp_path / "nowhere") == ""
 
 
 def test_shards_of_an_unusual_name(tmp_path):

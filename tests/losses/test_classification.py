@@ -227,8 +227,31 @@ def test_serialised(loss):
         (lambda: DiceLoss(level="row"), "choose one of example, batch"),
         (lambda: named_loss("hinge"), "crossentropy, dice, focal"),
         (lambda: named_loss("logit_adjustment", multi_label=True), "several labels a text.*smooth_f1"),
+        (lambda: named_loss(keras.losses.SparseCategoricalCrossentropy()), "takes probabilities.*from_logits=True"),
+        (lambda: named_loss(keras.losses.sparse_categorical_crossentropy), "takes probabilities.*from_logits=True"),
+        (lambda: named_loss(keras.losses.BinaryCrossentropy(), multi_label=True), "takes probabilities.*BinaryCross"),
+        (lambda: named_loss(keras.losses.CategoricalCrossentropy(from_logits=True)), "one number of a class.*Sparse"),
+        (
+            lambda: named_loss(keras.losses.SparseCategoricalCrossentropy(from_logits=True), multi_label=True),
+            "a row of 0 and 1",
+        ),
+        (
+            lambda: named_loss(keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction=None)),
+            "reduction=None",
+        ),
     ],
 )
 def test_arguments_that_cannot_be(make, message):
     with pytest.raises(ConfigError, match=message):
         make()
+
+
+def test_losses_of_keras_on_logits_are_taken():
+    for loss, several in (
+        (keras.losses.SparseCategoricalCrossentropy(from_logits=True), False),
+        (keras.losses.BinaryFocalCrossentropy(from_logits=True), True),
+        (keras.losses.CategoricalCrossentropy(from_logits=True), True),
+        (keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum"), False),
+    ):
+        assert named_loss(loss, multi_label=several) is loss
+    assert named_loss(lambda y_true, y_pred: y_pred[:, 0]).name == "<lambda>"

@@ -10,6 +10,7 @@ import pytest
 from qingformer.checkpoints import open_checkpoint, write_safetensors, write_tensor_bundle
 from qingformer.errors import LONGEST, CheckpointError, ConfigError
 from qingformer.models import Backbone, BackboneConfig, CausalLM, MaskedLM
+from qingformer.models.registry import family_class
 from tests.models import zoo
 from tests.models.test_zoo_errors import refused
 
@@ -71,6 +72,34 @@ def test_a_bias_of_the_feed_forward_part_that_the_family_lacks(tmp_path):
     bias = {"model.layers.0.mlp.gate_proj.bias": np.ones(4, "float32")}
     folder = saved(tmp_path / "model", CausalLM, lambda arrays: arrays | bias, **LLAMA)
     refused(CheckpointError, r"1 weights belong to nothing .*gate_proj\.bias", CausalLM.from_pretrained, folder)
+
+
+TABLES = {
+    "RoFormer's sines": ({"family": "roformer"}, "encoder.embed_positions.weight", lambda a: 0.9 * a),
+    "LLaMA's rates": (LLAMA, "model.layers.0.self_attn.rotary_emb.inv_freq", lambda a: a / 2),
+}
+
+
+@pytest.mark.parametrize("case", TABLES)
+def test_a_stored_table_is_what_the_model_computes_or_an_error(case, tmp_path):
+    options, ending, other = TABLES[case]
+    config = BackboneConfig(**{**SMALL, **options})
+    right = next(iter(family_class(config.family).computed_tables(config).values()))[0].astype("float32")
+
+    def stored(table):
+        def change(arrays):
+            name = next((name for name in arrays if name.endswith(ending)), ending)
+            return arrays | {name: table}
+
+        return saved(tmp_path / "model", change=change, **options)
+
+    assert Backbone.from_pretrained(stored(right)).loading_report.left_over
+    assert Backbone.from_pretrained(stored(right.astype("float16"))).loading_report.left_over
+    folder = stored(other(right))
+    refused(
+        CheckpointError, rf"{re.escape(ending)} differs from the table of positions", Backbone.from_pretrained, folder
+    )
+    assert Backbone.from_pretrained(folder, strict=False).loading_report.left_over
 
 
 def test_half_a_pooler_is_an_error_that_names_the_other_half(tmp_path):

@@ -68,6 +68,24 @@ def test_callbacks_that_set_a_rate_beside_a_schedule_are_refused_before_the_firs
     check_arguments([], qf.optimizers.adamw(qf.optimizers.AdjustableRate(schedule)), None, [plateau])
 
 
+def test_what_is_no_list_of_callbacks_is_refused_before_the_first_step():
+    averages, average = keras.callbacks.SwapEMAWeights(), keras.optimizers.Adam(1e-3, use_ema=True)
+    wrong = (
+        (keras.callbacks.TerminateOnNaN(), "callbacks is a single TerminateOnNaN; give a list"),
+        ([keras.callbacks.TerminateOnNaN], "callbacks holds the class TerminateOnNaN; give objects"),
+        ([3], "callbacks holds 3"),
+        (3, "callbacks is 3; give a list"),
+        ([averages], "SwapEMAWeights needs an optimizer that averages"),
+    )
+    for callbacks, said in wrong:
+        for optimizer in (None, keras.optimizers.Adam(1e-3)):
+            with pytest.raises(ConfigError, match=said):
+                check_arguments([], optimizer, None, callbacks)
+    check_arguments([], None, None, None)
+    check_arguments([], average, None, (averages,))
+    assert classifier().fit(ROWS, epochs=1, verbose=0, callbacks=None)
+
+
 def test_the_default_optimizer_takes_callbacks_that_set_the_rate():
     task, seen = classifier(), []
     plateau = keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.5, patience=1, min_delta=10.0)
