@@ -36,7 +36,8 @@ def convert(
     options = {} if stored.config is None else {"family": stored.family, **head_options(kind, stored.config)}
     model = HEADS[kind].from_pretrained(run_model(source), verify=verify, **options)
     tokenizer = _tokenizer(stored, run_model(source))
-    model.save_pretrained(target, format=format, tokenizer=tokenizer)
+    # Loading has refused weights that are not finite, unless --no-verify asked for them.
+    model.save_pretrained(target, format=format, tokenizer=tokenizer, check_finite=verify)
     _print(model, stored, kind, target, format, time.perf_counter() - began)
     left = model.loading_report.head
     if left is not None:
@@ -53,6 +54,7 @@ def _convert_task(source: str, target: Path, began: float) -> None:
     except ConfigError as problem:
         raise ConfigError(f"{problem}; --head none writes the encoder alone") from None
     name = json_object(target / CONFIG)["architectures"][0]
+    assert task.model is not None
     results().print(
         f"{task.task_name} -> {name}: {task.model.count_params():,} parameters, {time.perf_counter() - began:.1f} s; "
         f"written to {target}",

@@ -48,6 +48,8 @@ def write_lines(lines: Iterable[str], output: Path | None) -> None:
     if output is None:
         _write(lines, sys.stdout)
         return
+    if output.is_dir():
+        raise ConfigError(f"{output}: is a folder; name a file with --output")
     with atomic_file(output) as temporary, temporary.open("w", encoding="utf-8") as stream:
         _write(lines, stream)
 

@@ -4,11 +4,13 @@ import dataclasses
 import os
 import re
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from qingformer.cli.console import note
 from qingformer.errors import ConfigError
-from qingformer.files import read_json, write_json
+from qingformer.files import write_json
+from qingformer.json_files import quoted, read_object
 from qingformer.training import clear_run
 
 RUN_FILE = "run.json"
@@ -108,7 +110,7 @@ class RunDirectory:
                 raise ConfigError(
                     f"{output}: no run to resume there ({RUN_FILE} is missing); leave out --resume to begin one"
                 )
-            _check_same(there, read_json(there, ConfigError), dataclasses.asdict(self.settings))
+            _check_same(there, _stored(there), dataclasses.asdict(self.settings))
             return
         others = [name for name in os.listdir(output) if not _LEFT_OVER.fullmatch(name)]
         if not others or others == [RUN_FILE]:  # killed before there was anything to lose
@@ -124,7 +126,7 @@ class RunDirectory:
         """Make the folder this run's. What an old run wrote goes first; other files stay."""
         settings = dataclasses.asdict(self.settings)
         if self.resume:
-            before = read_json(self.output / RUN_FILE, ConfigError)
+            before = _stored(self.output / RUN_FILE)
             settings = {**before, "epochs": max(before.get("epochs", 0), settings["epochs"])}
             if settings == before:
                 return
@@ -138,10 +140,25 @@ class RunDirectory:
         write_json(self.output / RUN_FILE, settings)
 
 
-def _check_same(path: Path, begun: Any, now: dict[str, Any]) -> None:
+def _stored(path: Path) -> dict[str, Any]:
+    """The settings that a run began with.
+
+    Raises:
+        ConfigError: names a value of a type that no run writes.
+    """
+    hints = {**get_type_hints(Settings), "working_directory": str}
+    parts = {key: get_args(hint) if isinstance(hint, UnionType) else (hint,) for key, hint in hints.items()}
+    kinds = {key: tuple(get_origin(part) or part for part in each) for key, each in parts.items()}
+    values = read_object(path, ConfigError, kinds)
+    for key, value in values.items():
+        if type(value) is list and not all(isinstance(part, str) for part in value):
+            wrong = next(part for part in value if not isinstance(part, str))
+            raise ConfigError(f"{path}: {key} holds {quoted(wrong)}, expected strings alone")
+    return values
+
+
+def _check_same(path: Path, begun: dict[str, Any], now: dict[str, Any]) -> None:
     defaults = {field.name: field.default for field in dataclasses.fields(Settings)}  # of runs before these settings
-    if not isinstance(begun, dict):
-        raise ConfigError(f"{path}: expected a JSON object with the settings of a run; replace it with --overwrite")
     for key, value in now.items():
         before = begun.get(key, defaults[key])
         if key == "epochs" or before == value or (key in _PATHS and _same_file(begun, before, value)):

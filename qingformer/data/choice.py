@@ -10,6 +10,7 @@ from qingformer.data.choice_answers import NUMBERED_BLANK, answers_beside, is_an
 from qingformer.data.choice_fields import answer_of, by_lower_name, choices_of, flat_parts
 from qingformer.data.documents import Sourced, read_documents, text_at
 from qingformer.data.readers import Path
+from qingformer.data.recognition import naming_other_tasks
 from qingformer.data.tables import rows_of
 from qingformer.errors import DataError
 
@@ -69,9 +70,12 @@ def read_choice(
     ChoiceQuestion(context='男：下雨了。', question='天气?', choices=('晴', '雨'), answer=1, id='1-0', line=1)
     """
     given = None
-    if labelled:
-        given = answers_beside(path, encoding) if answers is None else (str(answers), read_answers(answers, encoding))
-    return _collect(str(path), _from_file(path, encoding), True, labelled, given)
+    with naming_other_tasks(path, "choice", encoding):
+        if labelled:
+            given = (
+                answers_beside(path, encoding) if answers is None else (str(answers), read_answers(answers, encoding))
+            )
+        return _collect(str(path), _from_file(path, encoding), True, labelled, given)
 
 
 def choices_from_rows(rows: Iterable[Any], name: str, *, labelled: bool = True) -> ChoiceQuestions:

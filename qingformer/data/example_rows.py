@@ -17,6 +17,7 @@ from qingformer.data.columns import (
     listed_names,
     repeats_names,
 )
+from qingformer.data.recognition import other_task, tasks_of
 from qingformer.errors import DataError
 
 NO_TEXT, NO_LABEL, HEADER = "they have no text", "they have no label", "they hold the names of the columns"
@@ -105,6 +106,9 @@ class ExampleMaker:
         given, values = values, flat_row(values)
         first = self.left_out.total == 0
         self.left_out.total += 1
+        if first and columns is None and self.wanted[0] is None:
+            for task in tasks_of(given) & {"reading", "choice"}:
+                raise other_task(where, "classification", task, "; text_column= names the text of other rows")
         if columns is None:
             columns = self.found = self.found or find_columns(where, values, self.wanted, self.require)
         if self._is_rejected(values, columns):

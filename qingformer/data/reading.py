@@ -8,6 +8,7 @@ from typing import Any
 from qingformer.data.cells import boolean, checked_text, is_missing, plain, quoted, strip
 from qingformer.data.documents import Document, Sourced, read_documents, text_at
 from qingformer.data.readers import Path
+from qingformer.data.recognition import naming_other_tasks
 from qingformer.data.relations import find_all
 from qingformer.data.tables import rows_of
 from qingformer.errors import DataError
@@ -66,7 +67,8 @@ def read_reading(path: Path, *, labelled: bool = True, repair: bool = True, enco
     >>> read_reading(file)[0].answers
     ((5, '1919年'),)
     """
-    return _collect(str(path), _from_documents(path, read_documents(path, encoding)), True, labelled, repair)
+    with naming_other_tasks(path, "reading", encoding):
+        return _collect(str(path), _from_documents(path, read_documents(path, encoding)), True, labelled, repair)
 
 
 def questions_from_rows(rows: Iterable[Any], name: str, *, labelled: bool = True, repair: bool = True) -> Questions:
@@ -124,6 +126,9 @@ def _collect(name: str, raws: Iterator[_Raw], is_file: bool, labelled: bool, rep
         if not labelled:
             items.append(Question(*parts, None, True, raw.line, fields=raw.row if is_file else None))
             continue
+        choices = raw.row.get("choices", raw.row.get("options"))
+        if isinstance(choices, list | Mapping) and "answers" not in raw.row:
+            raise DataError(f"{where}: is a question with choices, as the task of choice has, not one about a text")
         given = _answers(where, raw.row)
         placed = tuple(_placed(where, context, given, tally, repair))
         if given and not placed:

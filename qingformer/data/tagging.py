@@ -16,7 +16,7 @@ from qingformer.data.tagging_columns import read_columns
 from qingformer.data.tagging_formats import FORMATS, first_lines, format_of
 from qingformer.data.tagging_inline import form_of, read_inline
 from qingformer.data.tagging_objects import collected
-from qingformer.data.tagging_tables import raw_texts, read_table
+from qingformer.data.tagging_tables import is_named_tsv, raw_texts, read_table
 from qingformer.data.tagging_texts import TaggedText, TaggedTexts, join_tokens, joiner_of
 from qingformer.errors import DataError
 
@@ -92,8 +92,9 @@ def read_tagging(
         return _read_brat(path, labelled, encoding)
     if chosen == "words":
         return _read_words(path, labelled, joiner, encoding)
-    if chosen == "csv" and not labelled and text_column is None:
-        raw = raw_texts(path, encoding)
+    is_tsv = chosen == "text" and format is None and is_named_tsv(path, encoding)
+    if (chosen == "csv" or is_tsv) and not labelled and text_column is None:
+        raw = raw_texts(path, encoding, "tsv" if is_tsv else "csv")
         if raw is not None:
             return TaggedTexts(str(path), raw, [], None)
     if chosen in ("bio", "csv"):

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qingformer.data.readers import Path, Row, read_rows
+from qingformer.data.sources import bare_suffix, open_lines
 from qingformer.data.tagging_blocks import Block
 from qingformer.data.tagging_texts import TaggedText
 from qingformer.errors import DataError
@@ -30,9 +31,9 @@ def read_table(
     return _by_text(rows, token, tag, text)
 
 
-def raw_texts(path: Path, encoding: str) -> list[TaggedText] | None:
-    """The unlabelled texts of a CSV file that has one a row, else None."""
-    rows = list(read_rows(path, "csv", encoding=encoding))
+def raw_texts(path: Path, encoding: str, format: str = "csv") -> list[TaggedText] | None:
+    """The unlabelled texts of a CSV or TSV file that has one a row, else None."""
+    rows = list(read_rows(path, format, encoding=encoding))
     name = next((name for name in rows[0].values if str(name).strip().lower() in _RAW), None) if rows else None
     if name is None:
         return None
@@ -42,6 +43,15 @@ def raw_texts(path: Path, encoding: str) -> list[TaggedText] | None:
         )
         for row in rows
     ]
+
+
+def is_named_tsv(path: Path, encoding: str) -> bool:
+    """Whether a file is a TSV file whose first line names a column of texts."""
+    if bare_suffix(path) not in (".tsv", ".tab"):
+        return False
+    with open_lines(path, encoding) as lines:
+        names = next((line.rstrip("\r\n").split("\t") for _, line in lines if line.strip()), [])
+    return len(names) > 1 and any(name.strip().lower() in _RAW for name in names)
 
 
 def _column(path: Path, names: Sequence[str], known: Sequence[str], what: str, given: Any, option: str) -> str:

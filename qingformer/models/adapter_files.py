@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from qingformer.checkpoints import open_checkpoint, own_files, write_safetensors
+from qingformer.checkpoints import finite, open_checkpoint, own_files, write_safetensors
 from qingformer.errors import CheckpointError
 from qingformer.files import write_json
 from qingformer.folders import finish_update, updated_directory
@@ -23,11 +23,13 @@ _KINDS["probe"] = (list, type(None))
 _PARTS = ("lora_kernel_a", "lora_kernel_b", "lora_start_a", "lora_start_b")
 
 
-def save(model: Any, backbone: Any, directory: str | os.PathLike[str], format: str) -> Path:
+def save(model: Any, backbone: Any, directory: str | os.PathLike[str], format: str, check_finite: bool = False) -> Path:
     """See `PretrainedModel.save_adapters`; `model` holds the layers of `backbone` and maybe a head on top."""
     if format not in FORMATS:
         raise CheckpointError(f"unknown format {format!r} of adapters; use one of {', '.join(FORMATS)}")
     adapters = gather(model, backbone)
+    if check_finite:
+        finite.check_finite(arrays_of(adapters))
     names = own_files.PEFT if format == "peft" else own_files.ADAPTERS
     with updated_directory(directory, lambda folder: own_files.of_earlier_adapters(folder, names)) as folder:
         if format == "peft":
@@ -49,13 +51,19 @@ def load(model: Any, backbone: Any, directory: str | os.PathLike[str], strict: b
     raise CheckpointError(f"{folder}: {what}; give the folder that save_adapters wrote")
 
 
-def write(folder: Path, adapters: Adapters) -> None:
-    """Settings as JSON, arrays under the path of the layer and the name of the variable."""
+def arrays_of(adapters: Adapters) -> dict[str, np.ndarray]:
+    """All arrays by the path of the layer and the name of the variable."""
     arrays: dict[str, np.ndarray] = {f"trained/{key}": value for key, value in adapters.trained.items()}
-    layers = {}
     for path, adapter in adapters.layers.items():
         for name, value in zip(_PARTS, (adapter.a, adapter.b, *(adapter.start or ()))):
             arrays[f"{path}/{name}"] = value
+    return arrays
+
+
+def write(folder: Path, adapters: Adapters) -> None:
+    """Settings as JSON, arrays under the path of the layer and the name of the variable."""
+    layers = {}
+    for path, adapter in adapters.layers.items():
         layers[path] = {
             "rank": int(adapter.a.shape[1]),
             "alpha": adapter.alpha,
@@ -64,7 +72,7 @@ def write(folder: Path, adapters: Adapters) -> None:
         }
     settings = {"qingformer_version": __version__, "base": adapters.base, "layers": layers}
     write_json(folder / SETTINGS, {**settings, "trained": list(adapters.trained)})
-    write_safetensors(folder / WEIGHTS, arrays, metadata={"format": "qingformer"})
+    write_safetensors(folder / WEIGHTS, arrays_of(adapters), metadata={"format": "qingformer"})
 
 
 def read(folder: Path) -> Adapters:

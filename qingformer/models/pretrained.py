@@ -99,17 +99,23 @@ class PretrainedModel(BaseModel):
         return model
 
     def save_pretrained(
-        self, directory: str | os.PathLike[str], format: str = "qingformer", tokenizer: Any = None
+        self,
+        directory: str | os.PathLike[str],
+        format: str = "qingformer",
+        tokenizer: Any = None,
+        *,
+        check_finite: bool = True,
     ) -> Path:
         """Write configuration, weights and, if a tokenizer is given, its vocabulary; returns the directory.
 
         `format` is "qingformer" (config.json, model.safetensors), "huggingface" (the same names, as `transformers`
         reads them) or "tensorflow" (bert_config.json, bert_model.ckpt.*). The directory is whole or as it was before.
-        Errors: `CheckpointError` for a variable that the format cannot hold.
+        Errors: `CheckpointError` for a variable that the format cannot hold, and for weights that are not finite
+        (NaN, infinite) unless `check_finite=False`.
 
         Example: `backbone.save_pretrained("my-bert", format="huggingface")`
         """
-        return saving.save(self, directory, format, tokenizer)
+        return saving.save(self, directory, format, tokenizer, check_finite)
 
     def named_variables(self) -> dict[str, keras.Variable]:
         """The weights by path: what checkpoints hold, without the states of random generators and adapters."""
@@ -170,16 +176,19 @@ class PretrainedModel(BaseModel):
         """Take them off again (exact up to rounding) and go on training; compile afterwards."""
         lora.unmerge(self)
 
-    def save_adapters(self, directory: str | os.PathLike[str], format: str = "qingformer") -> Path:
+    def save_adapters(
+        self, directory: str | os.PathLike[str], format: str = "qingformer", *, check_finite: bool = True
+    ) -> Path:
         """Write the adapters alone, and what else is trainable: a small folder that belongs to this base model.
 
         `format` is "qingformer" (adapters.json, adapters.safetensors) or "peft" (adapter_config.json,
         adapter_model.safetensors, as the library `peft` reads them for models of `transformers`).
-        Errors: `ConfigError` without adapters, `CheckpointError` for what the format cannot hold.
+        Errors: `ConfigError` without adapters, `CheckpointError` for what the format cannot hold, and for values that
+        are not finite unless `check_finite=False`.
 
         Example: `backbone.save_adapters("sentiment-adapters")`
         """
-        return adapter_files.save(self, self, directory, format)
+        return adapter_files.save(self, self, directory, format, check_finite)
 
     def load_adapters(self, directory: str | os.PathLike[str], strict: bool = True) -> list[str]:
         """Read what `save_adapters` or `peft` wrote into this model, with or without adapters; returns their paths.

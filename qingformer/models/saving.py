@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from qingformer.checkpoints import own_files, write_safetensors, write_tensor_bundle
+from qingformer.checkpoints import finite, own_files, write_safetensors, write_tensor_bundle
 from qingformer.checkpoints.weight_map import save_rows
 from qingformer.errors import CheckpointError, ConfigError
 from qingformer.files import write_json
@@ -36,12 +36,14 @@ OPTIONS = (
 )
 
 
-def save(model: Any, directory: str | os.PathLike[str], format: str, tokenizer: Any = None) -> Path:
+def save(model: Any, directory: str | os.PathLike[str], format: str, tokenizer: Any, check_finite: bool) -> Path:
     """Write `model` to `directory`; see `PretrainedModel.save_pretrained`."""
     writer = FORMATS.get(format)
     if writer is None:
         raise CheckpointError(f"unknown format {format!r}; use one of {', '.join(FORMATS)}")
     arrays = model.weight_arrays()
+    if check_finite:
+        finite.check_finite(arrays)
 
     def superseded(folder: Path) -> list[str]:
         own_files.check_no_other_task(folder, Path(temporary))

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from qingformer.checkpoints import own_files
+from qingformer.checkpoints import finite, own_files
 from qingformer.errors import CheckpointError, ConfigError
 from qingformer.files import write_json
 from qingformer.folders import finish_update, updated_directory
@@ -16,11 +16,13 @@ from qingformer.tasks.registry import TASK_FILE
 from qingformer.tasks.storage import read_settings, settings_of
 
 
-def save(task: Any, directory: str | os.PathLike[str]) -> Path:
+def save(task: Any, directory: str | os.PathLike[str], check_finite: bool) -> Path:
     """See `Task.save_adapters`."""
     if task.model is None:
         raise ConfigError("there is nothing to save yet: call fit, or give labels")
     adapters = gather(task.model, task.backbone)
+    if check_finite:
+        finite.check_finite(adapter_files.arrays_of(adapters))
 
     def superseded(folder: Path) -> list[str]:
         own_files.check_same_task(folder, settings_of(task), own_files.HEAD, "the model")

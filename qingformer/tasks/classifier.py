@@ -21,7 +21,14 @@ from qingformer.objectives import TrainableModel
 from qingformer.tasks import fitting
 from qingformer.tasks.arguments import check_arguments
 from qingformer.tasks.encoding import Encoded, encode
-from qingformer.tasks.examples import Columns, Examples, read_examples
+from qingformer.tasks.examples import (
+    Columns,
+    Examples,
+    check_inputs,
+    inputs_of,
+    read_examples,
+    refuse_other_inputs,
+)
 from qingformer.tasks.head import check_hidden, check_vector, classifier_model, head_layers
 from qingformer.tasks.head_labels import Unusable, labels_for, places_of
 from qingformer.tasks.labels import check_labels, discover_labels, label_targets, row_weights
@@ -51,6 +58,8 @@ class TextClassifier(Task):
         dropout: rate before the linear layer.
         hidden_activation: of a dense layer before the last one, in place of the pooler; "" for none, None for what the
             family has in `transformers`: "gelu" for ELECTRA, that of a RoFormer without a pooler, none for others.
+        inputs: what it was trained on, "texts", "pairs" or "mixed", which `fit` finds; others are then refused. "" if
+            that is not known.
         seed: of the linear layer's start.
 
     Raises:
@@ -64,9 +73,10 @@ class TextClassifier(Task):
     """
 
     settings_types: ClassVar[dict[str, type]] = {
-        "labels": list, "multi_label": bool, "max_length": int, "dropout": float, "hidden_activation": str
+        "labels": list, "multi_label": bool, "max_length": int, "dropout": float, "hidden_activation": str,
+        "inputs": str,
     }  # fmt: skip
-    later_settings: ClassVar[dict[str, Any]] = {"hidden_activation": ""}
+    later_settings: ClassVar[dict[str, Any]] = {"hidden_activation": "", "inputs": ""}
     huggingface_head = SEQUENCE
     identity = ("labels", "multi_label")
 
@@ -80,11 +90,12 @@ class TextClassifier(Task):
         max_length: int = 128,
         dropout: float = 0.1,
         hidden_activation: str | None = None,
+        inputs: str = "",
         seed: int = 0,
         size: str | None = None,
         dtype: Any = None,
     ) -> None:
-        self.multi_label = multi_label
+        self.multi_label, self.inputs = multi_label, check_inputs(inputs)
         self.hidden_activation = check_hidden(hidden_activation, backbone)
         self.labels: list[str] | None = None if labels is None else check_labels(labels)
         super().__init__(backbone, tokenizer, max_length=max_length, dropout=dropout, seed=seed, size=size, dtype=dtype)
@@ -203,7 +214,11 @@ class TextClassifier(Task):
         others = None
         if unlabelled is not None:
             others = self._read(unlabelled, "unlabelled data", labelled=False, columns=columns)
+        inputs = inputs_of(examples)
+        if held_out is not None:
+            refuse_other_inputs(held_out, inputs)
         self._prepare(examples, *([others] if others is not None else []))
+        self.inputs = inputs
         assert self.labels is not None
         encoded = self._encode(examples)
         targets = label_targets(examples, self.labels, multi_label=self.multi_label)
@@ -245,11 +260,12 @@ class TextClassifier(Task):
         """
         examples = self._read(test, "test data", columns=columns)
         labels = self._trained_labels()
+        refuse_other_inputs(examples, self.inputs)
         targets = label_targets(examples, labels, multi_label=self.multi_label)
         probabilities = self._probabilities(examples, batch_size, done)
         if self.multi_label:
-            return evaluate_multi_label(targets.astype("int32"), (probabilities >= threshold).astype("int32"))
-        return evaluate_classification(targets, probabilities.argmax(-1), len(labels))
+            return evaluate_multi_label(targets.astype("int32"), (probabilities >= threshold).astype("int32"), labels)
+        return evaluate_classification(targets, probabilities.argmax(-1), len(labels), labels)
 
     def predict(
         self,
@@ -273,10 +289,18 @@ class TextClassifier(Task):
         if not asked(texts, "texts"):
             return []
         examples = self._read(texts, "texts", labelled=False, columns=columns)
+        refuse_other_inputs(examples, self.inputs)
         return choose(
             self._probabilities(examples, batch_size, done), labels, multi_label=self.multi_label,
             threshold=threshold, with_all=return_probabilities,
         )  # fmt: skip
+
+    def check_data(self, train: Any, *others: Any, **reading: Any) -> None:
+        examples = self._read(train, "training data", **reading)
+        held_out = [self._read(other, "held-out data", **reading) for other in others]
+        super().check_data(examples, *held_out)
+        for each in held_out:
+            refuse_other_inputs(each, inputs_of(examples))
 
     def check_labels(self, train: Any, *others: Any, columns: Columns | None = None) -> None:
         """Find the labels of `train` if none were given, and refuse data with a label that is not among them.

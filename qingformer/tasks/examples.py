@@ -9,11 +9,13 @@ from qingformer.data import TextExample, read_classification
 from qingformer.data.cells import quoted, split_labels
 from qingformer.data.columns import ClassificationColumns
 from qingformer.data.example_rows import ExampleMaker
+from qingformer.data.recognition import naming_other_tasks
 from qingformer.data.tables import is_table, rows_of
-from qingformer.errors import DataError
+from qingformer.errors import ConfigError, DataError
 
 JOINERS = "#,，;；|｜、/&+ \t"  # what export tools and people put between several labels
 COMMAS = ",，"
+INPUTS = ("", "texts", "pairs", "mixed")  # what a classifier was trained on; nothing if not known
 
 
 @dataclass(frozen=True)
@@ -80,12 +82,45 @@ def read_examples(
     """
     columns = columns or Columns()
     if isinstance(source, str | os.PathLike):
-        found = _from_file(source, columns, multi_label, labelled)
+        with naming_other_tasks(source, "classification", columns.encoding):
+            found = _from_file(source, columns, multi_label, labelled)
     else:
         found = _from_memory(source, columns, name, multi_label, labelled)
     if multi_label and labelled and columns.separator is None:
         _check_joined(found)
     return found
+
+
+def inputs_of(examples: Sequence[TextExample]) -> str:
+    """Whether examples are single texts, pairs of texts, or both: a value of `INPUTS`."""
+    pairs = sum(example.pair is not None for example in examples)
+    return "texts" if not pairs else "pairs" if pairs == len(examples) else "mixed"
+
+
+def check_inputs(inputs: str) -> str:
+    """`inputs` if it is one of `INPUTS`. Errors: `ConfigError`."""
+    if inputs not in INPUTS:
+        raise ConfigError(f"inputs is {quoted(inputs)}; choose one of texts, pairs, mixed, or leave it out")
+    return inputs
+
+
+def refuse_other_inputs(examples: Examples, inputs: str) -> None:
+    """Refuse texts where a model was trained on pairs, and pairs where it was trained on texts.
+
+    Raises:
+        DataError: names the first such row.
+    """
+    for example in examples:
+        if inputs == "pairs" and example.pair is None:
+            raise DataError(
+                f"{examples.where(example)}: one text, but this model was trained on pairs; give (text, pair), "
+                "or name the column of the second text with pair_column="
+            )
+        if inputs == "texts" and example.pair is not None:
+            raise DataError(
+                f"{examples.where(example)}: a pair of texts, but this model was trained on single texts; give rows "
+                "with one text, joined as in its training data"
+            )
 
 
 def _from_file(path: str | os.PathLike[str], columns: Columns, multi_label: bool, labelled: bool) -> Examples:

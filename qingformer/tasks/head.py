@@ -85,9 +85,17 @@ def check_vector(head: StoredHead, kind: str, backbone: Backbone) -> None:
         raise Unusable("it reads a vector that this encoder does not have; see the option pooler=")
 
 
+LONGEST = 131_072
+
+
 def new_backbone(size: str, tokenizer: Tokenizer, max_length: int, *, seed: int, dtype: Any = None) -> Backbone:
     """A BERT of a size of `SIZES` with random weights, for the vocabulary of `tokenizer`."""
     shape = size_named(size)
+    if max_length > LONGEST:
+        raise ConfigError(
+            f"max_length={max_length} is too much for a new model, which has a vector for each position; choose "
+            f"{LONGEST} or less"
+        )
     config = BackboneConfig(
         vocab_size=tokenizer.vocab_size,
         hidden_size=shape.hidden_size,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from qingformer.checkpoints import own_files, write_safetensors
+from qingformer.checkpoints import finite, own_files, write_safetensors
 from qingformer.errors import ConfigError
 from qingformer.files import write_json
 from qingformer.folders import updated_directory
@@ -21,7 +21,7 @@ INSTEAD = "or save with format='qingformer'"
 POOLED, HIDDEN = ("bert", "albert", "nezha"), ("electra", "roformer")
 
 
-def save(task: Any, directory: str | os.PathLike[str]) -> Path:
+def save(task: Any, directory: str | os.PathLike[str], check_finite: bool) -> Path:
     """See `Task.save`. Errors: `ConfigError` for a head that no class of `transformers` computes."""
     modules, more = _class_of(task)
     backbone = task.backbone
@@ -32,6 +32,8 @@ def save(task: Any, directory: str | os.PathLike[str]) -> Path:
     config["architectures"] = [f"{saving.stem_of(backbone.config)}For{task.huggingface_head}"]
     config |= {**more, **_labels(task), PARAMETERS: {OURS: storage.settings_of(task)}}
     stored |= _head_arrays(task, modules)
+    if check_finite:
+        finite.check_finite(stored)
     with updated_directory(directory, lambda folder: _superseded(folder)) as temporary:
         write_json(temporary / own_files.CONFIG, config)
         write_safetensors(temporary / own_files.WEIGHTS, stored, metadata={"format": "pt"})

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
+from qingformer.data.recognition import naming_other_tasks
 from qingformer.data.relations import RelationTexts, Triple, place, read_relations, relations_from_rows
 from qingformer.data.spans import trimmed
 from qingformer.errors import DataError
@@ -69,7 +70,8 @@ def read_texts(
             raise DataError(f"{source.where(bare)}: is not labelled; give its triples, or pass labelled=False")
         return source
     if isinstance(source, str | os.PathLike):
-        return read_relations(source, schema=schema, labelled=labelled, **options)  # type: ignore[arg-type]
+        with naming_other_tasks(source, "relations", str(options.get("encoding", "utf-8"))):
+            return read_relations(source, schema=schema, labelled=labelled, **options)  # type: ignore[arg-type]
     return relations_from_rows(source, name, schema=schema, labelled=labelled, **options)  # type: ignore[arg-type]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from qingformer.checkpoints import open_checkpoint, own_files, write_safetensors
+from qingformer.checkpoints import finite, open_checkpoint, own_files, write_safetensors
 from qingformer.data.cells import plain
 from qingformer.errors import CheckpointError, ConfigError
 from qingformer.files import write_json
@@ -76,10 +76,12 @@ def refuse_another_vocabulary(backbone: Backbone, tokenizer: Tokenizer, vocabula
         )
 
 
-def save(task: Any, directory: str | os.PathLike[str]) -> Path:
+def save(task: Any, directory: str | os.PathLike[str], check_finite: bool) -> Path:
     """See `Task.save`."""
     if task.model is None:
         raise ConfigError("there is nothing to save yet: call fit, or give labels")
+    if check_finite:
+        finite.check_finite(task.backbone.weight_arrays() | _head_arrays(task))
     with updated_directory(directory, lambda folder: _superseded(task, folder)) as temporary:
         write(task, temporary)
     return Path(directory)
@@ -93,13 +95,15 @@ def _superseded(task: Any, folder: Path) -> list[str]:
 
 def write(task: Any, folder: Path) -> None:
     """Fill `folder` with all files of the task."""
-    task.backbone.save_pretrained(folder, tokenizer=task.tokenizer)
-    head = head_variables(task)
-    arrays = {path: keras.ops.convert_to_numpy(variable.value) for path, variable in head.items()}
-    write_safetensors(folder / HEAD_FILE, arrays, metadata={"format": "qingformer"})
+    task.backbone.save_pretrained(folder, tokenizer=task.tokenizer, check_finite=False)
+    write_safetensors(folder / HEAD_FILE, _head_arrays(task), metadata={"format": "qingformer"})
     write_json(folder / TASK_FILE, settings_of(task))
     if adapted_layers(task.model):  # the weights above have them merged in; training goes on from these
         adapter_files.save(task.model, task.backbone, folder / ADAPTERS, "qingformer")
+
+
+def _head_arrays(task: Any) -> dict[str, np.ndarray]:
+    return {path: keras.ops.convert_to_numpy(variable.value) for path, variable in head_variables(task).items()}
 
 
 def as_files(task: Any) -> tuple[dict[str, bytes], str]:

@@ -7,7 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from qingformer.data.documents import TABLES
+from qingformer.data.recognition import naming_other_tasks, other_task, tasks_of_file
 from qingformer.data.schemes import WORD
+from qingformer.data.sources import bare_suffix
 from qingformer.data.spans import Span, is_blank
 from qingformer.data.tagging import from_rows, read_tagging
 from qingformer.data.tagging_texts import TaggedText, TaggedTexts
@@ -136,11 +139,16 @@ def read_tagged(source: Any, name: str, labelled: bool, **options: Any) -> Tagge
     if isinstance(source, TaggedExamples):
         return source
     if isinstance(source, str | os.PathLike):
-        return TaggedExamples(read_tagging(source, labelled=labelled, **options), True)
-    found = from_rows(source, name, labelled)
-    if not found.items:
+        wanted = "cws" if options.get("segmented") else "ner"
+        with naming_other_tasks(source, wanted, options.get("encoding", "utf-8")):
+            found = read_tagging(source, labelled=labelled, **options)
+        if labelled and wanted == "cws" and bare_suffix(source) in TABLES and "classification" in tasks_of_file(source):
+            raise other_task(str(source), wanted, "classification")
+        return TaggedExamples(found, True)
+    rows = from_rows(source, name, labelled)
+    if not rows.items:
         raise DataError(f"{name}: no texts in it; expected at least one")
-    return TaggedExamples(found, False)
+    return TaggedExamples(rows, False)
 
 
 def entities_of(text: str, spans: Iterable[Span]) -> tuple[Entity, ...]:

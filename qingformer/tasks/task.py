@@ -13,6 +13,7 @@ from qingformer.data import PaddedBatches
 from qingformer.data.cells import plain, quoted
 from qingformer.data.tables import is_empty
 from qingformer.errors import ConfigError, DataError
+from qingformer.evaluation.report import Report
 from qingformer.folders import model_of_run
 from qingformer.models import Backbone
 from qingformer.objectives import TrainableModel
@@ -132,6 +133,14 @@ class Task(fine_tuned.TakesHeads, ABC):
     def fit(self, *args: Any, **options: Any) -> dict[str, list[float]]:
         """Train on data, and return the curve: what was measured, by name, for each epoch."""
 
+    def evaluate(self, *args: Any, **options: Any) -> Report:
+        """Compare predictions with labelled data."""
+        raise NotImplementedError(f"{type(self).__name__} has no evaluate")
+
+    def predict(self, *args: Any, **options: Any) -> list[Any]:
+        """What the model says about data without labels, one prediction for each row."""
+        raise NotImplementedError(f"{type(self).__name__} has no predict")
+
     def check_data(self, train: Any, *others: Any, **reading: Any) -> None:
         """Settle what is found in the data, labels for instance, and refuse what does not go with it.
 
@@ -147,7 +156,7 @@ class Task(fine_tuned.TakesHeads, ABC):
         for other in others:
             self._check_held_out(self._read(other, "held-out data", **reading))
 
-    def save(self, directory: str | os.PathLike[str], format: str = "qingformer") -> Path:
+    def save(self, directory: str | os.PathLike[str], format: str = "qingformer", *, check_finite: bool = True) -> Path:
         """Write weights, configuration, vocabulary and settings; the directory is whole or as it was before.
 
         `config.json` and `model.safetensors` are the encoder's, so `Backbone.from_pretrained` reads them too;
@@ -157,10 +166,12 @@ class Task(fine_tuned.TakesHeads, ABC):
 
         Raises:
             ConfigError: there is nothing to save yet, or no class in `transformers` computes this task.
+            CheckpointError: weights that are not finite (NaN, infinite), unless `check_finite=False`.
         """
         if format not in ("qingformer", "huggingface"):
             raise ConfigError(f"unknown format {format!r} of a task; use qingformer or huggingface")
-        return storage.save(self, directory) if format == "qingformer" else huggingface.save(self, directory)
+        save = storage.save if format == "qingformer" else huggingface.save
+        return save(self, directory, check_finite)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as the files that `save` writes, for processes that are spawned; errors are those of `save`."""
@@ -172,14 +183,15 @@ class Task(fine_tuned.TakesHeads, ABC):
         found: Self = storage.load(cls, model_of_run(Path(directory)), **options)
         return found
 
-    def save_adapters(self, directory: str | os.PathLike[str]) -> Path:
+    def save_adapters(self, directory: str | os.PathLike[str], *, check_finite: bool = True) -> Path:
         """Write what training with `backbone.enable_lora` changed: adapters, layers on top, labels, but no encoder.
 
-        Errors: `ConfigError` where there are no adapters.
+        Errors: `ConfigError` where there are no adapters, `CheckpointError` for values that are not finite unless
+        `check_finite=False`.
 
         Example: `classifier.backbone.enable_lora(8)`, `classifier.fit(...)`, `classifier.save_adapters("sentiment")`
         """
-        return adapters.save(self, directory)
+        return adapters.save(self, directory, check_finite)
 
     def load_adapters(self, directory: str | os.PathLike[str], strict: bool = True) -> list[str]:
         """Read what `save_adapters` wrote into a task over the same encoder; returns the paths of the adapters.

@@ -115,6 +115,25 @@ def test_more_epochs_go_on_and_the_schedule_is_stated(cli, work, tmp_path):
     assert json.loads((tmp_path / "run" / "run.json").read_text())["epochs"] == 2
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "wanted"),
+    [
+        ("epochs", "2", "an integer"), ("epochs", True, "an integer"), ("learning_rate", [0.1], "a number or null"),
+        ("train", {}, "a string"), ("multi_label", 0, "true or false"), ("transforms", None, "a list"),
+        ("labels", ["a", 1], "strings alone"), ("working_directory", 5, "a string"), (None, [], "a JSON object"),
+    ],
+)  # fmt: skip
+def test_a_damaged_run_json_is_named_with_its_key(cli, finished, key, value, wanted):
+    folder, arguments = finished
+    file = folder / "run" / "run.json"
+    before = file.read_bytes()
+    file.write_text(json.dumps(value if key is None else json.loads(before) | {key: value}))
+    try:
+        one_line(cli(*arguments, "--resume"), file, key or "expected", f"expected {wanted}")
+    finally:
+        file.write_bytes(before)
+
+
 def test_changed_data_of_the_same_size_are_noticed(cli, finished):
     folder, arguments = finished
     before, old = best_of(folder), (folder / "train.jsonl").read_bytes()

@@ -189,3 +189,8 @@ def test_standard_input_may_be_closed(cli, work, monkeypatch):
     assert done.code == 2
     assert done.err.startswith("error: ")
     assert len(done.err.splitlines()) == 1
+
+
+def test_predictions_are_not_written_onto_a_folder(cli, work, tmp_path):
+    done = cli("predict", work.dev, "--model", work.trained, "--output", tmp_path)
+    assert (done.code, done.err) == (2, f"error: {tmp_path}: is a folder; name a file with --output\n")

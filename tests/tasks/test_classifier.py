@@ -13,7 +13,7 @@ from qingformer.errors import CheckpointError, ConfigError, DataError
 from qingformer.models import Backbone
 from qingformer.objectives import FGM, VirtualAdversarialTraining
 from qingformer.tasks import Columns, TextClassifier, load
-from qingformer.tasks.examples import read_examples
+from qingformer.tasks.examples import inputs_of, read_examples
 from qingformer.training import TrainingInterrupted
 from tests.tasks.helpers import FIT, VOCABULARY, backbone, classifier, rows, tokenizer
 
@@ -370,3 +370,30 @@ def test_half_precision_trains():
     curve = made.fit(rows(), **FIT | {"learning_rate": 1e-3})
     assert made.backbone.token_embedding.compute_dtype == "bfloat16"
     assert curve["loss"][-1] < 0.7 * curve["loss"][0]
+
+
+def test_texts_and_pairs_are_not_taken_for_each_other(tmp_path):
+    texts, pairs = [("好看", "a"), ("难看", "b")], [("好看", "好", "a"), ("难看", "难", "b")]
+    one = TextClassifier(backbone(), tokenizer(), max_length=16)
+    with pytest.raises(DataError, match="validation data, item 1: a pair of texts"):
+        one.fit(texts, pairs, epochs=1, verbose=0)
+    with pytest.raises(DataError, match="held-out data, item 1: a pair of texts"):
+        one.check_labels(texts, pairs)
+    one.fit(texts, epochs=1, verbose=0)
+    with pytest.raises(DataError, match="texts, item 2: a pair of texts, but this model was trained on single texts"):
+        one.predict(["好看", ("好看", "好")])
+    with pytest.raises(DataError, match="test data, item 1: a pair"):
+        one.evaluate(pairs)
+    two = TextClassifier(backbone(), tokenizer(), max_length=16)
+    two.fit(pairs, epochs=1, verbose=0)
+    two.save(tmp_path / "two")
+    again = TextClassifier.load(tmp_path / "two")
+    with pytest.raises(DataError, match="item 1: one text, but this model was trained on pairs"):
+        again.predict(["好看"])
+    assert len(again.predict([("好看", "好")])) == 1
+    two.inputs = inputs_of(read_examples([("好看", None, "a"), *pairs]))
+    assert two.inputs == "mixed"
+    assert len(two.predict(["好看", ("好看", "好")])) == 2
+    settings = json.loads((tmp_path / "two" / "task.json").read_text(encoding="utf-8"))
+    (tmp_path / "two" / "task.json").write_text(json.dumps({k: v for k, v in settings.items() if k != "inputs"}))
+    assert len(TextClassifier.load(tmp_path / "two").predict(["好看"])) == 1  # of an earlier version

@@ -102,7 +102,7 @@ def run_program(name, directory, *options):
 @pytest.mark.parametrize(
     "name",
     [
-        "jax",
+        pytest.param("jax", marks=pytest.mark.slow),  # the crashes above do the same within one process
         pytest.param("torch", marks=[pytest.mark.slow, pytest.mark.peers]),
         pytest.param("tensorflow", marks=[pytest.mark.slow, pytest.mark.peers]),
     ],
