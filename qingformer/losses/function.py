@@ -22,12 +22,14 @@ class FunctionLoss(LossFunctionWrapper):
     """
 
     def __init__(self, fn: Callable[..., Any], reduction: str = "sum_over_batch_size", name: str | None = None) -> None:
-        super().__init__(fn, reduction=reduction, name=name or getattr(fn, "__name__", "loss"))
+        # "<lambda>" is no name of a scope on TensorFlow.
+        name = name or getattr(fn, "__name__", "loss").strip("<>")
+        super().__init__(fn, reduction=reduction, name=name)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """The values of the rows."""
         values = keras.ops.convert_to_tensor(super().call(y_true, y_pred))
-        if not values.shape:
+        if len(values.shape) == 0:  # the empty shape of TensorFlow is true
             raise ConfigError(
                 f"the loss function {self.name} gives one number for a batch; return one for each row (reduce over "
                 "axis=-1 only), or rows that fill up a batch would count"

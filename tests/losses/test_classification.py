@@ -254,4 +254,4 @@ def test_losses_of_keras_on_logits_are_taken():
         (keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum"), False),
     ):
         assert named_loss(loss, multi_label=several) is loss
-    assert named_loss(lambda y_true, y_pred: y_pred[:, 0]).name == "<lambda>"
+    assert named_loss(lambda y_true, y_pred: y_pred[:, 0]).name == "lambda"
