@@ -33,6 +33,7 @@ lint: $(VENV)/installed
 types: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt mypy
 	$(BIN)/mypy
+	$(BIN)/mypy --strict --follow-imports=silent tests/typing/user_script.py
 
 clean:
 	rm -rf $(VENV) .venv-* runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -42,9 +42,6 @@ class ReadingKind(Kind):
     def predicting(self, options: Options) -> dict[str, Any]:
         return {} if options.get("n_best") is None else {"n_best": options["n_best"]}
 
-    def headline(self, report: Any) -> str:
-        return f"exact {report.exact:.4f}  F1 {report.f1:.4f}  average {report.average:.4f}"
-
     def row(self, task: Any, example: Any, prediction: Any) -> dict[str, Any]:
         answers = [asdict(answer) | {"probability": round(answer.probability, 6)} for answer in prediction.answers]
         return {

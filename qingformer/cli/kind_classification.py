@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from qingformer.cli.kind import Kind, Options
-from qingformer.cli.report import print_report, summary
+from qingformer.cli.report import print_report
 from qingformer.cli.settings import parse_class_weights
 from qingformer.tasks import Columns, TextClassifier
 from qingformer.tasks.examples import read_examples
@@ -53,9 +53,6 @@ class ClassificationKind(Kind):
 
     def names(self, task: Any) -> dict[str, Any]:
         return {"labels": task.labels}
-
-    def headline(self, report: Any) -> str:
-        return summary(report)
 
     def print_report(self, out: "Console", report: Any, task: Any, title: str) -> None:
         print_report(out, report, task.labels, title)

@@ -37,10 +37,6 @@ class RelationKind(Kind):
     def names(self, task: Any) -> dict[str, Any]:
         return {"relations": task.relations}
 
-    def headline(self, report: Any) -> str:
-        exact = report.exact
-        return f"F1 {exact.f1:.4f}  precision {exact.precision:.4f}  recall {exact.recall:.4f}"
-
     def row(self, task: Any, example: Any, prediction: Any) -> dict[str, Any]:
         triples = [
             {

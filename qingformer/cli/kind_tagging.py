@@ -57,9 +57,6 @@ class EntityKind(Kind):
     def names(self, task: Any) -> dict[str, Any]:
         return {"labels": task.labels}
 
-    def headline(self, report: Any) -> str:
-        return f"F1 {report.f1:.4f}  precision {report.precision:.4f}  recall {report.recall:.4f}"
-
     def row(self, task: Any, example: Any, prediction: Any) -> dict[str, Any]:
         return to_json(prediction.text, prediction.spans)
 

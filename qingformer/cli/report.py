@@ -8,15 +8,10 @@ if TYPE_CHECKING:
 _WIDEST_MATRIX = 12
 
 
-def summary(report: Any) -> str:
-    """The scores of a classifier that matter, in one line."""
-    return f"accuracy {report.accuracy:.4f}  macro F1 {report.macro.f1:.4f}  weighted F1 {report.weighted.f1:.4f}"
-
-
 def print_report(out: "Console", report: Any, labels: list[str], title: str) -> None:
     """Accuracy and F1, the scores of each label, and what was taken for what."""
     out.print(title, markup=False, style="bold")
-    out.print(summary(report), markup=False)
+    out.print(report.headline, markup=False)
     out.print(report.format_table(labels), markup=False)
     if not hasattr(report, "format_confusion"):  # with several labels a text there is no such table
         return

@@ -44,10 +44,21 @@ class ClassificationReport:
     weighted: ClassScore
     per_class: tuple[ClassScore, ...]
     confusion: tuple[tuple[int, ...], ...]
+    labels: tuple[str, ...] = ()
+
+    @property
+    def per_label(self) -> dict[str, ClassScore]:
+        """The scores of each class by its name, or by its number if no names were given."""
+        return dict(zip(_names(self.labels or None, len(self.per_class)), self.per_class))
+
+    @property
+    def headline(self) -> str:
+        """The scores that matter in one line."""
+        return f"accuracy {self.accuracy:.4f}  macro F1 {self.macro.f1:.4f}  weighted F1 {self.weighted.f1:.4f}"
 
     def to_dict(self) -> dict[str, Any]:
         """All numbers as nested dictionaries and lists that JSON can hold."""
-        return asdict(self)
+        return _as_dict(self)
 
     def format_table(self, labels: Sequence[str] | None = None) -> str:
         """A table of all scores as text, one row a class, with `labels` as the names of the classes."""
@@ -77,18 +88,36 @@ class MultiLabelReport:
     weighted: ClassScore
     per_class: tuple[ClassScore, ...]
     confusion: tuple[tuple[tuple[int, int], tuple[int, int]], ...]
+    labels: tuple[str, ...] = ()
+
+    @property
+    def per_label(self) -> dict[str, ClassScore]:
+        """The scores of each label by its name, or by its number if no names were given."""
+        return dict(zip(_names(self.labels or None, len(self.per_class)), self.per_class))
+
+    @property
+    def headline(self) -> str:
+        """The scores that matter in one line."""
+        return f"accuracy {self.accuracy:.4f}  macro F1 {self.macro.f1:.4f}  weighted F1 {self.weighted.f1:.4f}"
 
     def to_dict(self) -> dict[str, Any]:
         """All numbers as nested dictionaries and lists that JSON can hold."""
-        return asdict(self)
+        return _as_dict(self)
 
     def format_table(self, labels: Sequence[str] | None = None) -> str:
         """A table of all scores as text, one row a label, with `labels` as their names."""
         return _score_table(self, labels, [("accuracy", self.accuracy), ("subset accuracy", self.subset_accuracy)])
 
 
-def evaluate_classification(labels: Any, predictions: Any, num_classes: int) -> ClassificationReport:
-    """Compare predicted with true class numbers, both (n,) integers in [0, num_classes).
+def _as_dict(report: ClassificationReport | MultiLabelReport) -> dict[str, Any]:
+    named = {name: asdict(score) for name, score in report.per_label.items()}
+    return {key: value for key, value in asdict(report).items() if key != "labels"} | {"per_label": named}
+
+
+def evaluate_classification(
+    labels: Any, predictions: Any, num_classes: int, names: Sequence[str] = ()
+) -> ClassificationReport:
+    """Compare predicted with true class numbers, both (n,) integers in [0, num_classes); `names` are the classes'.
 
     Raises `DataError` for no examples, unequal lengths, or numbers out of range.
 
@@ -116,11 +145,12 @@ def evaluate_classification(labels: Any, predictions: Any, num_classes: int) -> 
         weighted=_mean(scores, support, len(true)),
         per_class=scores,
         confusion=tuple(tuple(int(count) for count in row) for row in confusion),
+        labels=tuple(names),
     )
 
 
-def evaluate_multi_label(labels: Any, predictions: Any) -> MultiLabelReport:
-    """Compare predicted with true label sets, both (n, num_labels) arrays of 0 and 1.
+def evaluate_multi_label(labels: Any, predictions: Any, names: Sequence[str] = ()) -> MultiLabelReport:
+    """Compare predicted with true label sets, both (n, num_labels) arrays of 0 and 1; `names` are the labels'.
 
     Raises `DataError` for no examples, unequal shapes, or other numbers.
 
@@ -145,6 +175,7 @@ def evaluate_multi_label(labels: Any, predictions: Any) -> MultiLabelReport:
         confusion=tuple(
             ((int(len(true) - g - s + h), int(g - h)), (int(s - h), int(h))) for h, g, s in zip(hits, guesses, support)
         ),
+        labels=tuple(names),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from qingformer.data.reading import Question
 from qingformer.errors import DataError
+from qingformer.evaluation.classification import ClassScore
 from qingformer.evaluation.table import align
 
 Metric = Literal["cmrc", "squad"]
@@ -42,6 +43,16 @@ class ReadingReport:
     answerable: int
     unanswerable_exact: float
     unanswerable: int
+
+    @property
+    def per_label(self) -> dict[str, ClassScore]:
+        """Nothing: answers have no labels."""
+        return {}
+
+    @property
+    def headline(self) -> str:
+        """The scores that matter in one line."""
+        return f"exact {self.exact:.4f}  F1 {self.f1:.4f}  average {self.average:.4f}"
 
     def to_dict(self) -> dict[str, Any]:
         """All numbers as a dictionary that JSON can hold."""

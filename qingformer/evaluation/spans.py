@@ -40,6 +40,11 @@ class SpanReport:
         """Harmonic mean of precision and recall over all spans."""
         return self.micro.f1
 
+    @property
+    def headline(self) -> str:
+        """The scores that matter in one line."""
+        return f"F1 {self.f1:.4f}  precision {self.precision:.4f}  recall {self.recall:.4f}"
+
     def to_dict(self) -> dict[str, Any]:
         """All numbers as nested dictionaries that JSON can hold."""
         return asdict(self)

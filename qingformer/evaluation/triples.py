@@ -28,9 +28,20 @@ class TripleReport:
     text_accuracy: float
     texts: int
 
+    @property
+    def per_label(self) -> dict[str, ClassScore]:
+        """`per_relation` by the name that every report has."""
+        return self.per_relation
+
+    @property
+    def headline(self) -> str:
+        """The scores that matter in one line."""
+        return f"F1 {self.exact.f1:.4f}  precision {self.exact.precision:.4f}  recall {self.exact.recall:.4f}"
+
     def to_dict(self) -> dict[str, Any]:
         """All numbers as nested dictionaries that JSON can hold."""
-        return asdict(self)
+        found = asdict(self)
+        return {**found, "per_label": found["per_relation"]}
 
     def format_table(self) -> str:
         """A table of all scores as text, one row a relation."""

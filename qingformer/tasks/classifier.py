@@ -264,8 +264,8 @@ class TextClassifier(Task):
         targets = label_targets(examples, labels, multi_label=self.multi_label)
         probabilities = self._probabilities(examples, batch_size, done)
         if self.multi_label:
-            return evaluate_multi_label(targets.astype("int32"), (probabilities >= threshold).astype("int32"))
-        return evaluate_classification(targets, probabilities.argmax(-1), len(labels))
+            return evaluate_multi_label(targets.astype("int32"), (probabilities >= threshold).astype("int32"), labels)
+        return evaluate_classification(targets, probabilities.argmax(-1), len(labels), labels)
 
     def predict(
         self,

@@ -4,7 +4,7 @@ import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from qingformer.checkpoints import own_files
 from qingformer.errors import CheckpointError, HeadWarning
@@ -13,16 +13,19 @@ from qingformer.json_files import read_object
 from qingformer.models.fine_tuned import own_parameters, stated_kind, stated_labels
 from qingformer.training import holds_run, read_whole, whole_folder
 
+if TYPE_CHECKING:
+    from qingformer.tasks.task import Task
+
 TASK_FILE = "task.json"
 BEST = "best"  # where a run keeps the model to use
 TASKS: dict[str, Any] = {}
-Task = TypeVar("Task", bound=type)
+Kind = TypeVar("Kind", bound=type)
 
 
-def register_task(name: str) -> Callable[[Task], Task]:
+def register_task(name: str) -> Callable[[Kind], Kind]:
     """Enter a task class under the name that its `task.json` carries."""
 
-    def enter(cls: Task) -> Task:
+    def enter(cls: Kind) -> Kind:
         cls.task_name = name  # type: ignore[attr-defined]
         TASKS[name] = cls
         return cls
@@ -30,7 +33,7 @@ def register_task(name: str) -> Callable[[Task], Task]:
     return enter
 
 
-def load(directory: str | os.PathLike[str], **options: Any) -> Any:
+def load(directory: str | os.PathLike[str], **options: Any) -> "Task":
     """Read a task saved by `save`, or the best model of a run's output folder, whatever its class.
 
     A folder of `transformers` with a fine-tuned head (`BertForSequenceClassification`, ...) is read as well.
@@ -40,7 +43,8 @@ def load(directory: str | os.PathLike[str], **options: Any) -> Any:
 
     Example: `classifier = load("runs/demo")`
     """
-    return read_whole(lambda: task_directory(directory), lambda path: _load(path, options))
+    task: Task = read_whole(lambda: task_directory(directory), lambda path: _load(path, options))
+    return task
 
 
 def _load(path: Path, options: dict[str, Any]) -> Any:

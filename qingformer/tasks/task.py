@@ -13,6 +13,7 @@ from qingformer.data import PaddedBatches
 from qingformer.data.cells import plain, quoted
 from qingformer.data.tables import is_empty
 from qingformer.errors import ConfigError, DataError
+from qingformer.evaluation.report import Report
 from qingformer.folders import model_of_run
 from qingformer.models import Backbone
 from qingformer.objectives import TrainableModel
@@ -131,6 +132,14 @@ class Task(fine_tuned.TakesHeads, ABC):
     @abstractmethod
     def fit(self, *args: Any, **options: Any) -> dict[str, list[float]]:
         """Train on data, and return the curve: what was measured, by name, for each epoch."""
+
+    def evaluate(self, *args: Any, **options: Any) -> Report:
+        """Compare predictions with labelled data."""
+        raise NotImplementedError(f"{type(self).__name__} has no evaluate")
+
+    def predict(self, *args: Any, **options: Any) -> list[Any]:
+        """What the model says about data without labels, one prediction for each row."""
+        raise NotImplementedError(f"{type(self).__name__} has no predict")
 
     def check_data(self, train: Any, *others: Any, **reading: Any) -> None:
         """Settle what is found in the data, labels for instance, and refuse what does not go with it.
