@@ -106,6 +106,16 @@ def test_byte_pairs_and_pieces(tmp_path):
     assert marked.encode(f"x{piece}x").tokens.count(piece) == 1
 
 
+def test_additional_tokens_go_behind_a_vocabulary_and_named_roles_do_not(tmp_path):
+    """A role that no token of the vocabulary has, such as <bos> of a shared settings file, adds no row to a model."""
+    tokenizer = Tokenizer.from_pretrained(folder(tmp_path, {CONFIG: {"additional_special_tokens": ["<e1>"]}}))
+    assert tokenizer.vocab_size == len(VOCABULARY) + 1
+    assert tokenizer.encode("今<e1>", add_special_tokens=False).token_ids[1:] == [len(VOCABULARY)]
+    tokenizer.save_pretrained(tmp_path / "saved")
+    (tmp_path / "saved" / CONFIG).write_text(json.dumps({"bos_token": "<bos>", "eos_token": {"content": "<eos>"}}))
+    assert Tokenizer.from_pretrained(tmp_path / "saved").vocab_size == len(VOCABULARY) + 1
+
+
 def test_tokens_of_the_vocabulary_made_special():
     tokenizer = Tokenizer.from_vocabulary(VOCABULARY)
     marked = tokenizer.add_tokens(["[unused1]", "<e1>"], special=True)

@@ -111,6 +111,8 @@ def _unknown(word):
 FORMS = {
     "final sigma": ("ΟΔΥΣΣΕΥΣ ΣΑΣ. Σ", ["οδυσσευς", "σας", ".", "σ"]),
     "sigma before a removed character": ("ΑΣ\u00ad ΑΣ\u200bΑ Α\x07Σ", ["ας", "ασα", "ας"]),
+    "sigma before white space": ("ΑΣ\tΑ", ["ας", "α"]),
+    "sigma before a replacement character": ("ΑΣ\ufffdΑΣ", ["ασας"]),
     "sigma and marks": ("Α\u0301Σ ΑΣ\u0301 İΣ", ["ας", "ας", "iς"]),
     "sigma beside ideographs": ("ΑΣ天Σ", ["ας", "天", "σ"]),
     "private use": ("今\ue000天 a\uf8ffb", ["今", "[UNK]", "天", "[UNK]"]),
