@@ -267,7 +267,12 @@ def test_resume_takes_the_same_settings_only(cli, models, tmp_path):
     ],
 )
 def test_options_of_other_tasks(cli, models, tmp_path, task, more, wanted):
-    one_line(cli(*models.arguments(task, tmp_path / "run"), *more), *wanted)
+    arguments = models.arguments(task, tmp_path / "run")
+    for option in set(more) & set(OPTIONS[task]):  # an option may be given once
+        if option.startswith("--"):
+            place = arguments.index(option)
+            del arguments[place : place + 2]
+    one_line(cli(*arguments, *more), *wanted)
     assert not list(tmp_path.glob("run/best"))
 
 
@@ -318,8 +323,6 @@ def test_wrong_tags_are_named(cli, models, tmp_path):
     one_line(cli(*models.arguments("ner", tmp_path / "run", path), "--strict"), f"{path}, line 2", "--no-strict")
     gone = tmp_path / "gone.conll"
     one_line(cli(*models.arguments("ner", tmp_path / "run", gone)), gone, "no such file")
-    test = write_json_lines(tmp_path / "test.jsonl", [TAG | {"entities": [[2, 4, "sport"]]}])
-    one_line(cli(*models.arguments("ner", tmp_path / "run"), "--test", test), f"{test}, line 1", "'sport'")
     assert not (tmp_path / "run").exists()
 
 
