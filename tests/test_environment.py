@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+import qingformer as qf
 from qingformer.environment import note_backend
 
 PROGRAM = (
@@ -32,3 +33,14 @@ def test_the_note_comes_once_with_the_import():
     environment = {key: value for key, value in os.environ.items() if key != "KERAS_BACKEND"}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert done.stderr.count("note: Keras was imported before qingformer and runs on torch") == 1
+
+
+@pytest.mark.skipif(os.environ.get("KERAS_BACKEND", "jax") != "jax", reason="JAX_PLATFORMS is JAX's")
+def test_a_missing_device_is_one_line_in_python_too(monkeypatch):
+    def no_device():
+        raise RuntimeError("Unable to initialize backend 'cuda'")
+
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    monkeypatch.setattr("jax.devices", no_device)
+    with pytest.raises(qf.QingFormerError, match="JAX_PLATFORMS=cuda asks for a device that JAX cannot use here"):
+        qf.TextClassifier.from_scratch("tiny", ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a"])

@@ -49,8 +49,9 @@ def check_device() -> None:
 
         try:
             jax.devices()
-        except RuntimeError as problem:
+        except (RuntimeError, AssertionError) as problem:
+            why = str(problem)[:120] or "it is not installed"  # cuda without its plug-in is a bare AssertionError
             raise ConfigError(
-                f"JAX_PLATFORMS={wanted[:40]} asks for a device that JAX cannot use here ({str(problem)[:120]}); for a "
+                f"JAX_PLATFORMS={wanted[:40]} asks for a device that JAX cannot use here ({why}); for a "
                 "GPU pip install 'jax[cuda12]' and check nvidia-smi, or set JAX_PLATFORMS=cpu"
             ) from None

@@ -141,11 +141,6 @@ def find_columns(where: str, values: Values, wanted: Wanted, require_labels: boo
                 f"{where}: no column has a usual name for a text (there are {listed_names(values)}); name it with "
                 "text_column=, or name all with columns= if the file has no header"
             )
-        if _name(text) == "question" and "context" in names:
-            raise DataError(
-                f"{where}: is a question about a context, as tasks of reading and choice have; name a field with "
-                "text_column= to classify it"
-            )
     if pair is None and wanted[1] is None:
         partners = PAIRS.get(_name(text), ())
         pair = next((names[name] for name in partners if name in names and names[name] != label), None)

@@ -126,9 +126,6 @@ def _collect(name: str, raws: Iterator[_Raw], is_file: bool, labelled: bool, rep
         if not labelled:
             items.append(Question(*parts, None, True, raw.line, fields=raw.row if is_file else None))
             continue
-        choices = raw.row.get("choices", raw.row.get("options"))
-        if isinstance(choices, list | Mapping) and "answers" not in raw.row:
-            raise DataError(f"{where}: is a question with choices, as the task of choice has, not one about a text")
         given = _answers(where, raw.row)
         placed = tuple(_placed(where, context, given, tally, repair))
         if given and not placed:

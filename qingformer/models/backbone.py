@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from qingformer import layers
+from qingformer import backend, layers
 from qingformer.errors import ConfigError
 from qingformer.models.config import BackboneConfig, block_group
 from qingformer.models.family import Family
@@ -44,6 +44,7 @@ class Backbone(Family, PretrainedModel):
         name: str | None = None,
         **kwargs: Any,
     ) -> None:
+        backend.check_device()
         config = BackboneConfig.from_dict(config) if isinstance(config, dict) else config
         make = Maker(config, initializer or self.default_initializer(config), dtype)
 

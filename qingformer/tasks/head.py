@@ -5,6 +5,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from qingformer import backend
 from qingformer.errors import ConfigError
 from qingformer.layers import Dropout, TokenPooling
 from qingformer.models import Backbone, BackboneConfig
@@ -90,6 +91,7 @@ LONGEST = 131_072
 
 def new_backbone(size: str, tokenizer: Tokenizer, max_length: int, *, seed: int, dtype: Any = None) -> Backbone:
     """A BERT of a size of `SIZES` with random weights, for the vocabulary of `tokenizer`."""
+    backend.check_device()
     shape = size_named(size)
     if max_length > LONGEST:
         raise ConfigError(

@@ -74,3 +74,13 @@ def train_arguments(work, output, source=None, epochs=10):
         "--max-length", "16", "--epochs", str(epochs), "--batch-size", "16", "--learning-rate", "0.01",
         "--output", str(output),
     ]  # fmt: skip
+
+
+def with_options(arguments, more):
+    """`arguments` in which those of `more` take the place of what stands there."""
+    arguments = list(arguments)
+    for place in range(0, len(more) - 1, 2):
+        if more[place] in arguments:
+            start = arguments.index(more[place])
+            arguments[start : start + 2] = []
+    return [*arguments, *more]

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from qingformer.training import clear_run, locked
-from tests.cli.conftest import train_arguments, write_rows
+from tests.cli.conftest import train_arguments, with_options, write_rows
 from tests.tasks.helpers import rows
 
 
@@ -20,16 +20,6 @@ def one_line(outcome, *wanted):
     assert len(line) < 400
     for part in wanted:
         assert str(part) in line
-
-
-def with_options(arguments, more):
-    """`arguments` in which those of `more` take the place of what stands there."""
-    arguments = list(arguments)
-    for place in range(0, len(more) - 1, 2):
-        if more[place] in arguments:
-            start = arguments.index(more[place])
-            arguments[start : start + 2] = []
-    return [*arguments, *more]
 
 
 def everything(folder):

@@ -20,7 +20,8 @@ from qingformer.tasks.noise import classifier_gradients
 
 
 def asked(work, *more):
-    return ["suggest-lr", work.train, "--learning-rate", "0.01", "--batch-size", "16", *more]
+    rate = [] if "--learning-rate" in more else ["--learning-rate", "0.01"]
+    return ["suggest-lr", work.train, *rate, "--batch-size", "16", *more]
 
 
 def test_json_holds_what_the_analysis_finds(cli, work):

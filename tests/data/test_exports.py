@@ -266,17 +266,3 @@ def test_an_invisible_character_makes_no_relation(tmp_path):
     row = {"text": TEXT, "spo_list": [["李雷", "生\u200b地", "北京"], ["李雷", "生地", "北京"]]}
     found = read_relations(write(tmp_path, "a.jsonl", lines(row)))
     assert [triple.relation for triple in found[0].triples] == ["生地"]
-
-
-def test_a_question_about_a_context_is_no_text_to_classify(tmp_path):
-    row = {"context": CONTEXT, "question": "何时", "answers": ["1919年"]}
-    path = write(tmp_path, "a.jsonl", lines(row))
-    with pytest.raises(DataError, match="line 1: is a question about a context"):
-        read_examples(path, labelled=False)
-    assert read_examples(path, Columns(text="question", pair="context"), labelled=False)[0].pair == CONTEXT
-
-
-def test_a_question_with_choices_is_none_about_a_text(tmp_path):
-    row = {"context": CONTEXT, "question": "何时", "choices": ["1919年", "1920年"], "answer": "1919年"}
-    with pytest.raises(DataError, match=r"line 1.*: is a question with choices"):
-        read_reading(write(tmp_path, "a.jsonl", lines(row)))

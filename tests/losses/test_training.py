@@ -107,7 +107,7 @@ def test_the_loss_of_a_plan():
     assert counted.prior == [0.75, 0.25]
     given = losses.LogitAdjustedCrossentropy([1.0, 1.0])
     assert choose_loss(given, targets, 2, multi_label=False) is given
-    own = keras.losses.CategoricalHinge()
+    own = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     assert choose_loss(own, targets, 2, multi_label=False) is own
     assert isinstance(choose_loss(None, targets, 2, multi_label=False), keras.losses.SparseCategoricalCrossentropy)
     assert isinstance(choose_loss(None, targets, 2, multi_label=True), keras.losses.BinaryCrossentropy)

@@ -316,11 +316,11 @@ def test_spare_rows_at_the_end_of_the_table_stay_with_a_note_or_go_on_request(tm
     assert task.backbone.config.vocab_size == 25
     task.save(tmp_path / "task")
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         again = TextClassifier.load(tmp_path / "task")
     assert (again.backbone.config.vocab_size, again.tokenizer.vocab_size) == (25, 24)
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         cut = TextClassifier.from_pretrained(tmp_path / "bert", labels=["a", "b"], max_length=16, vocab_size=24)
     table = "token_embedding/embeddings"
     np.testing.assert_array_equal(cut.backbone.weight_arrays()[table], task.backbone.weight_arrays()[table][:24])

@@ -97,6 +97,8 @@ def test_a_quantised_task_with_adapters_goes_round(tmp_path):
 
 
 def test_everything_that_a_file_can_name_is_registered():
+    # What `compile` makes of the losses it is given is made again when a file is read.
+    unnamed = "qingformer.losses.means"
     bases = (keras.Layer, keras.initializers.Initializer, keras.losses.Loss, keras.metrics.Metric,
              keras.optimizers.Optimizer, keras.optimizers.schedules.LearningRateSchedule)  # fmt: skip
     for module in pkgutil.walk_packages(qingformer.__path__, "qingformer."):
@@ -104,5 +106,5 @@ def test_everything_that_a_file_can_name_is_registered():
             found = vars(importlib.import_module(module.name)).values()
             for cls in found:
                 if inspect.isclass(cls) and issubclass(cls, bases) and cls.__module__ == module.name:
-                    base_only = cls.__subclasses__() or cls.__name__.startswith("_")
+                    base_only = cls.__subclasses__() or cls.__name__.startswith("_") or cls.__module__ == unnamed
                     assert base_only or keras.saving.get_registered_name(cls) == f"qingformer>{cls.__name__}", cls

@@ -75,6 +75,7 @@ def test_scores_of_each_epoch_and_the_best_one_put_back(monkeypatch, tmp_path, o
     options = SHORT | {"callbacks": [after], "progress": events.append}
     if averaged:
         options["optimizer"] = ExponentialMovingAverage(keras.optimizers.Adam(1e-2))
+        options.pop("learning_rate", None)
     if on_disk:
         options["directory"] = tmp_path / "run"
     curve = made.fit(questions(24), questions(8, 1), **options)
@@ -98,6 +99,7 @@ def test_without_validation_data_the_last_averages_are_kept(tmp_path, on_disk):
     made, after = chooser(), After()
     options = SHORT | {"epochs": 2, "callbacks": [after]}
     options |= {"optimizer": ExponentialMovingAverage(keras.optimizers.Adam(1e-2))}
+    options.pop("learning_rate", None)
     if on_disk:
         options["directory"] = tmp_path / "run"
     curve = made.fit(questions(24), **options)
