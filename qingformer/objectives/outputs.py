@@ -111,7 +111,11 @@ class _Reduced(keras.losses.Loss):
 
     def call(self, y_true: Array, y_pred: Array) -> Array:
         if self.ignored is None:
-            return self.term(y_true, y_pred)
+            values = self.term(y_true, y_pred)
+            # A divergence of a given name is over the last axis; the entries of such a loss have several.
+            beyond = len(values.shape) - len(y_pred.shape) + getattr(self.loss, "class_axes", 0)
+            several = hasattr(self.loss, "class_axes") and beyond > 0
+            return ops.mean(values, axis=tuple(range(-beyond, 0))) if several else values
         counted = ops.reshape(y_true, ops.shape(y_pred)[:-1]) != self.ignored
         values = self.term(ops.where(ops.reshape(counted, ops.shape(y_true)), y_true, 0), y_pred)
         values = ops.where(counted, values, 0.0)
