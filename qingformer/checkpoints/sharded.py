@@ -1,5 +1,6 @@
 """Checkpoints in several files behind a JSON index (`model.safetensors.index.json`, `pytorch_model.bin.index.json`)."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -34,7 +35,8 @@ class ShardedCheckpoint(Checkpoint):
 
     def _shard(self, file: str) -> Checkpoint:
         if file not in self._shards:
-            if not (self.path.parent / file).exists():
+            # os.path: a name longer than the system allows is one that is not there, no error of its own.
+            if not os.path.exists(self.path.parent / file):
                 raise CheckpointError(f"{self.path}: names {file}, which is not beside it; copy all files of the model")
             self._shards[file] = self._opener(self.path.parent / file)
         return self._shards[file]

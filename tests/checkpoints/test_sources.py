@@ -162,3 +162,10 @@ def test_real_directories(shared):
         files = locate(shared / folder, need=("config", "weights", "vocabulary"))
         assert files.layout == layout
         assert [files.require(kind).name for kind in ("config", "weights", "vocabulary")] == names
+
+
+def test_a_shard_whose_name_is_longer_than_any_file_s(tmp_path):
+    index = {"weight_map": {"a": "x" * 300}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    with pytest.raises(CheckpointError, match="which is not beside it"):
+        open_checkpoint(tmp_path / "model.safetensors.index.json")
