@@ -133,13 +133,13 @@ class Task(fine_tuned.TakesHeads, ABC):
     def fit(self, *args: Any, **options: Any) -> dict[str, list[float]]:
         """Train on data, and return the curve: what was measured, by name, for each epoch."""
 
+    @abstractmethod
     def evaluate(self, *args: Any, **options: Any) -> Report:
         """Compare predictions with labelled data."""
-        raise NotImplementedError(f"{type(self).__name__} has no evaluate")
 
+    @abstractmethod
     def predict(self, *args: Any, **options: Any) -> list[Any]:
-        """What the model says about data without labels, one prediction for each row."""
-        raise NotImplementedError(f"{type(self).__name__} has no predict")
+        """Predict from data without labels, one prediction for each row."""
 
     def check_data(self, train: Any, *others: Any, **reading: Any) -> None:
         """Settle what is found in the data, labels for instance, and refuse what does not go with it.
