@@ -1,7 +1,7 @@
 """CRC-32C (Castagnoli), the checksum inside TensorFlow checkpoints, by the library `fastcrc`.
 
-It uses the processor's own instructions and lets other threads run meanwhile, so that checksums can be compared while
-a model is built. (Google's package of the same purpose holds the interpreter's lock.)
+It uses the processor's own instructions, at the speed of memory, and lets other threads run meanwhile, so that
+checksums can be compared while a model is built.
 """
 
 import numpy as np

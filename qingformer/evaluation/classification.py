@@ -29,8 +29,28 @@ class ClassScore:
         return cls(_ratio(hits, predicted), _ratio(hits, support), _ratio(2 * hits, predicted + support), int(support))
 
 
+class _ByLabel:
+    """The part of `Report` that follows from the scores of the classes."""
+
+    accuracy: float
+    macro: ClassScore
+    weighted: ClassScore
+    per_class: tuple[ClassScore, ...]
+    labels: tuple[str, ...]
+
+    @property
+    def per_label(self) -> dict[str, ClassScore]:
+        """The scores of each class by its name, or by its number if no names were given."""
+        return dict(zip(_names(self.labels or None, len(self.per_class)), self.per_class))
+
+    @property
+    def headline(self) -> str:
+        """The scores that matter in one line."""
+        return f"accuracy {self.accuracy:.4f}  macro F1 {self.macro.f1:.4f}  weighted F1 {self.weighted.f1:.4f}"
+
+
 @dataclass(frozen=True)
-class ClassificationReport:
+class ClassificationReport(_ByLabel):
     """Scores of predictions with one label per example.
 
     `confusion[i][j]` counts the examples of class i that were predicted as class j; `per_class` is in the order of the
@@ -45,16 +65,6 @@ class ClassificationReport:
     per_class: tuple[ClassScore, ...]
     confusion: tuple[tuple[int, ...], ...]
     labels: tuple[str, ...] = ()
-
-    @property
-    def per_label(self) -> dict[str, ClassScore]:
-        """The scores of each class by its name, or by its number if no names were given."""
-        return dict(zip(_names(self.labels or None, len(self.per_class)), self.per_class))
-
-    @property
-    def headline(self) -> str:
-        """The scores that matter in one line."""
-        return f"accuracy {self.accuracy:.4f}  macro F1 {self.macro.f1:.4f}  weighted F1 {self.weighted.f1:.4f}"
 
     def to_dict(self) -> dict[str, Any]:
         """All numbers as nested dictionaries and lists that JSON can hold."""
@@ -73,7 +83,7 @@ class ClassificationReport:
 
 
 @dataclass(frozen=True)
-class MultiLabelReport:
+class MultiLabelReport(_ByLabel):
     """Scores of predictions with any number of labels per example.
 
     `accuracy` is the share of right yes-or-no decisions, `subset_accuracy` that of examples with every label right,
@@ -89,16 +99,6 @@ class MultiLabelReport:
     per_class: tuple[ClassScore, ...]
     confusion: tuple[tuple[tuple[int, int], tuple[int, int]], ...]
     labels: tuple[str, ...] = ()
-
-    @property
-    def per_label(self) -> dict[str, ClassScore]:
-        """The scores of each label by its name, or by its number if no names were given."""
-        return dict(zip(_names(self.labels or None, len(self.per_class)), self.per_class))
-
-    @property
-    def headline(self) -> str:
-        """The scores that matter in one line."""
-        return f"accuracy {self.accuracy:.4f}  macro F1 {self.macro.f1:.4f}  weighted F1 {self.weighted.f1:.4f}"
 
     def to_dict(self) -> dict[str, Any]:
         """All numbers as nested dictionaries and lists that JSON can hold."""

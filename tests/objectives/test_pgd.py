@@ -55,7 +55,7 @@ def test_a_random_start_is_in_the_ball_and_a_function_of_the_step(rows, attack, 
     model.compile("sgd", cross_entropy())
     objective = PGD(0.3, 0.1, norm=norm, attack=attack, random_start=True)(ModelObjective(model))
     zeros, state = [keras.ops.zeros((5, 4, 3)), keras.ops.zeros((5, 4, 3))], state_of(model)
-    starts = [values(objective._start(zeros, state._replace(step=step))) for step in (0, 0, 1)]
+    starts = [values(objective._start(zeros, state._replace(step=step), 0.3)) for step in (0, 0, 1)]
     np.testing.assert_array_equal(starts[0][0], starts[1][0])
     assert np.abs(starts[0][0] - starts[2][0]).max() > 1e-4
     assert np.abs(starts[0][0] - starts[0][1]).max() > 1e-4  # another draw for each array

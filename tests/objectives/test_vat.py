@@ -171,7 +171,7 @@ def test_masks_of_dropout_are_the_same_in_all_passes_and_noise_is_a_function_of_
     plain = evaluate(model, [], x, y)[0]
     assert evaluate(model, [VAT(9.0, epsilon=0.0)], x, y)[0] == pytest.approx(plain, abs=1e-5)
     trainable, state, batch = point_of(model, x, y)
-    loss = loss_at(model, [VAT(1.0, iterations=0)])
+    loss = loss_at(model, [VAT(1.0, epsilon=1.0, iterations=0)])
     steps = [keras.ops.convert_to_tensor(step) for step in (0, 0, 1)]
     found = [float(loss(trainable, state._replace(step=step), batch)) for step in steps]
     assert found[0] == found[1]

@@ -131,10 +131,11 @@ def test_no_averages_before_the_first_update():
 @pytest.mark.parametrize("on_disk", [True, False])
 def test_a_classifier_ends_with_the_averages(tmp_path, validated, on_disk):
     options = {"directory": tmp_path / "run"} if on_disk else {}
+    settings = {key: value for key, value in FIT.items() if key != "learning_rate"} | {"epochs": 1}
     optimizer = ExponentialMovingAverage(keras.optimizers.Adam(1e-2), 0.9)
     one = classifier(labels=["weather", "music", "food"])
     held_out = texts(24, 100) if validated else None
-    curve = one.fit(texts(), held_out, optimizer=optimizer, **FIT | {"epochs": 1}, **options)
+    curve = one.fit(texts(), held_out, optimizer=optimizer, **settings, **options)
     found = weights(one.model)
     same(found, [numbers(average) for average in optimizer.averages()], rtol=1e-6, atol=1e-7)
     if validated:
