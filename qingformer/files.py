@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from qingformer.json_files import read_json as read_json
 from qingformer.leftovers import OLD, remove_leftovers, temporary_item
 
 

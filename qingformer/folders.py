@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from qingformer.errors import CheckpointError, QingFormerError
-from qingformer.json_files import read_json
+from qingformer.json_files import read_json, readable_json
 from qingformer.leftovers import release, remove_leftovers, temporary_item, wait_for
 
 STAGE = "qingformer"  # a save in work is a hidden folder of this name
@@ -96,11 +96,7 @@ def model_of_run(path: Path) -> Path:
 
 
 def _first_module(path: Path) -> Path:
-    modules = path / "modules.json"
-    try:
-        listed = read_json(modules, CheckpointError) if modules.is_file() else None
-    except QingFormerError:
-        return path
+    listed = readable_json(path / "modules.json")
     first = listed[0] if isinstance(listed, list) and listed else None
     name = first.get("path") if isinstance(first, dict) else None
     if not isinstance(name, str) or name in ("", "..") or Path(name).name != name:  # nothing outside the folder

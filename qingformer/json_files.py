@@ -51,6 +51,14 @@ def read_json(path: str | os.PathLike[str], error: type[QingFormerError] = QingF
     return parse_json(text, str(path), error)
 
 
+def readable_json(path: str | os.PathLike[str]) -> Any:
+    """The value in a JSON file; None where there is no such file or `read_json` refuses it."""
+    try:
+        return read_json(path)
+    except QingFormerError:
+        return None
+
+
 def parse_json(text: str, where: str, error: type[QingFormerError] = QingFormerError, line: int | None = None) -> Any:
     """The value of a JSON text; `error`, which begins with `where`, for what is no JSON or beyond the limits.
 

@@ -7,7 +7,8 @@ import os
 import pytest
 
 from qingformer.errors import CheckpointError, ConfigError, DataError, QingFormerError, TokenizerError
-from qingformer.files import atomic_directory, atomic_file, read_json, write_json
+from qingformer.files import atomic_directory, atomic_file, write_json
+from qingformer.json_files import read_json
 
 
 def names(folder):

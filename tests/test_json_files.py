@@ -5,7 +5,7 @@ import json
 import pytest
 
 from qingformer.errors import LONGEST, ConfigError, QingFormerError, TokenizerError
-from qingformer.json_files import MAXIMUM_DEPTH, check_kinds, read_json, read_object
+from qingformer.json_files import MAXIMUM_DEPTH, check_kinds, read_json, read_object, readable_json
 
 REFUSED = {
     "nested too deep for Python": (b"[" * 100_000 + b"]" * 100_000, "nested deeper than 64"),
@@ -73,3 +73,14 @@ def test_every_message_is_one_short_line():
     assert message.endswith("\\ud800 remove it")
     assert len(message) == LONGEST
     assert not set("\n\u2028") & set(message)
+
+
+def test_a_file_that_cannot_be_read_as_json_is_none(tmp_path):
+    path = tmp_path / "value.json"
+    assert readable_json(path) is None
+    assert readable_json(tmp_path) is None
+    for damaged in (b"{", b"\xff", b"[" * 1000, b'{"a": 1, "a": 2}'):
+        path.write_bytes(damaged)
+        assert readable_json(path) is None
+    path.write_bytes(b'{"a": 1}')
+    assert readable_json(path) == {"a": 1}

@@ -4,6 +4,8 @@ from typing import Any
 
 import keras
 
+from qingformer.backend.keras_internals import unscale_loss_for_distribution
+
 
 def dense_train_step(model: Any, data: Any) -> Any:
     """`keras.Model.train_step` on TensorFlow, whose optimizer gets dense gradients.
@@ -20,7 +22,7 @@ def dense_train_step(model: Any, data: Any) -> Any:
         predictions = model(x, training=True) if model._call_has_training_arg else model(x)
         loss = model._compute_loss(x=x, y=y, y_pred=predictions, sample_weight=sample_weight, training=True)
         rows = tf.shape(next(leaf for leaf in keras.tree.flatten(x) if leaf is not None))[0]
-        model._loss_tracker.update_state(keras.src.losses.loss.unscale_loss_for_distribution(loss), sample_weight=rows)
+        model._loss_tracker.update_state(unscale_loss_for_distribution(loss), sample_weight=rows)
         scaled = model.optimizer.scale_loss(loss)
     weights = model.trainable_weights
     gradients = [None if g is None else tf.convert_to_tensor(g) for g in tape.gradient(scaled, weights)]

@@ -83,7 +83,7 @@ def count_not_finite(array: np.ndarray) -> int:
         bits, exponent = flat.view(np.uint16), EXPONENTS[array.dtype.name]
         chunks = range(0, bits.size, CHUNK)
         return sum(int(np.count_nonzero((bits[i : i + CHUNK] & exponent) == exponent)) for i in chunks)
-    elif not array.dtype.name.startswith(("float8", "float16")) and array.dtype.kind != "f":
+    elif not array.dtype.name.startswith("float8"):
         return 0
     chunks = range(0, flat.size, CHUNK)
     return sum(int(np.count_nonzero(~np.isfinite(flat[i : i + CHUNK].astype("float64")))) for i in chunks)

@@ -8,6 +8,7 @@ from typing import Any
 
 from qingformer.checkpoints.safetensors import Safetensors
 from qingformer.errors import CheckpointError
+from qingformer.json_files import readable_json
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 TENSORFLOW = ("bert_config.json", "bert_model.ckpt.index", "bert_model.ckpt.data-00000-of-00001")
@@ -66,7 +67,7 @@ def check_no_other_task(folder: Path, new: Path) -> None:
 
 
 def check_same_task(folder: Path, settings: dict[str, Any], beside: str, what: str) -> None:
-    """Refuse to replace a `task.json` that also says what `beside`, a file which stays, means.
+    """Refuse to replace a `task.json` that also describes `beside`, a file that stays.
 
     Raises:
         CheckpointError: both are there, and the settings differ.
@@ -87,7 +88,7 @@ def of_earlier_adapters(folder: Path, names: tuple[str, str]) -> list[str]:
 
 
 def written_by_us(path: Path) -> bool:
-    """Whether a safetensors file says that this package wrote it."""
+    """Whether this package wrote a safetensors file, going by its header."""
     try:
         file = Safetensors(path)
     except CheckpointError:
@@ -104,9 +105,6 @@ def checksums_of(path: Path) -> dict[str, str]:
 
 
 def json_object(path: Path) -> dict[str, Any]:
-    """The object in a JSON file, an empty one for what is no such file."""
-    try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
+    """The object in a JSON file; an empty one where there is none that can be read."""
+    value = readable_json(path)
     return value if isinstance(value, dict) else {}

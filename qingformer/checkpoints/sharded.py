@@ -9,7 +9,7 @@ import numpy as np
 
 from qingformer.checkpoints.checkpoint import Checkpoint, PathLike, TensorRecord
 from qingformer.errors import CheckpointError
-from qingformer.files import read_json
+from qingformer.json_files import read_json
 
 
 class ShardedCheckpoint(Checkpoint):

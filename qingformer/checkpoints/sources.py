@@ -9,8 +9,8 @@ from typing import Any, Literal
 from qingformer.checkpoints.checkpoint import HUB_PREFIX, PathLike
 from qingformer.checkpoints.tensor_bundle import bundle_prefix
 from qingformer.errors import CheckpointError
-from qingformer.files import read_json
 from qingformer.folders import finish_update, model_of_run
+from qingformer.json_files import read_json
 
 Layout = Literal["tensorflow", "huggingface", "qingformer"]
 Kind = Literal["config", "weights", "vocabulary"]

@@ -7,8 +7,6 @@ from typing import Protocol
 
 import numpy as np
 
-from qingformer.checkpoints.loading_report import LoadingReport as LoadingReport
-from qingformer.checkpoints.loading_report import shorten as shorten
 from qingformer.errors import CheckpointError
 
 FORMATS = ("tensorflow", "huggingface")

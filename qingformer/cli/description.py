@@ -7,7 +7,7 @@ from qingformer.analysis import attention_thresholds, encoder_cost
 from qingformer.cli.console import results
 from qingformer.cli.roles import role_as_dict
 from qingformer.cli.stored import Stored, inspect
-from qingformer.files import read_json
+from qingformer.json_files import read_json
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -10,7 +10,7 @@ from qingformer.checkpoints import PretrainedFiles, locate, open_checkpoint
 from qingformer.checkpoints.stored_names import without_wrappers
 from qingformer.cli.roles import Role, Shapes, Tensors, best_role, roles_of
 from qingformer.errors import ConfigError
-from qingformer.files import read_json
+from qingformer.json_files import read_json
 from qingformer.models import BackboneConfig
 from qingformer.models.config import unknown_keys
 from qingformer.models.loading import Plan, Request, loader_of, settle

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-from keras.src.losses.losses import LossFunctionWrapper
 
+from qingformer.backend.keras_internals import LossFunctionWrapper
 from qingformer.errors import ConfigError
 
 

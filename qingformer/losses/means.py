@@ -6,8 +6,8 @@ from typing import Any
 
 import keras
 from keras import ops
-from keras.src.trainers.compile_utils import CompileLoss
 
+from qingformer.backend.keras_internals import CompileLoss, get_keras_mask
 from qingformer.losses.base import WEIGHTED_MEAN
 
 Tensor = Any
@@ -162,7 +162,7 @@ def _mask(loss: Any, y_true: Any, y_pred: Any) -> Tensor | None:
     """What Keras counts, float32: by the mask of an output, and by the ignored class."""
     if keras.tree.is_nested(y_pred):
         return None
-    mask = keras.src.backend.get_keras_mask(y_pred)
+    mask = get_keras_mask(y_pred)
     mask = None if mask is None else ops.cast(mask, "float32")
     ignored = getattr(loss, "_fn_kwargs", {}).get("ignore_class")
     if ignored is None:

@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from qingformer.checkpoints import open_checkpoint, own_files
-from qingformer.errors import QingFormerError
-from qingformer.files import read_json
+from qingformer.json_files import readable_json
 from qingformer.models.stored_heads import fine_tuned_head, fine_tuned_patterns
 
 SEQUENCE, TOKENS, ANSWERS, CHOICE = (
@@ -24,7 +23,7 @@ SEQUENCE, TOKENS, ANSWERS, CHOICE = (
 # Where `task.json` of a saved task lies inside a Hugging Face configuration, so that nothing is lost on the way back.
 PARAMETERS, OURS = "task_specific_params", "qingformer"
 _PREFIX = r"^(?:(?:module|_orig_mod|model|net|network|bert_model|base_model|_forward_module)\.)*"
-# What a configuration that does not say so means by `ForMultipleChoice`: how a sequence becomes one vector.
+# How a sequence becomes one vector in `ForMultipleChoice`, where the configuration does not specify it.
 SUMMARIES: dict[str, dict[str, Any]] = {
     "electra": {"summary_type": "first", "summary_use_proj": True, "summary_activation": "gelu"},
     "roformer": {"summary_type": "last", "summary_use_proj": False, "summary_activation": None},
@@ -36,7 +35,7 @@ _GENERIC = re.compile(r"LABEL_\d+")
 class StoredHead:
     """A head in the files of a model.
 
-    `kind` is what stands behind "For" in the name of its class, None where nothing tells; `layers` are the stored names
+    `kind` is the part after "For" in the name of its class, None where it is unknown; `layers` are the stored names
     of its matrices (outputs, inputs) and biases, the last one the output, with `activation` after those before it;
     `outputs` is their number and `labels` their names, None where the files have none. `problem` says why it cannot be
     computed here. `settings` are those of a task of this package, whose head is the file `own`.
@@ -113,10 +112,7 @@ def own_parameters(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _own_head(path: Path, weights: Path) -> StoredHead | None:
-    try:
-        settings = read_json(path.parent / own_files.TASK)
-    except QingFormerError:
-        settings = None
+    settings = readable_json(path.parent / own_files.TASK)
     problem = "" if isinstance(settings, dict) else f"{own_files.TASK} beside {own_files.HEAD} cannot be read"
     return StoredHead(
         weights, (path.name,), problem=problem, settings=settings if isinstance(settings, dict) else {}, own=path
@@ -124,7 +120,7 @@ def _own_head(path: Path, weights: Path) -> StoredHead | None:
 
 
 def stated_kind(values: Mapping[str, Any]) -> str | None:
-    """What a configuration says behind "For" in the name of its class, such as "SequenceClassification"."""
+    """The part after "For" in the class name of a configuration, such as "SequenceClassification"."""
     architectures = values.get("architectures")
     for architecture in architectures if isinstance(architectures, list) else ():
         match = re.match(r".*For([A-Z]\w*)$", str(architecture))  # the last "For": RoFormer has one of its own
@@ -173,14 +169,14 @@ def _layers(
         activation = "gelu" if family == "electra" else str(values.get("hidden_act", "gelu"))
         return pairs("classifier.dense", "classifier.out_proj"), activation, ""
     if kind == CHOICE and family in SUMMARIES:
-        said = SUMMARIES[family] | {key: values[key] for key in SUMMARIES[family] if key in values}
-        if said["summary_type"] != "first":
-            return pairs("classifier"), "", f"it reads the {said['summary_type']} position of the padded text"
-        if not said["summary_use_proj"] and said["summary_activation"]:
-            return pairs("classifier"), "", f"it applies {said['summary_activation']} to the first vector itself"
-        if not said["summary_use_proj"]:
+        summary = SUMMARIES[family] | {key: values[key] for key in SUMMARIES[family] if key in values}
+        if summary["summary_type"] != "first":
+            return pairs("classifier"), "", f"it reads the {summary['summary_type']} position of the padded text"
+        if not summary["summary_use_proj"] and summary["summary_activation"]:
+            return pairs("classifier"), "", f"it applies {summary['summary_activation']} to the first vector itself"
+        if not summary["summary_use_proj"]:
             return pairs("classifier"), "linear", ""
-        return pairs("sequence_summary.summary", "classifier"), said["summary_activation"] or "linear", ""
+        return pairs("sequence_summary.summary", "classifier"), summary["summary_activation"] or "linear", ""
     return pairs("classifier"), "", ""
 
 

@@ -20,7 +20,7 @@ from qingformer.checkpoints.sources import unread_weights
 from qingformer.checkpoints.stored_names import renamed, without_wrappers
 from qingformer.checkpoints.weight_map import Row, WeightMap
 from qingformer.errors import CheckpointError, ConfigError
-from qingformer.files import read_json
+from qingformer.json_files import read_json
 from qingformer.models.config import BackboneConfig, block_group, check_known, unknown_keys
 from qingformer.models.fine_tuned import StoredHead, find_head
 from qingformer.models.limits import check_stored_sizes

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from qingformer.checkpoints import open_checkpoint, own_files
-from qingformer.checkpoints.weight_map import TRANSPOSE, shorten
+from qingformer.checkpoints.loading_report import shorten
+from qingformer.checkpoints.weight_map import TRANSPOSE
 from qingformer.errors import CheckpointError
-from qingformer.json_files import read_object
+from qingformer.json_files import quoted, read_object
 from qingformer.models.adapter_state import Adapter, Adapters
 from qingformer.models.stored_heads import fine_tuned_head
 
@@ -146,7 +147,7 @@ def _names(backbone: Any) -> dict[str, Parts]:
 
 
 def _paths(module: str, names: Mapping[str, Parts], folder: Path) -> Parts:
-    """The layers of a module; a class with a head says "bert.encoder...", one without only "encoder..."."""
+    """The layers of a module; "bert.encoder..." in a class with a head, "encoder..." in one without."""
     if module in names:
         return names[module]
     near = [parts for name, parts in names.items() if name.endswith(f".{module}") or module.endswith(f".{name}")]
@@ -158,18 +159,19 @@ def _paths(module: str, names: Mapping[str, Parts], folder: Path) -> Parts:
     return near[0]
 
 
-def _check(settings: Any, folder: Path) -> None:
-    kind = settings.get("peft_type") if isinstance(settings, dict) else None
+def _check(settings: Mapping[str, Any], folder: Path) -> None:
+    kind = settings.get("peft_type")
     if kind != "LORA":
-        raise CheckpointError(f"{folder / SETTINGS}: peft_type is {kind!r}; only LORA can be read")
+        raise CheckpointError(f"{folder / SETTINGS}: peft_type is {quoted(kind)}; only LORA can be read")
     for key, unused in REFUSED.items():
         if settings.get(key) not in unused:
-            shown = str(settings[key])[:100]
-            raise CheckpointError(f"{folder / SETTINGS}: {key}={shown} is another method than plain LoRA")
+            raise CheckpointError(
+                f"{folder / SETTINGS}: {key}={quoted(settings[key])} is another method than plain LoRA"
+            )
     start = settings.get("init_lora_weights")
     if start not in STARTS:
         raise CheckpointError(
-            f"{folder / SETTINGS}: init_lora_weights={str(start)[:100]} changed the base weights, which the file does "
+            f"{folder / SETTINGS}: init_lora_weights={quoted(start)} changed the base weights, which the file does "
             "not hold; let peft convert the adapter (path_initial_model_for_weight_conversion), or merge it there"
         )
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import keras
 from keras import ops
-from keras.src.utils.tracking import no_automatic_dependency_tracking
 
 from qingformer import backend
+from qingformer.backend.keras_internals import no_automatic_dependency_tracking
 from qingformer.losses.means import CompiledLosses, LossMean, divisor, rows_with_weight
 from qingformer.objectives.indices import check_indices, check_labels, index_limits
 from qingformer.optimizers.adjustable import bind_rates

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from qingformer.backend.keras_internals import LossFunctionWrapper
 from qingformer.errors import ConfigError
 from qingformer.losses.means import WeightedMean
 from qingformer.objectives.objective import Array, Batch, copied
@@ -136,4 +137,4 @@ def _loss(given: Any, who: str, name: str) -> keras.losses.Loss:
     loss = keras.losses.get(given)
     if isinstance(loss, keras.losses.Loss):
         return loss
-    return keras.src.losses.losses.LossFunctionWrapper(loss, name=getattr(loss, "__name__", "loss"))
+    return LossFunctionWrapper(loss, name=getattr(loss, "__name__", "loss"))

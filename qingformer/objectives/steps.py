@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from qingformer import backend
+from qingformer.backend.keras_internals import unscale_loss_for_distribution
 from qingformer.objectives.base import weigh_batch
 from qingformer.objectives.objective import Aux, Batch, Objective, State
 
@@ -61,7 +62,7 @@ def _stateful_step(model: keras.Model, objective: Objective, data: Any) -> Any:
         for variable, mask, before in held:
             variable.assign(ops.where(mask, before, variable.value))
         size = ops.shape(next(leaf for leaf in keras.tree.flatten(batch.x) if leaf is not None))[0]
-        loss = keras.src.losses.loss.unscale_loss_for_distribution(aux.loss)
+        loss = unscale_loss_for_distribution(aux.loss)
         model._loss_tracker.update_state(loss, sample_weight=size)
         return model.compute_metrics(batch.x, batch.y, aux.predictions, sample_weight=batch.sample_weight)
 

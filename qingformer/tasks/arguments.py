@@ -1,4 +1,4 @@
-"""What is wrong with the tricks, optimizers and callbacks that `fit` is given, found before all else."""
+"""Checks of the transforms, optimizer and callbacks given to `fit`, before anything else is done."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -16,7 +16,7 @@ _CHANGE_RATES = (keras.callbacks.ReduceLROnPlateau, keras.callbacks.LearningRate
 def check_arguments(
     transforms: Any, optimizer: Any, learning_rate: Any, callbacks: Iterable[keras.callbacks.Callback] | None
 ) -> None:
-    """Refuse what `fit` cannot do anything with.
+    """Refuse arguments that `fit` cannot use.
 
     Raises:
         ConfigError: names the argument and what to write in its place.
@@ -41,7 +41,7 @@ def check_arguments(
 
 
 def check_transforms(transforms: Any) -> None:
-    """Refuse what is no list of transforms, naming what to write.
+    """Refuse anything but a list of transforms; the error shows how to write one.
 
     Raises:
         ConfigError: one transform without a list, names in the place of objects, classes, or other things.
@@ -73,7 +73,7 @@ def _listed(callbacks: Any) -> list[keras.callbacks.Callback]:
 
 
 def _check_averages(optimizer: Any, callbacks: Iterable[keras.callbacks.Callback]) -> None:
-    """Keras says so after the first epoch."""
+    """`SwapEMAWeights` needs an optimizer with averages; Keras raises only after the first epoch."""
     if not getattr(optimizer, "use_ema", False) and any(
         isinstance(c, keras.callbacks.SwapEMAWeights) for c in callbacks
     ):
@@ -83,7 +83,7 @@ def _check_averages(optimizer: Any, callbacks: Iterable[keras.callbacks.Callback
 
 
 def _check_callbacks(optimizer: keras.optimizers.Optimizer, callbacks: Iterable[keras.callbacks.Callback]) -> None:
-    """A schedule cannot be set by a callback; Keras says so after the epoch in which it tries."""
+    """A callback cannot change a schedule; Keras raises only at the end of the epoch in which one tries."""
     changing = [each for each in callbacks if isinstance(each, _CHANGE_RATES)]
     schedule = [*chain(optimizer)][-1]._learning_rate
     if changing and callable(schedule) and not isinstance(schedule, keras.Variable | AdjustableRate):
@@ -108,9 +108,7 @@ def _call(transform: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, Transform):
-        return f"a single {type(value).__name__}"
-    if isinstance(value, keras.callbacks.Callback):
+    if isinstance(value, Transform | keras.callbacks.Callback):
         return f"a single {type(value).__name__}"
     if isinstance(value, type):
         return f"the class {value.__name__}"

@@ -1,4 +1,4 @@
-"""What is wrong with the arguments of `fit`, found before anything is written."""
+"""Checks of the epochs, learning rate and run directory given to `fit`, before anything is written."""
 
 import math
 import os

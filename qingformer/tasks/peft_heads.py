@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from qingformer.checkpoints.weight_map import shorten
+from qingformer.checkpoints.loading_report import shorten
 from qingformer.errors import CheckpointError, ConfigError
 from qingformer.folders import finish_update
 from qingformer.models.adapter_state import Adapters, put

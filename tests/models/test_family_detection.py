@@ -9,7 +9,7 @@ from qingformer.checkpoints import open_checkpoint, write_tensor_bundle
 from qingformer.checkpoints.weight_map import save_rows
 from qingformer.cli.stored import inspect
 from qingformer.errors import ConfigError
-from qingformer.files import read_json
+from qingformer.json_files import read_json
 from qingformer.models import Backbone, BackboneConfig, MaskedLM, PreTraining
 from qingformer.models.registry import family_class, family_of
 from qingformer.models.shapes import weight_shapes

@@ -113,7 +113,7 @@ def test_files_without_a_head_want_one_in_the_task(tmp_path):
     (factors(QUERY, 16, 16), {"alpha_pattern": [1]}, "no positive number"),
     (factors(QUERY, 16, 16), {"use_dora": True}, "use_dora=True is another method"),
     (factors(QUERY, 16, 16), {"peft_type": "PREFIX_TUNING"}, "peft_type is 'PREFIX_TUNING'; only LORA"),
-    (factors(QUERY, 16, 16), {"init_lora_weights": "olora"}, "init_lora_weights=olora changed the base weights"),
+    (factors(QUERY, 16, 16), {"init_lora_weights": "olora"}, "init_lora_weights='olora' changed the base weights"),
     ({f"{PREFIX}bert.embeddings.word_embeddings.lora_embedding_A": normal(2, 26)}, {}, "adapter of an embedding table"),
 ])  # fmt: skip
 def test_what_cannot_be_read_is_named(tmp_path, arrays, settings, said):
