@@ -429,8 +429,8 @@ def test_peft_names_and_layouts(tmp_path):
     ("change", "message"),
     [
         ({"use_dora": True}, "use_dora=True is another method"),
-        ({"bias": "lora_only"}, "bias=lora_only is another method"),
-        ({"init_lora_weights": "pissa_niter_4"}, "init_lora_weights=pissa_niter_4 changed the base weights"),
+        ({"bias": "lora_only"}, "bias='lora_only' is another method"),
+        ({"init_lora_weights": "pissa_niter_4"}, "init_lora_weights='pissa_niter_4' changed the base weights"),
         ({"peft_type": "IA3"}, "peft_type is 'IA3'; only LORA can be read"),
         ({"peft_type": "LOHA"}, "peft_type is 'LOHA'; only LORA can be read"),
     ],
