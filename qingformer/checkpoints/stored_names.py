@@ -22,27 +22,39 @@ ARCHITECTURES = frozenset(
     generator longformer megatron_bert mpnet nezha roberta roberta_prelayernorm roformer rembert splinter xlm_roberta
     xlm_roberta_xl xmod""".split()
 )
+# Modules that wrap others and have names of their own: FSDP, torch.compile, activation checkpointing, DeepSpeed.
+_WRAPPERS = re.compile(r"(?:(?<=\.)|^)_(?:fsdp_wrapped_module|orig_mod|checkpoint_wrapped_module|forward_module)\.")
 # Automatic names of Keras, each the only norm of its scope, in files that are BERT's otherwise.
 _NUMBERED_NORM = re.compile(r"/layer_normalization(_\d+)?/")
 
 
 def renamed(names: Iterable[str], known: Collection[str]) -> dict[str, str]:
-    """Names as the family knows them to stored names: without the prefix that most of the known names carry.
+    """Names as the family knows them to stored names: without wrappers, without the prefix that most of them carry.
 
     What stands outside that prefix loses as much of it as it shares: beside "module.bert_model.embeddings..." the head
     "module.classifier.weight" is known as "classifier.weight".
 
     Example: `renamed(["module.a", "module.b"], {"a", "b"})`
     """
-    names = list(names)
-    prefixes = [*_beginnings(prefix_of(names, known)), ""]
+    stored = _without_inner_wrappers(names, known)
+    prefixes = [*_beginnings(prefix_of(stored, known)), ""]
     found: dict[str, str] = {}
-    for name in names:
+    for name in stored:
         short = name.removeprefix(next(prefix for prefix in prefixes if name.startswith(prefix)))
         plain = _NUMBERED_NORM.sub("/LayerNorm/", short)
         if plain in known and short not in known and plain not in found:
             short = plain
-        found[name if short in found else short] = name
+        found[name if short in found else short] = stored[name]
+    return found
+
+
+def _without_inner_wrappers(names: Iterable[str], known: Collection[str]) -> dict[str, str]:
+    """Names without the modules that wrap a part of a model, to stored names; two of one name keep theirs."""
+    plain = {name: name if name in known else _WRAPPERS.sub("", name) for name in names}
+    taken = {name for name, short in plain.items() if name == short}
+    found: dict[str, str] = {}
+    for name, short in plain.items():
+        found[name if name != short and (short in taken or short in found) else short] = name
     return found
 
 

@@ -134,7 +134,7 @@ class Albert(Backbone):
             },
             ignored={
                 "tensorflow": TRAINING_STATE,
-                "huggingface": (r"embeddings\.position_ids$",),
+                "huggingface": (r"embeddings\.(position|token_type)_ids$",),
             },
         )
 

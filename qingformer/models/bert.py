@@ -44,7 +44,7 @@ def bert_like(rows: list[Row], huggingface: str = "bert") -> WeightMap:
         },
         ignored={
             "tensorflow": TRAINING_STATE,
-            "huggingface": (r"embeddings\.position_ids$",),
+            "huggingface": (r"embeddings\.(position|token_type)_ids$",),
         },
     )
 

@@ -72,7 +72,7 @@ class Electra(Backbone):
             copies={"huggingface": {"generator_lm_head.weight": "electra.embeddings.word_embeddings.weight"}},
             ignored={
                 "tensorflow": (*TRAINING_STATE, rf"^{other}/(encoder|embeddings_project)/"),
-                "huggingface": (r"embeddings\.position_ids$",),
+                "huggingface": (r"embeddings\.(position|token_type)_ids$",),
             },
         )
 

@@ -22,7 +22,6 @@ SEQUENCE, TOKENS, ANSWERS, CHOICE = (
 )  # fmt: skip
 # Where `task.json` of a saved task lies inside a Hugging Face configuration, so that nothing is lost on the way back.
 PARAMETERS, OURS = "task_specific_params", "qingformer"
-_PREFIX = r"^(?:(?:module|_orig_mod|model|net|network|bert_model|base_model|_forward_module)\.)*"
 # How a sequence becomes one vector in `ForMultipleChoice`, where the configuration does not specify it.
 SUMMARIES: dict[str, dict[str, Any]] = {
     "electra": {"summary_type": "first", "summary_use_proj": True, "summary_activation": "gelu"},
@@ -75,21 +74,26 @@ class StoredHead:
             ]
 
 
-def find_head(values: Mapping[str, Any], weights: Path, shapes: Mapping[str, tuple[int, ...]], family: str,
-              layout: str) -> StoredHead | None:  # fmt: skip
-    """The fine-tuned head in files with this configuration and these stored names, or None."""
+def find_head(values: Mapping[str, Any], weights: Path, shapes: Mapping[str, tuple[int, ...]],
+              aliases: Mapping[str, str], family: str, layout: str) -> StoredHead | None:  # fmt: skip
+    """The fine-tuned head in files with this configuration, or None.
+
+    `shapes` are those of the stored tensors, `aliases` the names as the family knows them to the stored names: heads
+    are known by what is left of their names where prefixes and wrappers were taken off.
+    """
     if layout == "qingformer":
         own = weights.parent / own_files.HEAD
         return _own_head(own, weights) if own.is_file() else None
     patterns = fine_tuned_patterns(layout)
-    names = tuple(sorted(n for n in shapes if any(re.search(p, re.sub(_PREFIX, "", n)) for p in patterns)))
+    names = tuple(sorted(alias for alias in aliases if any(re.search(pattern, alias) for pattern in patterns)))
     if not names:
         return None
     kind = _kind(values, names, layout)
     layers, activation, problem = _layers(values, names, kind, family)
     for pair in layers:
-        problem = problem or "".join(f"{name} is missing" for name in pair if name not in shapes)[:200]
-    shape = shapes.get(layers[-1][0], ()) if layers else ()
+        problem = problem or "".join(f"{name} is missing" for name in pair if name not in aliases)[:200]
+    stored = tuple((aliases.get(kernel, kernel), aliases.get(bias, bias)) for kernel, bias in layers)
+    shape = shapes.get(stored[-1][0], ()) if stored else ()
     if not problem and len(shape) != 2:
         problem = f"its weights {', '.join(names[:3])} are laid out in a way that is not known here"
     outputs = shape[0] if len(shape) == 2 else 0
@@ -98,7 +102,7 @@ def find_head(values: Mapping[str, Any], weights: Path, shapes: Mapping[str, tup
         problem = problem or wrong
     problem_type = values.get("problem_type")
     return StoredHead(
-        weights, names, kind, layers, activation, outputs, labels,
+        weights, tuple(aliases[name] for name in names), kind, stored, activation, outputs, labels,
         problem_type if isinstance(problem_type, str) else None, problem,
         own_parameters(values),
     )  # fmt: skip
@@ -134,7 +138,7 @@ def _kind(values: Mapping[str, Any], names: Sequence[str], layout: str) -> str |
     stated = stated_kind(values)
     if stated is not None:
         return stated
-    if any(fine_tuned_head(re.sub(_PREFIX, "", name), layout) == "reading" for name in names):
+    if any(fine_tuned_head(name, layout) == "reading" for name in names):
         return ANSWERS
     if any("classifier.out_proj" in name for name in names):
         return SEQUENCE
@@ -155,11 +159,9 @@ def _layers(
         return ((matrix, matrix.removesuffix("weights") + "bias"),), "", ""
     if not any(re.search(r"(^|\.)(classifier|qa_outputs|score)\.", name) for name in names):
         return (), "", f"its weights {', '.join(names[:2])} are laid out in a way that is not known here"
-    start = re.match(_PREFIX, names[0])
-    prefix = start[0] if start else ""
 
     def pairs(*modules: str) -> tuple[tuple[str, str], ...]:
-        return tuple((f"{prefix}{module}.weight", f"{prefix}{module}.bias") for module in modules)
+        return tuple((f"{module}.weight", f"{module}.bias") for module in modules)
 
     if any("score." in name for name in names):
         return pairs("score"), "", "it reads the last token of a language model, which no task here does"

@@ -86,6 +86,7 @@ class Llama(Backbone):
             if values.get(key) not in (*allowed, None):
                 raise ConfigError(f"{source}: {key} is {values[key]!r}, which this family does not have")
         kind = values.get("model_type")
+        check_window(values, source, (cls.family, *cls.model_types))
         if "rms_norm_eps" not in values and kind not in cls.model_types:
             return values
         rope = {**(values.pop("rope_scaling", None) or {}), **(values.pop("rope_parameters", None) or {})}
@@ -164,6 +165,22 @@ class Llama(Backbone):
             spellings={"huggingface": ((r"^model\.", ""),)},
             copies={"huggingface": tied},
             ignored={"huggingface": (INVERSE_FREQUENCIES,)},
+        )
+
+
+def check_window(values: Mapping[str, Any], source: str, whole: Sequence[str]) -> None:
+    """Refuse a window of attention that is narrower than the text may be long.
+
+    The architectures `whole` have a window where `use_sliding_window` says so, which is refused elsewhere; others
+    (Mistral) have one wherever its width is given.
+    """
+    window, longest = values.get("sliding_window"), values.get("max_position_embeddings", 2048)
+    if values.get("model_type") in (None, *whole) or "use_sliding_window" in values or type(window) is not int:
+        return
+    if type(longest) is not int or window < longest:
+        raise ConfigError(
+            f"{source}: sliding_window is {window}, but this family attends to the whole text; write null in its place "
+            f"if no text will have more than {window} tokens"
         )
 
 

@@ -24,6 +24,7 @@ from qingformer.json_files import read_json
 from qingformer.models.config import BackboneConfig, block_group, check_known, unknown_keys
 from qingformer.models.fine_tuned import StoredHead, find_head
 from qingformer.models.limits import check_stored_sizes
+from qingformer.models.look_alikes import check_look_alike
 from qingformer.models.registry import check_role, family_class, family_of
 from qingformer.models.stored_heads import fine_tuned_patterns
 from qingformer.models.surgery import FirstRows, Stretch, VocabularySurgery, spare_rows_advice
@@ -111,7 +112,8 @@ def plan(source: str | os.PathLike[str], revision: str | None, request: Request)
     stored, config = settle(values, str(files.config), files.layout, names, request)
     check_stored_sizes(config, str(files.config), shapes, request.strict and not request.autoresize)
     advice = about_family(values, names, request, config.family)
-    head = find_head(values, Path(files.weights), shapes, config.family, files.layout)
+    aliases = aliases_of(stored, files.layout, names)
+    head = find_head(values, Path(files.weights), shapes, aliases, config.family, files.layout)
     return Plan(str(source), Path(files.weights), files.layout, stored, config, request, advice, head, unknown)
 
 
@@ -125,9 +127,9 @@ def settle(
             f"{source}: the model was saved as family {values['family']!r}, which family={family!r} cannot change; "
             "leave family out, or load the original files"
         )
+    check_look_alike(values, source, family)
     stored = BackboneConfig.from_dict(values, source, family=family)
-    if layout != "qingformer":
-        names = list(renamed(names, Loader(map_for(stored, layout, []), layout).known()))
+    names = list(aliases_of(stored, layout, names))
     config = family_class(family).adapt_config(stored.replace(**request.changes), layout, names)
     if not request.needs_pooler:
         config = without_absent_pooler(config, layout, names, request.changes)
@@ -136,6 +138,13 @@ def settle(
         check_role(request.kind, family, application)
     vocab_size = request.surgery.new_size(config.vocab_size)
     return stored, config.replace(application=application, vocab_size=vocab_size)
+
+
+def aliases_of(config: BackboneConfig, layout: str, names: list[str]) -> dict[str, str]:
+    """The names as the family knows them, to the stored names."""
+    if layout == "qingformer":
+        return dict(zip(names, names))
+    return renamed(names, Loader(map_for(config, layout, []), layout).known())
 
 
 def about_family(values: Mapping[str, Any], names: list[str], request: Request, family: str) -> str:

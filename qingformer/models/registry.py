@@ -53,7 +53,7 @@ def family_of(values: Mapping[str, Any], source: str, names: Iterable[str] = ())
     for name, cls in FAMILIES.items():
         if any(values.get(key) for key in cls.config_marks):
             return name
-    if "model_type" in values:
+    if values.get("model_type") is not None:
         kinds = {kind: name for name, cls in FAMILIES.items() for kind in (name, *cls.model_types)}
         kind = values["model_type"]
         return known_family(kinds.get(kind, kind) if isinstance(kind, str) else kind, source)

@@ -192,6 +192,59 @@ def test_a_prefix_of_all_names_is_taken_off(prefix, tmp_path):
     assert MaskedLM.from_pretrained(plain).loading_report.prefix == ""
 
 
+WRAPPERS = {
+    "fsdp": lambda name: "_fsdp_wrapped_module." + name.replace(".layer.0.", ".layer.0._fsdp_wrapped_module."),
+    "compiled part": lambda name: name.replace(".encoder.", ".encoder._orig_mod."),
+    "activation checkpointing": lambda name: name.replace(
+        "attention.self", "_checkpoint_wrapped_module.attention.self"
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRAPPERS)
+def test_wrappers_within_names_are_taken_off(case, tmp_path):
+    folder = saved(tmp_path / "model", change=lambda arrays: {WRAPPERS[case](name): a for name, a in arrays.items()})
+    report = Backbone.from_pretrained(folder).loading_report
+    assert [*report.missing, *report.unknown, *report.left_over] == []
+
+
+def test_two_tensors_of_one_name_without_its_wrappers_are_not_mixed(tmp_path):
+    twice = lambda arrays: {**arrays, "bert._orig_mod.pooler.dense.bias": np.ones(8, "float32")}  # noqa: E731
+    match = r"1 weights belong to nothing in this model \(bert\._orig_mod\.pooler\.dense\.bias\)"
+    refused(CheckpointError, match, Backbone.from_pretrained, saved(tmp_path / "model", change=twice))
+
+
+def test_buffers_of_numbers_of_positions_and_segments_stay_in_the_file(tmp_path):
+    buffers = {f"bert.embeddings.{kind}_ids": np.zeros((1, 16), "int64") for kind in ("position", "token_type")}
+    report = Backbone.from_pretrained(saved(tmp_path / "model", change=lambda a: {**a, **buffers})).loading_report
+    assert sorted(report.left_over) == sorted(buffers)
+
+
+LOOK_ALIKES = {
+    "model type": ({}, {"model_type": "xlm-roberta", "architectures": None}, "bert", "'xlm-roberta', which counts pos"),
+    "class": ({}, {"model_type": None, "architectures": ["RobertaForMaskedLM"]}, None, "'RobertaForMaskedLM', which"),
+    "gemma": (LLAMA, {"model_type": "gemma", "architectures": ["GemmaForCausalLM"]}, "llama", "adds 1 to the gain"),
+    "a window": (LLAMA, {"model_type": "mistral", "sliding_window": 4}, "llama",
+                 "sliding_window is 4, but .*write null in its place if no text will have more than 4 tokens"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LOOK_ALIKES)
+def test_files_that_fit_a_family_in_their_names_alone_are_refused(case, tmp_path):
+    options, settings, family, match = LOOK_ALIKES[case]
+    refused(ConfigError, match, Backbone.from_pretrained, saved(tmp_path / "model", settings=settings, **options),
+            family=family)  # fmt: skip
+
+
+def test_files_of_berts_class_are_berts_whatever_their_type(tmp_path):
+    folder = saved(tmp_path / "model", settings={"model_type": "roberta", "architectures": ["BertForMaskedLM"]})
+    assert Backbone.from_pretrained(folder, family="bert").config.family == "bert"
+    for settings in ({"sliding_window": None}, {"sliding_window": 64}, {"model_type": "qwen2", "sliding_window": 4}):
+        whole = {"model_type": "mistral", **settings, "max_position_embeddings": 64}
+        values = {**SMALL, "rms_norm_eps": 1e-6, **whole}
+        assert BackboneConfig.from_dict(values, family="llama").max_position_embeddings == 64
+
+
 def test_a_body_without_its_word_in_a_model_of_ones_own_with_a_head(tmp_path):
     def wrapped(arrays):
         body = {f"net.bert_model.{name.removeprefix('bert.')}": array for name, array in arrays.items()}

@@ -73,6 +73,18 @@ def test_a_classifier_is_taken_with_its_labels(tmp_path):
     assert Backbone.from_pretrained(tmp_path).loading_report.summary().endswith("(classifier.weight) left out")
 
 
+@pytest.mark.parametrize("prefix", ["_fsdp_wrapped_module.", "text_classifier.", "module.net._orig_mod."])
+def test_a_head_is_known_under_any_prefix_of_the_names(prefix, tmp_path):
+    classified(tmp_path, id2label=dict(enumerate(LABELS)))
+    with open_checkpoint(tmp_path) as file:
+        arrays = {prefix + name: np.array(file.read(name)) for name in file.names()}
+    write_safetensors(tmp_path / "model.safetensors", arrays)
+    task = quietly(lambda: TextClassifier.from_pretrained(tmp_path, max_length=16))
+    assert task.labels == LABELS
+    np.testing.assert_allclose(outputs_of(task), pooled() @ normal(3, 16).T + normal(3, seed=1), atol=1e-5)
+    assert task.backbone.loading_report.left_over == []
+
+
 def test_labels_without_names_are_named_by_the_caller(tmp_path):
     classified(tmp_path)
     assert TextClassifier.from_pretrained(tmp_path, max_length=16).labels == ["LABEL_0", "LABEL_1", "LABEL_2"]
