@@ -17,9 +17,11 @@ from qingformer.checkpoints.wire import about
 from qingformer.errors import CheckpointError
 
 _BOOKKEEPING = re.compile(
-    r"^(global_step|save_counter|_CHECKPOINTABLE_OBJECT_GRAPH|(.*/)?beta[12]_power|(_?optimizer|.*/\.OPTIMIZER_SLOT)/.*)$"
+    r"^((global|local)_step(_\d+)?|save_counter|_CHECKPOINTABLE_OBJECT_GRAPH|(.*/)?beta[12]_power(_\d+)?"
+    r"|(current_)?loss_scale|(num_)?good_steps|(_?optimizer|.*/\.OPTIMIZER_SLOT)/.*)$"
 )
-_SLOT = re.compile(r"^(?P<owner>.+?)(/(adam_m|adam_v|Adam|Adam_1|lamb_m|lamb_v|m|v|Momentum)|_slot_(v|vr|vc|m|r|c))$")
+# An optimizer calls what it keeps of a variable by the variable's name and a word of its own.
+_SLOTS = (re.compile(r"/[^/]+$"), re.compile(r"_slot_(v|vr|vc|m|r|c)$"))
 _PIECE = b"\0"  # keys of the pieces of partitioned variables begin with it
 
 
@@ -103,8 +105,7 @@ class TensorBundle(Checkpoint):
     def _is_slot(self, name: str) -> bool:
         if _BOOKKEEPING.match(name):
             return True
-        match = _SLOT.match(name)
-        return bool(match) and match["owner"] in self._entries  # type: ignore[index]
+        return any(slot.sub("", name) in self._entries for slot in _SLOTS if slot.search(name))
 
     def _read(self, name: str) -> np.ndarray:
         entry = self._record(name)

@@ -1,8 +1,9 @@
 """Adapters out of the files of the library `peft`: adapter_config.json and adapter_model.safetensors or .bin.
 
 Names and layouts are those of `qingformer.models.peft`. One adapter of a joined matrix (GPT2's `c_attn`, with
-`fan_in_fan_out`) is one for each part here, all with the same A. Weights that are no adapters, and adapters of modules
-that the body does not have, belong to a head, which a task may take.
+`fan_in_fan_out`) is one for each part here, all with the same A. Modules of the body that were saved whole
+(`modules_to_save`: pooler, norms, tables) take their place and stay trainable; other weights that are no adapters, and
+adapters of modules that the body does not have, belong to a head, which a task may take.
 """
 
 import re
@@ -19,6 +20,7 @@ from qingformer.checkpoints.weight_map import TRANSPOSE
 from qingformer.errors import CheckpointError
 from qingformer.json_files import quoted, read_object
 from qingformer.models.adapter_state import Adapter, Adapters
+from qingformer.models.loading import WITHOUT_OUTPUT_TABLE
 from qingformer.models.stored_heads import fine_tuned_head
 
 SETTINGS, WEIGHTS = own_files.PEFT
@@ -49,13 +51,17 @@ _WHOLE = re.compile(r"\.(modules_to_save|original_module)(\.default)?\.")
 
 @dataclass(frozen=True)
 class PeftFile:
-    """What is in the files: adapters of the body by path, those of a head by module, and arrays of other modules."""
+    """What is in the files: adapters of the body by path, those of a head by module, and modules saved whole.
+
+    `trained` are the variables of the body that were saved whole, by path, `others` the arrays of other modules.
+    """
 
     folder: Path
     task_type: str | None
     layers: Mapping[str, Adapter]
     head_layers: Mapping[str, Adapter]
     others: Mapping[str, np.ndarray]
+    trained: Mapping[str, np.ndarray]
 
     def of_body(self, strict: bool) -> Adapters:
         """The adapters of the body alone. Errors: `CheckpointError` names what else there is, if `strict`."""
@@ -69,7 +75,7 @@ class PeftFile:
                 f"{self.folder}: {shorten(list(self.others))} are no adapters (a head, or modules saved whole), which "
                 "this model does not take; load a head into its task (TextClassifier, ...), or pass strict=False"
             )
-        return Adapters(str(self.folder), self.layers)
+        return Adapters(str(self.folder), self.layers, self.trained)
 
 
 def read(folder: Path, backbone: Any) -> PeftFile:
@@ -102,7 +108,46 @@ def read(folder: Path, backbone: Any) -> PeftFile:
     if not layers:
         raise CheckpointError(f"{folder}: holds no adapters (lora_A, lora_B) of this model")
     kind = settings.get("task_type")
-    return PeftFile(folder, kind if isinstance(kind, str) else None, layers, head_layers, others)
+    trained, others = _whole(others, backbone, folder)
+    return PeftFile(folder, kind if isinstance(kind, str) else None, layers, head_layers, others, trained)
+
+
+def _whole(
+    arrays: Mapping[str, np.ndarray], model: Any, folder: Path
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Arrays of modules saved whole: those of the model's variables by path, and the others as they are.
+
+    `peft` may save the base of an adapted output beside its adapter: that counts as one.
+
+    Raises:
+        CheckpointError: a table was trained apart from the output that this model ties to it.
+    """
+    weight_map, variables = model.weight_map(model.config), model.named_variables()
+    arrays = {name.replace(".base_layer.", "."): array for name, array in arrays.items()}
+    found: dict[str, np.ndarray] = {}
+    used: set[str] = set()
+    for row in weight_map.rows:
+        if row.huggingface is None or row.ours not in variables or row.ours in found:
+            continue
+        for name in set(weight_map.candidates(row.huggingface, "huggingface")) & set(arrays):
+            found[row.ours] = np.asarray(row.load(np.asarray(arrays[name], "float32"), "huggingface"))
+            used.add(name)
+    is_body = hasattr(type(model), "family")
+    if not is_body and type(model).__name__ not in WITHOUT_OUTPUT_TABLE:
+        for pair in weight_map.copies.get("huggingface", {}).items():
+            both = [set(weight_map.candidates(name, "huggingface")) & set(arrays) for name in pair]
+            _check_tied(both[0], both[1], arrays, folder)
+            used |= both[0]
+    return found, {name: array for name, array in arrays.items() if name not in used}
+
+
+def _check_tied(copies: set[str], originals: set[str], arrays: Mapping[str, np.ndarray], folder: Path) -> None:
+    together = bool(copies) == bool(originals)
+    if not together or any(not np.array_equal(arrays[a], arrays[b]) for a in copies for b in originals):
+        raise CheckpointError(
+            f"{folder}: {shorten(sorted(copies | originals))} was trained apart from the matrix that this model ties "
+            "to it (tie_word_embeddings); merge the adapters in peft and load the whole model, or leave it out there"
+        )
 
 
 def _arrays(folder: Path) -> dict[str, np.ndarray]:

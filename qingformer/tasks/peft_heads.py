@@ -50,7 +50,8 @@ def load(task: Any, folder: Path, strict: bool) -> list[str]:
                 f"{folder}: has no head, and that of this task is random; start from the model that was adapted"
             )
         trained = _kept(task)
-    found: list[str] = put(task.model, task.backbone, Adapters(str(folder), stored.layers, trained), strict)
+    adapters = Adapters(str(folder), stored.layers, {**stored.trained, **trained})
+    found: list[str] = put(task.model, task.backbone, adapters, strict)
     return found
 
 

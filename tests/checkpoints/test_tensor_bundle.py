@@ -84,6 +84,7 @@ def test_directory_with_checkpoint_file(tmp_path):
 
 def test_slots_are_left_out_unless_asked_for(tmp_path):
     slots = ["w/adam_m", "w/adam_v", "w_slot_vr", "w/m", "global_step", "beta1_power", "optimizer/iteration"]
+    slots += ["w/LAMB_1", "w/vc", "w/ExponentialMovingAverage", "global_step_1", "current_loss_scale", "num_good_steps"]
     model = ["w", "lonely/m", "other/adam_module"]
     write_tensor_bundle(tmp_path / "m.ckpt", {name: np.zeros(1, np.float32) for name in [*slots, *model]})
     checkpoint = open_checkpoint(tmp_path / "m.ckpt")

@@ -98,6 +98,40 @@ def test_a_head_beside_the_adapters_goes_into_the_task(tmp_path, before):
         helpers.classifier(labels=["a", "b", "c"]).load_adapters(tmp_path)
 
 
+def test_modules_of_the_body_that_were_saved_whole_take_their_place(tmp_path):
+    pooler = {f"{PREFIX}bert.pooler.dense.weight": normal(16, 16), f"{PREFIX}bert.pooler.dense.bias": normal(16)}
+    head = {f"{PREFIX}classifier.weight": normal(2, 16), f"{PREFIX}classifier.bias": normal(2, seed=3)}
+    folder(tmp_path, factors(QUERY, 16, 16) | head | pooler, modules_to_save=["pooler", "classifier"])
+    task = helpers.classifier(labels=["a", "b"])
+    task.load_adapters(tmp_path)
+    kernel, bias = (ops.convert_to_numpy(v) for v in task.backbone.get_layer("pooler").weights)
+    np.testing.assert_array_equal(kernel, normal(16, 16).T)
+    np.testing.assert_array_equal(bias, normal(16))
+    trained = {v.path.split("/")[0] for v in task.model.trainable_variables}
+    assert trained == {"block_0", "pooler", "classifier"}
+
+
+@pytest.mark.parametrize("case", ["table", "output", "both", "both, other"])
+def test_a_tied_table_that_was_saved_whole_is_one_with_its_output(tmp_path, case):
+    arrays, table = factors(QUERY, 16, 16), normal(25, 16)
+    if case != "output":
+        arrays[f"{PREFIX}bert.embeddings.word_embeddings.weight"] = table
+    if case != "table":
+        arrays[f"{PREFIX}cls.predictions.decoder.weight"] = table + 1 if case == "both, other" else table
+    folder(tmp_path, arrays)
+    model = MaskedLM(helpers.backbone())
+    if case == "both":
+        model.load_adapters(tmp_path)
+        np.testing.assert_array_equal(model.weight_arrays()["token_embedding/embeddings"], table)
+        return
+    with pytest.raises(CheckpointError, match="was trained apart from the matrix that this model ties to it"):
+        model.load_adapters(tmp_path)
+    if case == "table":
+        body = helpers.backbone()
+        body.load_adapters(tmp_path)
+        np.testing.assert_array_equal(body.weight_arrays()["token_embedding/embeddings"], table)
+
+
 def test_files_without_a_head_want_one_in_the_task(tmp_path):
     helpers.backbone().save_pretrained(tmp_path / "base", tokenizer=helpers.tokenizer())
     task = TextClassifier.from_pretrained(tmp_path / "base", ["a", "b"], max_length=16)

@@ -65,6 +65,14 @@ def test_a_classifier_with_its_adapters_and_its_head(tmp_path, family, options):
     np.testing.assert_allclose(one, same, atol=1e-5)
 
 
+def test_modules_of_the_body_that_were_saved_whole(tmp_path):
+    model = stored(tmp_path / "base", "Bert", "SequenceClassification", id2label={0: "neg", 1: "pos"})
+    made = adapted(model, tmp_path / "peft", modules_to_save=["LayerNorm", "pooler", "classifier"])
+    task = TextClassifier.from_pretrained(tmp_path / "base", max_length=16)
+    task.load_adapters(tmp_path / "peft")
+    np.testing.assert_allclose(ours(task, batch()), theirs(made, batch()).logits.numpy(), atol=1e-5)
+
+
 def test_adapters_of_the_classifier_itself(tmp_path):
     model = stored(tmp_path / "base", "Bert", "SequenceClassification")
     made = adapted(model, tmp_path / "peft", target_modules="all-linear")
