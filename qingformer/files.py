@@ -86,3 +86,9 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write `value` as indented UTF-8 JSON, whole or not at all."""
     with atomic_file(path) as temporary:
         temporary.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+
+
+def check_not_pointer(content: bytes, path: str | os.PathLike[str], error: type[Exception]) -> None:
+    """Raise `error` for the few lines that Git leaves in place of a large file it did not fetch."""
+    if content.startswith(b"version https://git-lfs"):
+        raise error(f"{path}: is a Git LFS pointer, not the file itself; run `git lfs pull` or download it")

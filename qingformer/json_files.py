@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from qingformer.errors import QingFormerError
+from qingformer.files import check_not_pointer
 
 MAXIMUM_BYTES = 128 * 2**20  # the largest tokenizer.json in use has 35 MB
 MAXIMUM_DEPTH = 64
@@ -22,7 +23,6 @@ _NAMES = {
     type(None): "null",
 }
 _HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
-_LFS_POINTER = b"version https://git-lfs"
 
 
 class _RefusedError(ValueError):
@@ -42,8 +42,7 @@ def read_json(path: str | os.PathLike[str], error: type[QingFormerError] = QingF
         raise error(f"{path}: no such file") from None
     except OSError as problem:
         raise error(f"{path}: cannot be read ({problem.strerror})") from None
-    if content.startswith(_LFS_POINTER):
-        raise error(f"{path}: a Git LFS pointer, not the file itself; fetch it with git lfs pull")
+    check_not_pointer(content, path, error)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as problem:

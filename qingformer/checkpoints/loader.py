@@ -33,12 +33,18 @@ def no_advice(path: str, stored: tuple[int, ...], wanted: tuple[int, ...]) -> st
     return None
 
 
+def no_remedy(paths: list[str]) -> str | None:
+    """Nothing is known of what is missing."""
+    return None
+
+
 @dataclass(frozen=True)
 class Loader:
     """Reads the variables of a model from a checkpoint through a weight map.
 
     `change` may alter an array on its way in, by variable path (vocabulary surgery); `resize`, where given, brings an
-    array of another shape to the wanted one; `about_shape` may advise on a shape that is not the wanted one.
+    array of another shape to the wanted one; `about_shape` may advise on a shape that is not the wanted one,
+    `about_missing` on what the file lacks.
     `may_be_missing` are patterns of variable paths that start anew. `allow_left_over` are further patterns of stored
     names that may stay unread. `why_unused` says for a variable of the family that the model does not have what in the
     configuration leaves it out, None where it may stay in the file. `compare_copies`: whether copies of a tied table
@@ -54,6 +60,7 @@ class Loader:
     why_unused: Callable[[str], str | None] = no_reason
     compare_copies: bool = True
     about_shape: Callable[[str, tuple[int, ...], tuple[int, ...]], str | None] = no_advice
+    about_missing: Callable[[list[str]], str | None] = no_remedy
     strict: bool = True
     advice: str = ""
 
@@ -165,7 +172,8 @@ class Loader:
         looks = looks_like(report.unknown)
         if missing:
             instead = f"; unknown are {beside(report.unknown)}" if report.unknown else ""
-            looks = looks or "is it another model's checkpoint?"
+            remedy = self.about_missing(missing)
+            looks = f"{remedy or looks}," if remedy or looks else "is it another model's checkpoint?"
             raise CheckpointError(
                 f"{report.source}: {len(missing)} weights are missing ({shorten(missing)}){instead}; {looks} "
                 f"strict=False starts them anew{self.advice}"
@@ -198,7 +206,7 @@ class Loader:
                     f"{report.source}: {name} holds {array.dtype} numbers where the model has floats; quantised "
                     "weights cannot be read, save them as float32"
                 )
-            array = row.load(array, self.layout)
+            array = self._in_our_layout(row, array, name, wanted[path], report.source)
             if self.change is not None:
                 array = self.change(path, array)
             if array.shape != wanted[path] and self.resize is not None:
@@ -211,3 +219,20 @@ class Loader:
                     f"{advice or 'the configuration belongs to another checkpoint'}"
                 )
             yield path, array
+
+    def _in_our_layout(
+        self, row: Row, array: np.ndarray, name: str, wanted: tuple[int, ...], source: str
+    ) -> np.ndarray:
+        """The stored array as the row turns and divides it; `CheckpointError` where its shape does not allow that."""
+        if not array.size and np.prod(wanted):
+            raise CheckpointError(
+                f"{source}: {name} is empty where {row.ours} needs {wanted}; DeepSpeed's ZeRO-3 leaves such places: "
+                "gather the weights with zero_to_fp32.py, which lies in the folder of its checkpoint"
+            )
+        try:
+            return row.load(array, self.layout)
+        except (ValueError, IndexError):
+            raise CheckpointError(
+                f"{source}: {name} has shape {array.shape}, out of which {row.ours} of the model cannot take {wanted}; "
+                "the configuration belongs to another checkpoint"
+            ) from None

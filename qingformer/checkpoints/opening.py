@@ -10,6 +10,7 @@ from qingformer.checkpoints.sources import locate
 from qingformer.checkpoints.tensor_bundle import TensorBundle, bundle_prefix
 from qingformer.checkpoints.torch_file import TorchFile, looks_like_torch
 from qingformer.errors import CheckpointError
+from qingformer.files import check_not_pointer
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _V1_ADVICE = (
@@ -73,8 +74,7 @@ def _open_file(path: Path, verify: bool) -> Checkpoint:
         raise CheckpointError(f"{path}: {_V1_ADVICE}")
     if head.startswith(_HDF5):
         raise CheckpointError(f"{path}: is an HDF5 file; build the model and call model.load_weights on it")
-    if head.startswith(b"version https://git-lfs"):
-        raise CheckpointError(f"{path}: is a Git LFS pointer, not the file itself; run `git lfs pull` or download it")
+    check_not_pointer(head, path, CheckpointError)
     if path.suffix == ".safetensors":
         return Safetensors(path, verify)
     raise CheckpointError(f"{path}: neither a TensorFlow, a safetensors nor a PyTorch checkpoint")

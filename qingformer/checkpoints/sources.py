@@ -1,5 +1,6 @@
 """Find the files of a pretrained model: in a directory, by the prefix of a checkpoint, by one file, or on the Hub."""
 
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ class PretrainedFiles:
         """
         path: Path | None = getattr(self, kind)
         if path is None:
-            raise CheckpointError(f"{self.directory}: no {kind} ({_EXPECTED[kind]}); {_listing(self.directory)}")
+            raise CheckpointError(f"{self.directory}: no {kind} ({_EXPECTED[kind]}); {listing(self.directory)}")
         return path
 
 
@@ -108,7 +109,7 @@ def locate(source: PathLike, revision: str | None = None, *, need: Sequence[Kind
     if path.is_file():
         return _beside_file(path, need)
     hint = f'; for a model on the Hugging Face Hub write "{HUB_PREFIX}{text}"' if _is_hub_name(text) else ""
-    raise CheckpointError(f"{path}: no such file, directory or checkpoint prefix; {_listing(path.parent)}{hint}")
+    raise CheckpointError(f"{path}: no such file, directory or checkpoint prefix; {listing(path.parent)}{hint}")
 
 
 def unread_weights(directory: Path) -> str:
@@ -152,7 +153,7 @@ def _around(directory: Path, weights: Path | None, need: Sequence[Kind]) -> Pret
     config = configs[0] if len(configs) == 1 else None
     vocabulary = next((directory / name for name in _VOCABULARIES if (directory / name).is_file()), None)
     if weights is config is vocabulary is None and not configs:
-        raise CheckpointError(f"{directory}: no pretrained model here; {_listing(directory)}")
+        raise CheckpointError(f"{directory}: no pretrained model here; {listing(directory)}")
     files = PretrainedFiles(directory, config, weights, vocabulary, _layout(config, weights))
     for kind in need:
         files.require(kind)
@@ -214,10 +215,26 @@ def _layout(config: Path | None, weights: Path | None) -> Layout:
     return "huggingface"
 
 
-def _listing(directory: Path) -> str:
-    """What the folder holds, for a message."""
+def listing(directory: Path) -> str:
+    """What the folder holds, for a message, and where below it a model lies."""
     if not directory.is_dir():
         return f"there is no directory {directory}"
     names = sorted(path.name + ("/" if path.is_dir() else "") for path in directory.iterdir())
-    more = f" and {len(names) - 20} more" if len(names) > 20 else ""
-    return f"it holds: {', '.join(names[:20])}{more}" if names else "it is empty"
+    if not names:
+        return "it is empty"
+    below = _below(directory)
+    shown = names[: 6 if below else 20]
+    more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
+    return f"{below}it holds: {', '.join(shown)}{more}"
+
+
+def _below(directory: Path) -> str:
+    """The folders in it that hold a model (an unpacked archive, a run of other programs, the Hub's cache)."""
+    if (directory / "adapter_config.json").is_file():
+        return "these are adapters: load the model that they belong to, then load_adapters; "
+    folders = itertools.islice((path for path in directory.iterdir() if path.is_dir()), 200)
+    inner = [deep for path in folders for deep in (path, *(path.glob("*") if path.name == "snapshots" else ()))]
+    found = sorted(path for path in inner if any((path / name).is_file() for name in _CONFIGS))
+    names = ", ".join(f"{path.relative_to(directory)}/"[:60] for path in found[:3])
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    return f"give the folder of one model: {names}{more}; " if found else ""

@@ -22,13 +22,15 @@ WITHOUT_EFFECT = frozenset(
     cross_attention_hidden_size directionality diversity_penalty do_sample dtype early_stopping
     encoder_no_repeat_ngram_size eos_token_ids exponential_decay_length_penalty finetuning_task forced_bos_token_id
     forced_eos_token_id fp16 gradient_checkpointing id2label is_composition keys_to_ignore_at_inference label2id
-    language layerdrop length_penalty loss_function loss_type max_length min_length model_name model_type
-    no_repeat_ngram_size num_beam_groups num_beams num_labels num_return_sequences output_attentions
+    language layerdrop length_penalty loss_function loss_type max_length max_seq_length max_sequence_length
+    min_length mlm_probability model_max_length model_name model_type
+    no_repeat_ngram_size num_beam_groups num_beams num_choices num_labels num_return_sequences output_attentions
     output_hidden_states output_past output_scores pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers
     pooler_size_per_head pooler_type prefix problem_type qingformer_version reference_compile remove_invalid_values
     repetition_penalty return_dict return_dict_in_generate sentence_transformers seq_classif_dropout suppress_tokens
     task_specific_params temperature tf_legacy_loss tie_encoder_decoder tokenizer_class top_k top_p torch_dtype
-    torchscript transformers_version typical_p use_bfloat16 use_cache use_return_dict xla_device""".split()
+    torchscript transformers.js_config transformers_version typical_p unsloth_fixed unsloth_version use_bfloat16
+    use_cache use_return_dict xla_device""".split()
 )
 # The same by their form: ids of special tokens, notes of sentence-transformers, summaries for heads, notes of programs.
 FORMS_WITHOUT_EFFECT = re.compile(r"_token_ids?$|^sbert_|^summary_|^_")
@@ -36,6 +38,7 @@ FORMS_WITHOUT_EFFECT = re.compile(r"_token_ids?$|^sbert_|^summary_|^_")
 ONLY_VALUES: dict[str, tuple[Any, ...]] = {
     "add_cross_attention": (False, None),
     "is_encoder_decoder": (False, None),
+    "ln_type": ("postln", None),  # in configurations of Chinese ALBERTs
     "pruned_heads": ({}, None),
     "quantization_config": ({}, None),
 }
@@ -334,6 +337,7 @@ def check_known(values: Mapping[str, Any], source: str, also: Collection[str] | 
     more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
     if near:
         hint = f"did you mean {', '.join(near[:5])}?"
+        hint += "" if also is None else " strict=False passes over it"
     elif also is None:
         hint = "the options are those of BackboneConfig"
     else:

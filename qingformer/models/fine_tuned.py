@@ -197,6 +197,8 @@ def _labels(values: Mapping[str, Any], outputs: int, layout: str) -> tuple[tuple
 def stated_labels(values: Mapping[str, Any]) -> list[str] | None:
     """`id2label` (or `label2id`) as a list; an empty list where its numbers are not 0, 1, 2, ..."""
     table = values.get("id2label")
+    if isinstance(table, list):
+        table = dict(enumerate(table))
     if not isinstance(table, dict):
         reverse = values.get("label2id")
         if not isinstance(reverse, dict):

@@ -16,7 +16,7 @@ from qingformer.checkpoints.computed_tables import check_computed
 from qingformer.checkpoints.examination import Examined
 from qingformer.checkpoints.loader import Loader, Stored
 from qingformer.checkpoints.loading_report import LoadingReport
-from qingformer.checkpoints.sources import unread_weights
+from qingformer.checkpoints.sources import listing, unread_weights
 from qingformer.checkpoints.stored_names import renamed, without_wrappers
 from qingformer.checkpoints.weight_map import Row, WeightMap
 from qingformer.errors import CheckpointError, ConfigError
@@ -91,7 +91,9 @@ def plan(source: str | os.PathLike[str], revision: str | None, request: Request)
     check_known(request.changes, "options")
     files = locate(source, revision)
     if files.config is None:
-        raise ConfigError(f"{source}: no config.json or bert_config.json beside the weights; add it")
+        where = files.directory
+        advice = "beside the weights; add it" if files.weights else f"and no weights there; {listing(where)}"
+        raise ConfigError(f"{source}: no config.json or bert_config.json {advice}")
     if files.weights is None:
         other = unread_weights(files.directory)
         raise CheckpointError(
@@ -233,6 +235,7 @@ def loader_of(plan: Plan, paths: list[str]) -> Loader:
         layout=plan.layout,
         change=change_of(plan),
         about_shape=spare_rows_advice,
+        about_missing=tied_output_advice,
         resize=Stretch(plan.config.activations[0], plan.config.attention_scale) if plan.request.autoresize else None,
         may_be_missing=NEW_CONDITION,
         allow_left_over=left_over_patterns(plan),
@@ -241,6 +244,11 @@ def loader_of(plan: Plan, paths: list[str]) -> Loader:
         strict=plan.request.strict,
         advice=plan.advice,
     )
+
+
+def tied_output_advice(missing: list[str]) -> str | None:
+    """How to load files whose only lack is the output's matrix: where it is the token table they need not have it."""
+    return "pass tie_word_embeddings=True if the output is the token table" if missing == ["lm_head/kernel"] else None
 
 
 def change_of(plan: Plan) -> Callable[[str, np.ndarray], np.ndarray]:

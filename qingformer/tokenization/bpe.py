@@ -8,6 +8,7 @@ from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as RustTokenizer
 
 from qingformer.errors import TokenizerError
+from qingformer.files import check_not_pointer
 from qingformer.json_files import quoted, read_object
 from qingformer.tokenization.frames import around, frame, roberta
 from qingformer.tokenization.options import Options, first
@@ -155,7 +156,9 @@ def _read_ids(path: Path) -> dict[str, int]:
 def _read_merges(path: Path) -> list[tuple[str, str]]:
     """One merge a line, two tokens with a space between; a first line "#version: ..." does not count."""
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        content = path.read_bytes()
+        check_not_pointer(content, path, TokenizerError)
+        lines = content.decode("utf-8").replace("\r\n", "\n").split("\n")
     except OSError as problem:
         raise TokenizerError(f"{path}: cannot be read ({problem.strerror}); expected merges, one a line") from None
     except UnicodeDecodeError:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from qingformer.errors import TokenizerError
+from qingformer.files import check_not_pointer
 from qingformer.tokenization.charsmap import check_charsmap
 from qingformer.tokenization.protobuf import BYTES, FIXED32, VARINT, Field, fields
 from qingformer.tokenization.vocabulary import check_tokens
@@ -74,8 +75,7 @@ def _read(path: Path) -> bytes:
         content = path.read_bytes()
     except OSError as problem:
         raise TokenizerError(f"{path}: cannot be read ({problem.strerror}); expected a SentencePiece model") from None
-    if content.startswith(b"version https://git-lfs"):
-        raise TokenizerError(f"{path}: a Git LFS pointer, not the model itself; fetch it with git lfs pull")
+    check_not_pointer(content, path, TokenizerError)
     return content
 
 

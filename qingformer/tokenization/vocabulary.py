@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from qingformer.errors import TokenizerError
+from qingformer.files import check_not_pointer
 from qingformer.json_files import quoted
 from qingformer.tokenization.characters import is_cjk, is_punctuation
 
@@ -41,6 +42,7 @@ def _read_text(path: Path) -> str:
         raise TokenizerError(f"{path}: is a directory; expected a vocabulary with one token per line") from None
     except OSError as problem:
         raise TokenizerError(f"{path}: cannot be read ({problem.strerror}); expected a vocabulary") from None
+    check_not_pointer(content, path, TokenizerError)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as problem:

@@ -7,7 +7,8 @@ import pytest
 
 from qingformer.checkpoints import locate, open_checkpoint, write_safetensors, write_tensor_bundle
 from qingformer.checkpoints.sources import unread_weights
-from qingformer.errors import CheckpointError
+from qingformer.errors import CheckpointError, ConfigError
+from qingformer.models import Backbone
 
 TENSORS = {"w": np.ones(2, np.float32)}
 
@@ -113,6 +114,26 @@ def test_single_vocabulary_file(tmp_path):
     assert locate(tmp_path / "vocab_zh.txt").vocabulary == tmp_path / "vocab_zh.txt"
     with pytest.raises(CheckpointError, match="no weights"):
         locate(tmp_path / "vocab_zh.txt", need=("weights",))
+
+
+@pytest.mark.parametrize("names", [["bert/"], ["checkpoint-1000/", "checkpoint-500/"], ["snapshots/0a1b/"]])
+def test_a_model_in_a_folder_below_is_named(names, tmp_path):
+    for name in names:
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "config.json").write_text("{}")
+    (tmp_path / "refs").mkdir()
+    match = rf"give the folder of one model: {', '.join(names)}; it holds: "
+    with pytest.raises(CheckpointError, match=rf"no pretrained model here; {match}"):
+        locate(tmp_path)
+    (tmp_path / "vocab.txt").write_text("[PAD]")
+    with pytest.raises(ConfigError, match=rf"no config.json or bert_config.json and no weights there; {match}"):
+        Backbone.from_pretrained(tmp_path)
+
+
+def test_adapters_are_no_model(tmp_path):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="these are adapters: load the model that they belong to"):
+        locate(tmp_path)
 
 
 def test_nothing_there(tmp_path):

@@ -302,6 +302,38 @@ def test_numbered_norms_of_keras_in_a_tensorflow_checkpoint(tmp_path):
     zoo.same(Backbone.from_pretrained(tmp_path).weight_arrays(), model.weight_arrays())
 
 
+def test_an_output_that_is_not_stored_may_be_the_token_table(tmp_path):
+    tied = {"tie_word_embeddings": False}
+    folder = saved(tmp_path / "model", CausalLM, settings=tied, **{**LLAMA, "tie_word_embeddings": True})
+    match = r"1 weights are missing \(lm_head/kernel\); pass tie_word_embeddings=True if .* table, strict=False starts"
+    refused(CheckpointError, match, CausalLM.from_pretrained, folder)
+    assert CausalLM.from_pretrained(folder, tie_word_embeddings=True).loading_report.missing == []
+
+
+SHAPES = {
+    "zero": ({}, "bert.pooler.dense.weight", (0,), r"is empty where pooler/kernel needs \(8, 8\); DeepSpeed's ZeRO-3"),
+    "flat": (
+        {"family": "gpt2"},
+        "transformer.h.0.attn.c_attn.weight",
+        (190,),
+        r"has shape \(190,\), out of which block_0",
+    ),
+    "parts": (
+        {"family": "gpt2"},
+        "transformer.h.0.attn.c_attn.bias",
+        (23,),
+        r"has shape \(23,\), out of which block_0",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", SHAPES)
+def test_a_shape_that_cannot_be_laid_out_is_named(case, tmp_path):
+    options, name, shape, match = SHAPES[case]
+    folder = saved(tmp_path / "model", change=lambda arrays: {**arrays, name: np.ones(shape, "float32")}, **options)
+    refused(CheckpointError, match, Backbone.from_pretrained, folder)
+
+
 # --- keys of the configuration ----------------------------------------------------------------------------------------
 
 
@@ -318,7 +350,15 @@ def test_unknown_keys_are_one_short_line_and_may_be_passed_over(tmp_path):
             saved(tmp_path / "int8", settings={"quantization_config": {"load_in_8bit": True}}))  # fmt: skip
 
 
-HARMLESS = """decoder_start_token_id tie_encoder_decoder xla_device sbert_ce_default_activation_function
+def test_a_near_name_and_the_way_past_it_are_both_told():
+    match = r"unknown key emb_size; did you mean embedding_size\? strict=False passes over it"
+    refused(ConfigError, match, BackboneConfig.from_dict, {**SMALL, "emb_size": 8})
+    assert BackboneConfig.from_dict({**SMALL, "ln_type": "postln"}) == BackboneConfig.from_dict(SMALL)
+    refused(ConfigError, "ln_type is 'preln', which", BackboneConfig.from_dict, {**SMALL, "ln_type": "preln"})
+
+
+HARMLESS = """max_sequence_length unsloth_version unsloth_fixed transformers.js_config num_choices
+    decoder_start_token_id tie_encoder_decoder xla_device sbert_ce_default_activation_function
     sentence_transformers _commit_hash summary_type loss_type use_return_dict image_token_id""".split()
 
 

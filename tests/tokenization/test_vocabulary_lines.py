@@ -2,6 +2,7 @@
 
 import pytest
 
+from qingformer.errors import TokenizerError
 from qingformer.tokenization import Tokenizer
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -45,3 +46,12 @@ def test_an_empty_line_that_has_come_last_keeps_its_id(tmp_path):
     tokenizer.save_pretrained(tmp_path)
     assert Tokenizer.from_pretrained(tmp_path / "vocab.txt").vocabulary == [*SPECIAL, "我", " ", "  "]
     assert Tokenizer.from_pretrained(tmp_path).vocabulary == tokenizer.vocabulary
+
+
+@pytest.mark.parametrize("name", ["vocab.txt", "merges.txt"])
+def test_what_git_leaves_in_place_of_a_file_is_named(name, tmp_path):
+    if name == "merges.txt":
+        (tmp_path / "vocab.json").write_text('{"a": 0, "<|endoftext|>": 1}')
+    (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n")
+    with pytest.raises(TokenizerError, match=rf"{name}: is a Git LFS pointer, not the file itself"):
+        Tokenizer.from_pretrained(tmp_path)
