@@ -10,6 +10,7 @@ import keras
 
 from qingformer.errors import ConfigError
 from qingformer.training.averages import weights_to_keep
+from qingformer.training.errors import TrainingStateError
 from qingformer.training.finite import check_weights, located
 from qingformer.training.kept import KeptFolder
 from qingformer.training.steps import Logs
@@ -53,11 +54,21 @@ class BestCheckpoint(keras.callbacks.Callback):
         self._kept = KeptFolder(self.directory)
 
     def get_state(self) -> dict[str, Any]:
-        """The best value and its epoch."""
-        return {"best": self.best, "best_epoch": self.best_epoch}
+        """The best value, its epoch, and what was monitored."""
+        return {"best": self.best, "best_epoch": self.best_epoch, "monitor": self.monitor}
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from `get_state`."""
+        """Go on from `get_state`.
+
+        Raises:
+            TrainingStateError: the best value is one of another score, with which this one cannot be compared.
+        """
+        before = state.get("monitor", self.monitor)
+        if before != self.monitor:
+            raise TrainingStateError(
+                f"{self.directory}: its epoch was chosen by {before}, now {self.monitor} is to choose; resume with "
+                f"monitor={before!r}, or begin a new run"
+            )
         self.best, self.best_epoch = state["best"], state["best_epoch"]
 
     def state_saved(self) -> None:
@@ -66,8 +77,18 @@ class BestCheckpoint(keras.callbacks.Callback):
             self._kept.publish(self.best_epoch)
 
     def recover(self) -> None:
-        """Bring the directory to what the restored state says, whenever the process before was killed."""
+        """Bring the directory to what the restored state says, whenever the process before was killed.
+
+        Raises:
+            TrainingStateError: somebody has removed the best epoch; a training could not give it back at its end.
+        """
         self._kept.recover(self.best_epoch)
+        missing = [] if self.best_epoch is None else self._kept.missing()
+        if missing:
+            raise TrainingStateError(
+                f"{missing[0]}: missing, a part of the best epoch ({(self.best_epoch or 0) + 1}) of the run to resume; "
+                "put it back, or begin the run anew (overwrite)"
+            )
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         if self.monitor not in (logs or {}):

@@ -70,6 +70,12 @@ class KeptFolder:
         for path in self.target.parent.glob(f".{self.target.name}.epoch-*"):
             discard(path)
 
+    def missing(self) -> list[Path]:
+        """What is gone of the folder in use: the folder itself, or files that were written with it."""
+        if not self.target.is_dir():
+            return [self.target]
+        return [self.target / name for name in sorted(written(self.target)) if not (self.target / name).exists()]
+
     def clear(self) -> None:
         """Remove what was kept; the folder stays if others have put files into it."""
         self.recover(None)

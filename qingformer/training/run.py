@@ -12,7 +12,7 @@ from qingformer.errors import ConfigError
 from qingformer.training.averages import SwapAverages
 from qingformer.training.best import BestCheckpoint
 from qingformer.training.curve import LearningCurve
-from qingformer.training.errors import TrainingInterrupted
+from qingformer.training.errors import TrainingInterrupted, TrainingStateError
 from qingformer.training.finite import FiniteTraining
 from qingformer.training.folder import clear_leftovers
 from qingformer.training.interrupt import Interruptible
@@ -127,6 +127,11 @@ def run(
         if not resume:
             state.clear()
         epoch, batch = state.restore(model)
+        if best is None and state.remembers(BestCheckpoint):
+            raise TrainingStateError(
+                f"{folder}: the run chose its best epoch on validation data and there are none now; give them again, or "
+                "begin a new run"
+            )
         state.remember()
         state.tidy()
         best.recover() if best is not None else KeptFolder(folder / "best").recover(None)

@@ -173,6 +173,10 @@ class TrainingState(OrderedSteps):
                 f"{folder}: {epoch} of {begun} epochs are done; to go on give epochs={begun} or more, not {self.epochs}"
             )
 
+    def remembers(self, kind: type[keras.callbacks.Callback]) -> bool:
+        """Whether a callback of this class was among the companions of the restored state."""
+        return any(memory["class"] == kind.__name__ for memory in self._memories)
+
     def remember(self) -> None:
         """Give the companions what they remembered in the restored state."""
         if self._folder is not None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import threading
 
 import keras
@@ -10,7 +11,7 @@ import pytest
 
 import qingformer as qf
 from qingformer.errors import ConfigError
-from qingformer.training import DivergenceError
+from qingformer.training import DivergenceError, TrainingStateError
 from tests.tasks.helpers import FIT, classifier, rows
 
 SHORT = FIT | {"epochs": 1}
@@ -153,3 +154,27 @@ def test_relations_learn_in_float16(pointer, dtype):
 
 def test_predictions_are_json(trained):
     assert json.dumps(trained.predict(["天气"])[0].probabilities, allow_nan=False)
+
+
+def test_a_resume_says_before_training_what_it_cannot_go_on_without(tmp_path):
+    classifier().fit(rows(24), rows(12, 200), directory=tmp_path / "run", **SHORT)
+
+    def resumed(change, held_out=rows(12, 200), **options):
+        copy = tmp_path / "copy"
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(tmp_path / "run", copy)
+        change(copy)
+        options = SHORT | {"epochs": SHORT["epochs"] + 1} | options
+        with pytest.raises(TrainingStateError) as caught:
+            classifier().fit(rows(24), held_out, directory=copy, resume=True, **options)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    def unchanged(folder):
+        pass
+
+    assert "its epoch was chosen by val_accuracy, now val_loss" in resumed(unchanged, monitor="loss")
+    assert "chose its best epoch on validation data and there are none now" in resumed(unchanged, held_out=None)
+    assert "best: missing, a part of the best epoch" in resumed(lambda folder: shutil.rmtree(folder / "best"))
+    said = resumed(lambda folder: (folder / "best" / "model.safetensors").unlink())
+    assert "best/model.safetensors: missing" in said
