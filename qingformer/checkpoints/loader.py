@@ -12,6 +12,8 @@ from qingformer.checkpoints.stored_names import beside, looks_like, prefix_of, r
 from qingformer.checkpoints.weight_map import Row, WeightMap
 from qingformer.errors import CheckpointError
 
+# Counters of training code that are tensors: of averaged models, batch norms, steps.
+COUNTERS = r"(^|[./])(n_averaged|num_updates|num_batches_tracked|global_step|step|epoch)$"
 FLOATS = "fV"  # kinds of NumPy's floats and of the extension types: bfloat16, float8
 
 
@@ -118,7 +120,7 @@ class Loader:
         for path, (_, name) in found.items():
             paths.setdefault(name, []).append(path)
         used = {found[path][1] for path in report.loaded}
-        patterns = (*self.weight_map.ignored.get(self.layout, ()), *self.allow_left_over)
+        patterns = (*self.weight_map.ignored.get(self.layout, ()), *self.allow_left_over, COUNTERS)
         unused = {}
         for alias, name in aliases.items():
             original = self._original_of(alias, aliases)

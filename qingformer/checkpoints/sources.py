@@ -1,6 +1,8 @@
 """Find the files of a pretrained model: in a directory, by the prefix of a checkpoint, by one file, or on the Hub."""
 
+import difflib
 import itertools
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +13,7 @@ from qingformer.checkpoints.checkpoint import HUB_PREFIX, PathLike
 from qingformer.checkpoints.tensor_bundle import bundle_prefix
 from qingformer.errors import CheckpointError
 from qingformer.folders import finish_update, model_of_run
-from qingformer.json_files import read_json
+from qingformer.json_files import quoted, read_json
 
 Layout = Literal["tensorflow", "huggingface", "qingformer"]
 Kind = Literal["config", "weights", "vocabulary"]
@@ -22,7 +24,8 @@ _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _WEIGHTS = ("model.safetensors", _INDEXES[0], "pytorch_model.bin", _INDEXES[1])
 _SHARD = re.compile(r"-\d{5}-of-\d{5}$")
 _SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
-_NO_CONFIGS = ("tokenizer_config.json", "generation_config.json", "preprocessor_config.json", "adapter_config.json")
+_ADAPTERS = "adapter_config.json"
+_NO_CONFIGS = ("tokenizer_config.json", "generation_config.json", "preprocessor_config.json", _ADAPTERS)
 _EXPECTED = {
     "config": "config.json or bert_config.json",
     "weights": "model.safetensors, pytorch_model.bin or a TensorFlow checkpoint (NAME.index and NAME.data-...)",
@@ -67,7 +70,7 @@ class PretrainedFiles:
         """
         path: Path | None = getattr(self, kind)
         if path is None:
-            raise CheckpointError(f"{self.directory}: no {kind} ({_EXPECTED[kind]}); {listing(self.directory)}")
+            raise CheckpointError(f"{self.directory}: no {kind} ({_EXPECTED[kind]}); {_listing(self.directory)}")
         return path
 
 
@@ -92,6 +95,8 @@ def locate(source: PathLike, revision: str | None = None, *, need: Sequence[Kind
         >>> files.layout, files.require("config").name, files.require("vocabulary").name, files.weights
         ('huggingface', 'config.json', 'vocab.txt', None)
     """
+    if not isinstance(source, str | os.PathLike):
+        raise CheckpointError(f"the source is {quoted(source)}, expected a path or {HUB_PREFIX}org/name")
     text = str(source)
     if text.startswith(HUB_PREFIX):
         from qingformer.checkpoints.hub import download  # the client takes 0.1 s to import, local files do not need it
@@ -108,8 +113,7 @@ def locate(source: PathLike, revision: str | None = None, *, need: Sequence[Kind
         return _around(path.parent, prefix, need)
     if path.is_file():
         return _beside_file(path, need)
-    hint = f'; for a model on the Hugging Face Hub write "{HUB_PREFIX}{text}"' if _is_hub_name(text) else ""
-    raise CheckpointError(f"{path}: no such file, directory or checkpoint prefix; {listing(path.parent)}{hint}")
+    raise CheckpointError(f"{path}: no such file, directory or checkpoint prefix; {_meant(text, path)}")
 
 
 def unread_weights(directory: Path) -> str:
@@ -120,8 +124,24 @@ def unread_weights(directory: Path) -> str:
     return ""
 
 
-def _is_hub_name(text: str) -> bool:
-    return text.count("/") == 1 and not text.startswith((".", "/", "~")) and not Path(text).suffix
+def without_config(files: PretrainedFiles) -> str:
+    """Why there is no configuration, and what to give instead."""
+    if files.weights is not None and not (files.directory / _ADAPTERS).is_file():
+        return "no config.json or bert_config.json beside the weights; add it"
+    if files.weights is None and any((files.directory / name).is_file() for name in _CONFIGS):
+        return "is no file of weights; give the folder of the model"
+    return f"no config.json or bert_config.json and no weights there; {_listing(files.directory)}"
+
+
+def _meant(text: str, path: Path) -> str:
+    """What a source that is not there may stand for: a name of the Hub, a name misspelled; else what is there."""
+    if not text.startswith((".", "/", "~")) and not Path(text).suffix and text.count("/") < 2:
+        name = text if "/" in text else f"ORGANISATION/{text}"
+        hint = f'for a model on the Hugging Face Hub write "{HUB_PREFIX}{name}"'
+        return f"{hint}; {_listing(path.parent)}" if "/" in text else hint
+    there = [inner.name for inner in path.parent.iterdir()] if path.parent.is_dir() else []
+    close = difflib.get_close_matches(path.name, there, 3)
+    return f"did you mean {', '.join(close)}?" if close else _listing(path.parent, below=False)
 
 
 def _beside_file(path: Path, need: Sequence[Kind]) -> PretrainedFiles:
@@ -153,7 +173,7 @@ def _around(directory: Path, weights: Path | None, need: Sequence[Kind]) -> Pret
     config = configs[0] if len(configs) == 1 else None
     vocabulary = next((directory / name for name in _VOCABULARIES if (directory / name).is_file()), None)
     if weights is config is vocabulary is None and not configs:
-        raise CheckpointError(f"{directory}: no pretrained model here; {listing(directory)}")
+        raise CheckpointError(f"{directory}: no pretrained model here; {_listing(directory)}")
     files = PretrainedFiles(directory, config, weights, vocabulary, _layout(config, weights))
     for kind in need:
         files.require(kind)
@@ -215,22 +235,22 @@ def _layout(config: Path | None, weights: Path | None) -> Layout:
     return "huggingface"
 
 
-def listing(directory: Path) -> str:
-    """What the folder holds, for a message, and where below it a model lies."""
+def _listing(directory: Path, below: bool = True) -> str:
+    """What the folder holds, for a message, and, if `below`, in which folders of it a model lies."""
     if not directory.is_dir():
         return f"there is no directory {directory}"
     names = sorted(path.name + ("/" if path.is_dir() else "") for path in directory.iterdir())
     if not names:
         return "it is empty"
-    below = _below(directory)
-    shown = names[: 6 if below else 20]
+    nested = _below(directory) if below else ""
+    shown = names[: 6 if nested else 20]
     more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
-    return f"{below}it holds: {', '.join(shown)}{more}"
+    return f"{nested}it holds: {', '.join(shown)}{more}"
 
 
 def _below(directory: Path) -> str:
     """The folders in it that hold a model (an unpacked archive, a run of other programs, the Hub's cache)."""
-    if (directory / "adapter_config.json").is_file():
+    if (directory / _ADAPTERS).is_file():
         return "these are adapters: load the model that they belong to, then load_adapters; "
     folders = itertools.islice((path for path in directory.iterdir() if path.is_dir()), 200)
     inner = [deep for path in folders for deep in (path, *(path.glob("*") if path.name == "snapshots" else ()))]

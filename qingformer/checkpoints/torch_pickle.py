@@ -1,15 +1,16 @@
 """A reader of the pickle streams inside PyTorch files that can build tensors and nothing else.
 
 It is no `pickle.Unpickler`: the operations are decoded with `pickletools` and carried out here, on a stack that only
-ever holds numbers, texts, plain containers, storages and tensor descriptions. No class is looked up, nothing is
-imported or called; a global outside `torch_types.GLOBALS` is an error that names it.
+ever holds numbers, texts, plain containers, storages, tensor descriptions and marks for what training code keeps
+beside its weights. No class is looked up, nothing is imported or called; a global outside `torch_types.GLOBALS` is an
+error that names it.
 """
 
 import pickletools
 from collections.abc import Callable
 from typing import Any, BinaryIO, cast
 
-from qingformer.checkpoints.torch_types import GLOBALS, Builder, Storage
+from qingformer.checkpoints.torch_types import GLOBALS, Builder, Companion, Storage
 from qingformer.errors import CheckpointError
 
 _MAXIMUM_OPERATIONS = 20_000_000
@@ -135,12 +136,14 @@ class _Machine:
         self._stack.append(self._pop_mark())
 
     def _do_append(self, argument: Any) -> None:
-        value = self._pop()
-        self._top(list).append(value)
+        self._extend([self._pop()])
 
     def _do_appends(self, argument: Any) -> None:
-        values = self._pop_mark()
-        self._top(list).extend(values)
+        self._extend(self._pop_mark())
+
+    def _extend(self, values: list[Any]) -> None:
+        if not isinstance(self._stack[-1], Companion):
+            self._top(list).extend(values)
 
     def _do_dict(self, argument: Any) -> None:
         values = self._pop_mark()
@@ -155,6 +158,8 @@ class _Machine:
         self._set_items(self._pop_mark())
 
     def _set_items(self, values: list[Any]) -> None:
+        if isinstance(self._stack[-1], Companion):
+            return
         target = self._top(dict)
         for key, value in zip(values[::2], values[1::2], strict=True):
             if not isinstance(key, _KEY_TYPES) or (isinstance(key, int) and key.bit_length() > 64):
@@ -186,9 +191,15 @@ class _Machine:
             raise ValueError("a call of what is no function")
         self._stack.append(function.build(*arguments))
 
+    def _do_newobj(self, argument: Any) -> None:
+        self._do_reduce(argument)
+        if not isinstance(self._stack[-1], Companion):
+            raise ValueError("an object of a class that is a function here")
+
     def _do_build(self, argument: Any) -> None:
-        self._pop()  # the attributes of a state_dict, such as its version numbers
-        self._top(dict)
+        self._pop()  # the attributes of a state_dict, such as its version numbers, or of a companion
+        if not isinstance(self._stack[-1], Companion):
+            self._top(dict)
 
     def _persistent(self, identity: Any) -> None:
         if not isinstance(identity, tuple):

@@ -43,6 +43,11 @@ class TensorView:
 
 
 @dataclass(frozen=True)
+class Companion:
+    """What training code keeps beside the weights (scores, options): known to be there, never built."""
+
+
+@dataclass(frozen=True)
 class Builder:
     """One of the few functions a pickle may call."""
 
@@ -125,6 +130,26 @@ _NEWER: dict[str, Any] = {
 }
 
 
+def _companion(*values: Any) -> Companion:
+    return Companion()
+
+
+# Scores that are NumPy's numbers, options of a command line, paths, devices: classes that hold no weights.
+_COMPANIONS = (
+    ("numpy.core.multiarray", "scalar"),
+    ("numpy._core.multiarray", "scalar"),
+    ("numpy", "dtype"),
+    ("_codecs", "encode"),
+    ("argparse", "Namespace"),
+    ("pathlib", "PosixPath"),
+    ("pathlib", "WindowsPath"),
+    ("torch", "device"),
+    ("pytorch_lightning.utilities.parsing", "AttributeDict"),
+    ("lightning_fabric.utilities.data", "AttributeDict"),
+    ("lightning.fabric.utilities.data", "AttributeDict"),
+)
+
+
 def _globals() -> dict[tuple[str, str], StorageType | Builder]:
     table: dict[tuple[str, str], StorageType | Builder] = {
         ("collections", "OrderedDict"): Builder(_ordered_dict),
@@ -140,6 +165,7 @@ def _globals() -> dict[tuple[str, str], StorageType | Builder]:
         for module in ("torch", "torch.cuda"):
             table[module, f"{storage}Storage"] = StorageType(np.dtype(kind))
     table.update({("torch", name): StorageType(np.dtype(kind)) for name, kind in _NEWER.items()})
+    table.update(dict.fromkeys(_COMPANIONS, Builder(_companion)))
     return table
 
 

@@ -67,6 +67,7 @@ class Albert(Backbone):
         "net_structure_type",
         "num_memory_blocks",
         "inner_group_num",
+        "layers_to_keep",
     )
 
     @classmethod

@@ -16,7 +16,7 @@ from qingformer.checkpoints.computed_tables import check_computed
 from qingformer.checkpoints.examination import Examined
 from qingformer.checkpoints.loader import Loader, Stored
 from qingformer.checkpoints.loading_report import LoadingReport
-from qingformer.checkpoints.sources import listing, unread_weights
+from qingformer.checkpoints.sources import unread_weights, without_config
 from qingformer.checkpoints.stored_names import renamed, without_wrappers
 from qingformer.checkpoints.weight_map import Row, WeightMap
 from qingformer.errors import CheckpointError, ConfigError
@@ -91,9 +91,7 @@ def plan(source: str | os.PathLike[str], revision: str | None, request: Request)
     check_known(request.changes, "options")
     files = locate(source, revision)
     if files.config is None:
-        where = files.directory
-        advice = "beside the weights; add it" if files.weights else f"and no weights there; {listing(where)}"
-        raise ConfigError(f"{source}: no config.json or bert_config.json {advice}")
+        raise ConfigError(f"{source}: {without_config(files)}")
     if files.weights is None:
         other = unread_weights(files.directory)
         raise CheckpointError(

@@ -11,6 +11,7 @@ from qingformer.errors import TokenizerError
 from qingformer.json_files import quoted
 from qingformer.tokenization.added import add_named, named_tokens
 from qingformer.tokenization.bpe import from_bpe
+from qingformer.tokenization.characters import is_cjk
 from qingformer.tokenization.frames import frame
 from qingformer.tokenization.options import Options, first
 from qingformer.tokenization.published import NORMALIZATIONS
@@ -46,7 +47,7 @@ def build(source: Source, options: Options) -> Parts:
     split = options.split_special_tokens
     if split is None:
         split = bool(source.settings.get("split_special_tokens", False))
-    return Parts(rust, special_tokens, _words(source, options), split, _normalization(rust, source, options))
+    return Parts(rust, special_tokens, _words(rust, source, options), split, _normalization(rust, source, options))
 
 
 def has_bert_normalizer(rust: RustTokenizer) -> bool:
@@ -175,11 +176,31 @@ def _adjust_normalizer(rust: RustTokenizer, source: Source, options: Options) ->
             setattr(rust.normalizer, attributes.get(option, option), value)
 
 
-def _words(source: Source, options: Options) -> str | WordSplitter | None:
+def _words(rust: RustTokenizer, source: Source, options: Options) -> str | WordSplitter | None:
     stored = source.settings.get("qingformer_pre_tokenize")
     if options.pre_tokenize is None and stored == CUSTOM_WORDS:
         raise TokenizerError(
             f"{source.where}: was saved with a word splitter of its own, which is code and not in the "
             f"files; pass it again as pre_tokenize="
         )
-    return options.pre_tokenize if options.pre_tokenize is not None else stored
+    if options.pre_tokenize is not None or stored is not None:
+        return options.pre_tokenize if options.pre_tokenize is not None else stored
+    return _words_of_class(rust, source)
+
+
+def _words_of_class(rust: RustTokenizer, source: Source) -> str | None:
+    """What a class of `transformers` that reads words first needs, where the vocabulary has words.
+
+    Raises:
+        TokenizerError: a splitter that is not here.
+    """
+    named = str(source.settings.get("tokenizer_class"))
+    if named.startswith("BertJapanese"):
+        raise TokenizerError(
+            f"{source.beside}: tokenizer_class is {quoted(named)}, which cuts text into words before WordPiece; pass "
+            "such a function from text to words as pre_tokenize= (MeCab's, in most of these models)"
+        )
+    if not named.startswith("RoFormer") or not isinstance(rust.model, models.WordPiece):
+        return None
+    words = any(len(token) > 1 and all(is_cjk(sign) for sign in token) for token in rust.get_vocab())
+    return "jieba" if words else None

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer as RustTokenizer
 
 from qingformer.errors import TokenizerError
 from qingformer.folders import finish_update, model_of_run
-from qingformer.json_files import read_object
+from qingformer.json_files import quoted, read_object
 from qingformer.tokenization.special_tokens import STANDARD_NAMES, read_special_tokens
 
 CONFIG_FILE, MODEL_FILE, VOCABULARY_FILE = "tokenizer_config.json", "tokenizer.json", "vocab.txt"
@@ -58,6 +58,8 @@ def find_source(source: str | os.PathLike[str]) -> Source:
 
         located = locate(str(source), need=["vocabulary"])  # and not the weights
         return _from_directory(Path(located.directory), str(source))
+    if not isinstance(source, str | os.PathLike):
+        raise TokenizerError(f"the source is {quoted(source)}, expected a path or hf://org/name")
     path = model_of_run(Path(source).expanduser())
     finish_update(path)
     if path.is_dir():

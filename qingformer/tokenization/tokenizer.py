@@ -93,8 +93,9 @@ class Tokenizer(NamedSpecialTokens):
             max_word_length: longer words are unknown; 100 as in `transformers` (Google's release had 200).
             special_tokens: names to tokens over BERT's own, {"cls_token": None} to have none.
             pre_tokenize: a function from text to words, or "jieba": words of the vocabulary become one token (WoBERT,
-                T5-PEGASUS). For SentencePiece every word begins with the mark of a space (CPM, where jieba guesses new
-                words by its hidden Markov model; spaces and line breaks become the tokens "▂" and "▃").
+                T5-PEGASUS; by default where the folder names RoFormerTokenizer and a vocabulary with words). For
+                SentencePiece every word begins with the mark of a space (CPM, where jieba guesses new words by its
+                hidden Markov model; spaces and line breaks become the tokens "▂" and "▃").
             split_special_tokens: special tokens written in a text are ordinary characters.
             normalization: for WordPiece, "google" as in the published `tokenization.py` (a capital sigma at the end of
                 a word becomes "ς", characters of private use are kept and unknown, Unicode 14; the default), or

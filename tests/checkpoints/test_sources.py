@@ -130,8 +130,30 @@ def test_a_model_in_a_folder_below_is_named(names, tmp_path):
         Backbone.from_pretrained(tmp_path)
 
 
+@pytest.mark.parametrize(("name", "said"), [
+    ("bert-base-chinese", r'write "hf://ORGANISATION/bert-base-chinese"$'),
+    ("hfl/rbt3", r'write "hf://hfl/rbt3"; there is no directory hfl'),
+    ("{}/my-modle", r"did you mean my-model\?$"),
+    ("{}/other", r"it holds: my-model/"),
+    (None, "the source is None, expected a path or hf://org/name"),
+])  # fmt: skip
+def test_what_is_not_there_may_be_meant_otherwise(name, said, tmp_path):
+    (tmp_path / "my-model").mkdir()
+    with pytest.raises(CheckpointError, match=said):
+        locate(name and name.format(tmp_path))
+
+
+def test_a_vocabulary_is_no_model(google):
+    with pytest.raises(ConfigError, match="is no file of weights; give the folder of the model"):
+        Backbone.from_pretrained(google / "vocab.txt")
+
+
 def test_adapters_are_no_model(tmp_path):
     (tmp_path / "adapter_config.json").write_text("{}")
+    write_safetensors(tmp_path / "adapter_model.safetensors", TENSORS)
+    with pytest.raises(ConfigError, match="these are adapters: load the model that they belong to"):
+        Backbone.from_pretrained(tmp_path)
+    (tmp_path / "adapter_model.safetensors").unlink()
     with pytest.raises(CheckpointError, match="these are adapters: load the model that they belong to"):
         locate(tmp_path)
 

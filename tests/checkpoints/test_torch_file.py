@@ -1,5 +1,6 @@
 """PyTorch files are read bit for bit without PyTorch; a pickle that wants anything but tensors is refused, not run."""
 
+import argparse
 import io
 import json
 import os
@@ -14,6 +15,7 @@ import pytest
 
 from qingformer.checkpoints import open_checkpoint
 from qingformer.checkpoints.torch_pickle import read_pickle
+from qingformer.checkpoints.torch_types import Companion
 from qingformer.errors import CheckpointError
 from tests.checkpoints.support import FIXTURES, assert_holds, expected
 
@@ -62,6 +64,19 @@ def test_shards(tmp_path):
 def test_a_pickled_class_is_refused_by_name():
     with pytest.raises(CheckpointError, match=r"wants torch\.nn\.modules\.linear\.Linear.*nothing was run"):
         open_checkpoint(FIXTURES / "torch_pickled_class.bin")
+
+
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_what_training_code_keeps_beside_its_weights_is_passed_over(protocol):
+    options = argparse.Namespace(rate=1e-5, out=Path("a"), names=["b"])
+    beside = {"f1": np.float64(0.5), "best": [np.float32(1), options], "epoch": 3, "args": options}
+    found = read_pickle(io.BytesIO(pickle.dumps(beside, protocol)), lambda identity: None)
+    assert found == {"f1": Companion(), "best": [Companion(), Companion()], "epoch": 3, "args": Companion()}
+    with pytest.raises(CheckpointError, match=r"damaged: its pickle cannot be decoded"):
+        read_pickle(io.BytesIO(b"\x80\x02ctorch\nSize\n)\x81."), lambda identity: None)
+    hostile = pickle.dumps(argparse.Namespace(run=Attack(os.system, "true")), protocol)
+    with pytest.raises(CheckpointError, match=r"wants (posix|nt)\.system.*nothing was run"):
+        read_pickle(io.BytesIO(hostile), lambda identity: None)
 
 
 class Attack:

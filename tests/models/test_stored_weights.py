@@ -214,8 +214,9 @@ def test_two_tensors_of_one_name_without_its_wrappers_are_not_mixed(tmp_path):
     refused(CheckpointError, match, Backbone.from_pretrained, saved(tmp_path / "model", change=twice))
 
 
-def test_buffers_of_numbers_of_positions_and_segments_stay_in_the_file(tmp_path):
+def test_buffers_of_positions_segments_and_counters_stay_in_the_file(tmp_path):
     buffers = {f"bert.embeddings.{kind}_ids": np.zeros((1, 16), "int64") for kind in ("position", "token_type")}
+    buffers |= {"n_averaged": np.array([3]), "norm.num_batches_tracked": np.array([3])}
     report = Backbone.from_pretrained(saved(tmp_path / "model", change=lambda a: {**a, **buffers})).loading_report
     assert sorted(report.left_over) == sorted(buffers)
 

@@ -93,3 +93,20 @@ def test_jieba_that_is_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "jieba", None)
     with pytest.raises(TokenizerError, match=r"pip install 'qingformer\[jieba\]'"):
         Tokenizer.from_vocabulary(VOCABULARY, pre_tokenize="jieba")
+
+
+def test_the_class_in_the_settings_says_that_words_come_first(tmp_path):
+    pytest.importorskip("jieba")
+    (tmp_path / "vocab.txt").write_text("\n".join(VOCABULARY))
+    settings = tmp_path / "tokenizer_config.json"
+    settings.write_text('{"tokenizer_class": "RoFormerTokenizer"}')
+    tokenizer = Tokenizer.from_pretrained(tmp_path)
+    assert tokenizer.encode("天气不错").tokens == ["[CLS]", "天气", "不错", "[SEP]"]
+    tokenizer.save_pretrained(tmp_path / "saved")
+    assert Tokenizer.from_pretrained(tmp_path / "saved").encode("今天").tokens == ["[CLS]", "今天", "[SEP]"]
+    (tmp_path / "vocab.txt").write_text("\n".join(small_vocabulary()))
+    assert Tokenizer.from_pretrained(tmp_path).encode("天气").tokens[1] != "天气"
+    settings.write_text('{"tokenizer_class": "BertJapaneseTokenizer"}')
+    with pytest.raises(TokenizerError, match="tokenizer_class is 'BertJapaneseTokenizer', which cuts text into words"):
+        Tokenizer.from_pretrained(tmp_path)
+    assert Tokenizer.from_pretrained(tmp_path, pre_tokenize=by_twos).encode("今天").tokens[0] == "[CLS]"
