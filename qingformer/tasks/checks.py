@@ -6,6 +6,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
+from qingformer.data.cells import plain
 from qingformer.errors import ConfigError
 from qingformer.training import holds_run
 
@@ -31,14 +32,29 @@ def check_rate(rate: Any, owner: str = "learning_rate") -> float:
     return number
 
 
+def whole_number(value: Any, name: str, least: int = 1) -> int:
+    """A count given to `fit` as Python's own number; those of NumPy are as good.
+
+    Raises:
+        ConfigError: not a whole number, or below `least`.
+
+    Example:
+        >>> whole_number(8, "batch_size")
+        8
+    """
+    number = plain(value)
+    if isinstance(number, bool) or not isinstance(number, int) or number < least:
+        raise ConfigError(f"{name} is {str(value)[:80]}; expected a whole number, {least} or more")
+    return number
+
+
 def check_plan(epochs: Any, learning_rate: Any, optimizer: Any) -> None:
     """Refuse a number of epochs or a learning rate that no training can have.
 
     Raises:
         ConfigError: names the argument.
     """
-    if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1:
-        raise ConfigError(f"epochs is {str(epochs)[:80]}; expected a whole number, 1 or more")
+    whole_number(epochs, "epochs")
     if optimizer is None:
         check_rate(learning_rate)
         return

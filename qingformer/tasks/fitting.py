@@ -126,12 +126,8 @@ def fit(
     """See `ScoredTask.fit`; `held_out` are batches with labels, or what scores an epoch in their place."""
     checks.check_plan(plan.epochs, plan.learning_rate, optimizer)
     checks.check_run(run.directory, run.save_every, resume=run.resume, overwrite=run.overwrite)
-    if plan.patience is not None and (held_out is None or plan.patience < 1):
-        raise ConfigError(
-            f"patience is {plan.patience}; expected 1 epoch or more"
-            if held_out is not None
-            else "patience needs validation_data, whose score it watches"
-        )
+    if plan.patience is not None and held_out is None:
+        raise ConfigError("patience needs validation_data, whose score it watches")
     with training_of(task.model):  # from here on other threads are refused: compiling resets what they would use
         return _fit(task, batches, held_out, plan, run, optimizer, callbacks, progress, verbose)
 

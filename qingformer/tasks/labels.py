@@ -110,6 +110,10 @@ def row_weights(
         raise ConfigError("class_weights needs one label per text; this model gives several")
     if isinstance(weights, str):
         return class_weights(targets, len(labels), weights)[targets]
+    if not isinstance(weights, Mapping):
+        raise ConfigError(
+            f"class_weights is {quoted(weights)}; expected a weight by label, such as {{{labels[0]!r}: 2.0}}, or a word"
+        )
     index = label_index(labels)
     table = np.ones(len(labels), "float32")
     for key, weight in weights.items():

@@ -17,7 +17,7 @@ from qingformer.evaluation.report import Report
 from qingformer.folders import model_of_run
 from qingformer.models import Backbone
 from qingformer.objectives import TrainableModel
-from qingformer.tasks import adapters, fine_tuned, fitting, huggingface, storage
+from qingformer.tasks import adapters, checks, fine_tuned, fitting, huggingface, storage
 from qingformer.tasks.arguments import check_arguments
 from qingformer.tasks.encoding import buckets_up_to
 from qingformer.tasks.head import new_backbone
@@ -371,6 +371,10 @@ class ScoredTask(Task):
             TrainingInterrupted: a `KeyboardInterrupt`; with a directory the current step was finished and kept.
         """
         check_arguments(transforms, optimizer, learning_rate, callbacks)
+        epochs, batch_size = checks.whole_number(epochs, "epochs"), checks.whole_number(batch_size, "batch_size")
+        seed = checks.whole_number(seed, "seed", 0)
+        save_every = None if save_every is None else checks.whole_number(save_every, "save_every", 0)
+        patience = None if patience is None else checks.whole_number(patience, "patience")
         self.cut = {}
         examples = self._read(train, "training data", **reading)
         held_out = None if validation_data is None else self._read(validation_data, "validation data", **reading)

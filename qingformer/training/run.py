@@ -129,8 +129,8 @@ def run(
         epoch, batch = state.restore(model)
         if best is None and state.remembers(BestCheckpoint):
             raise TrainingStateError(
-                f"{folder}: the run chose its best epoch on validation data and there are none now; give them again, or "
-                "begin a new run"
+                f"{folder}: the run chose its best epoch on validation data and there are none now; give them "
+                "again, or begin a new run"
             )
         state.remember()
         state.tidy()

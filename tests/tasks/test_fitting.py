@@ -157,9 +157,10 @@ def test_predictions_are_json(trained):
 
 
 def test_a_resume_says_before_training_what_it_cannot_go_on_without(tmp_path):
-    classifier().fit(rows(24), rows(12, 200), directory=tmp_path / "run", **SHORT)
+    scored_on = rows(12, 200)
+    classifier().fit(rows(24), scored_on, directory=tmp_path / "run", **SHORT)
 
-    def resumed(change, held_out=rows(12, 200), **options):
+    def resumed(change, held_out=scored_on, **options):
         copy = tmp_path / "copy"
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(tmp_path / "run", copy)

@@ -55,7 +55,7 @@ def test_every_scored_task_has_the_scores_it_names():
 def test_patience_needs_something_to_watch():
     with pytest.raises(ConfigError, match="patience needs validation_data"):
         classifier().fit(rows(6), patience=2, **SHORT)
-    with pytest.raises(ConfigError, match="patience is 0; expected 1 epoch or more"):
+    with pytest.raises(ConfigError, match="patience is 0; expected a whole number, 1 or more"):
         classifier().fit(rows(6), rows(6), patience=0, **SHORT)
 
 

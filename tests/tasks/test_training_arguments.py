@@ -40,6 +40,13 @@ def classifier(**options):
         ({"transforms": [qf.FGM]}, r"the class FGM; give an object: transforms=\[qf.FGM\(\)\]"),
         ({"transforms": None}, r"transforms is None; give a list"),
         ({"optimizer": "adam"}, "optimizer is 'adam'; give an optimizer"),
+        ({"batch_size": 1.5}, "batch_size is 1.5; expected a whole number, 1 or more"),
+        ({"batch_size": "32"}, "batch_size is 32; expected a whole number"),
+        ({"save_every": -1}, "save_every is -1; expected a whole number, 0 or more"),
+        ({"save_every": "a"}, "save_every is a; expected a whole number"),
+        ({"patience": 1.5}, "patience is 1.5; expected a whole number, 1 or more"),
+        ({"seed": -1}, "seed is -1; expected a whole number, 0 or more"),
+        ({"seed": None}, "seed is None; expected a whole number"),
         ({"optimizer": keras.optimizers.AdamW(), "learning_rate": 0.1}, r"write the rate into .* AdamW\(0.1"),
     ],
 )  # fmt: skip
@@ -49,6 +56,14 @@ def test_wrong_arguments_are_one_line_before_anything_is_read(options, said):
             task.fit("no-such-file.jsonl", **options)
         assert "\n" not in str(caught.value)
         assert len(str(caught.value)) < 400
+
+
+def test_numbers_of_numpy_are_counts_and_a_list_is_no_weight_by_label(tmp_path):
+    one = np.int64(1)
+    classifier().fit(ROWS, ROWS, epochs=one, batch_size=np.int32(4), seed=one, save_every=one, patience=one,
+                     directory=tmp_path, verbose=0)  # fmt: skip
+    with pytest.raises(ConfigError, match=r"class_weights is .*expected a weight by label, such as {'n': 2.0}"):
+        classifier().fit(ROWS, class_weights=[1, 2])
 
 
 def test_a_rate_that_is_text_and_a_loss_that_is_none():
