@@ -3,8 +3,8 @@
 One Transformer block and a `ConditionalRandomField` tag the characters of named entities. At the network's own learning
 rate the transitions hardly move; `LayerwiseLearningRate` gives them a rate of their own.
 
-    python -m examples.layerwise_learning_rate --train ../shared/data/peoples-daily-ner/example.train.gz \
-        --test ../shared/data/peoples-daily-ner/example.test.gz
+    python -m examples.layerwise_learning_rate --train peoples-daily-ner/example.train.gz \
+        --test peoples-daily-ner/example.test.gz
 
 The files have one character and its tag a line (O, B-X, I-X), and an empty line between sentences.
 

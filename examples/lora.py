@@ -1,9 +1,8 @@
 """Low-rank fine-tuning two ways, against full fine-tuning: adapters in the model, and an optimizer of low-rank updates.
 
     python -m examples.lora
-    python -m examples.lora --pretrain ../shared/data/online-shopping-10-cats/all.csv.xz \\
-        --train ../shared/data/chnsenticorp/train.tsv.gz --test ../shared/data/chnsenticorp/test.tsv.gz \\
-        --train-size 2000
+    python -m examples.lora --pretrain online-shopping-10-cats/all.csv.xz \\
+        --train chnsenticorp/train.tsv.gz --test chnsenticorp/test.tsv.gz --train-size 2000
 
 An encoder is trained once on the texts of `--pretrain` (without it: on the training data itself, one pass) and is then
 fine-tuned by every method. Reviews of books, computers and hotels are left out of the pre-training: they are those of

@@ -18,7 +18,7 @@ from qingformer.models import FAMILIES, BackboneConfig  # noqa: E402
 
 HEADS = {
     "en": "| family | reads | writes | application (first: default) | heads | positions | norm | evidence |",
-    "zh": "| 家族 | 可读格式 | 可写格式 | 用途(首个为默认) | 输出头 | 位置 | 归一化 | 依据 |",
+    "zh": "| 家族 | 可读格式 | 可写格式 | 用途（首个为默认） | 输出头 | 位置 | 归一化 | 依据 |",
 }
 NAMES = {"tensorflow": "TensorFlow", "huggingface": "Hugging Face"}
 BEGIN, END = "<!-- families: made by scripts/make_docs_models.py -->", "<!-- end of families -->"

@@ -17,6 +17,7 @@ from qingformer.folders import updated_directory
 from qingformer.models.config import BackboneConfig
 from qingformer.models.family import COMMON_KEYS
 from qingformer.models.registry import family_class
+from qingformer.tokenization.saving import check_companions
 from qingformer.version import __version__
 
 # Values that say what a model is made for, not what it is made of.
@@ -47,6 +48,7 @@ def save(model: Any, directory: str | os.PathLike[str], format: str, tokenizer: 
 
     def superseded(folder: Path) -> list[str]:
         own_files.check_no_other_task(folder, Path(temporary))
+        check_companions(Path(temporary), folder)
         earlier = own_files.of_earlier_model(folder)
         if format == "tensorflow":
             own_files.check_read_back(folder, earlier)

@@ -15,6 +15,7 @@ from qingformer.folders import updated_directory
 from qingformer.models import saving
 from qingformer.models.fine_tuned import ANSWERS, CHOICE, OURS, PARAMETERS, SEQUENCE, TOKENS
 from qingformer.tasks import storage
+from qingformer.tokenization.saving import check_companions
 
 INSTEAD = "or save with format='qingformer'"
 # How the classes of a family come to the vector that they classify.
@@ -34,15 +35,16 @@ def save(task: Any, directory: str | os.PathLike[str], check_finite: bool) -> Pa
     stored |= _head_arrays(task, modules)
     if check_finite:
         finite.check_finite(stored)
-    with updated_directory(directory, lambda folder: _superseded(folder)) as temporary:
+    with updated_directory(directory, lambda folder: _superseded(temporary, folder)) as temporary:
         write_json(temporary / own_files.CONFIG, config)
         write_safetensors(temporary / own_files.WEIGHTS, stored, metadata={"format": "pt"})
         task.tokenizer.save_pretrained(temporary)
     return Path(directory)
 
 
-def _superseded(folder: Path) -> list[str]:
+def _superseded(new: Path, folder: Path) -> list[str]:
     """Files of a model of ours; a task in our own form would be read in place of the new one."""
+    check_companions(new, folder)
     inside = [f"{storage.ADAPTERS}/{name}" for name in own_files.ADAPTERS]
     names = [own_files.TASK, own_files.HEAD, *inside]
     return [*own_files.of_earlier_model(folder), *(name for name in names if (folder / name).is_file())]

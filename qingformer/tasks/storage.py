@@ -22,6 +22,7 @@ from qingformer.layers.lora import adapted_layers
 from qingformer.models import Backbone, adapter_files
 from qingformer.tasks.registry import TASK_FILE
 from qingformer.tokenization import Tokenizer
+from qingformer.tokenization.saving import check_companions
 from qingformer.version import __version__
 
 HEAD_FILE = own_files.HEAD
@@ -82,12 +83,13 @@ def save(task: Any, directory: str | os.PathLike[str], check_finite: bool) -> Pa
         raise ConfigError("there is nothing to save yet: call fit, or give labels")
     if check_finite:
         finite.check_finite(task.backbone.weight_arrays() | _head_arrays(task))
-    with updated_directory(directory, lambda folder: _superseded(task, folder)) as temporary:
+    with updated_directory(directory, lambda folder: _superseded(task, temporary, folder)) as temporary:
         write(task, temporary)
     return Path(directory)
 
 
-def _superseded(task: Any, folder: Path) -> list[str]:
+def _superseded(task: Any, new: Path, folder: Path) -> list[str]:
+    check_companions(new, folder)
     own_files.check_same_task(folder, settings_of(task), own_files.ADAPTERS[0], "the adapters")
     inside = [f"{ADAPTERS}/{name}" for name in own_files.ADAPTERS]
     return [*own_files.of_earlier_model(folder), *(name for name in inside if (folder / name).is_file())]

@@ -1,6 +1,8 @@
 """Writing a tokenizer so that this package and `transformers` read the same one back."""
 
 import json
+import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,10 @@ from tokenizers import models, normalizers, pre_tokenizers
 from qingformer.errors import TokenizerError
 from qingformer.files import write_json
 from qingformer.folders import updated_directory
-from qingformer.tokenization.build import CUSTOM_WORDS
-from qingformer.tokenization.sources import CONFIG_FILE, MODEL_FILE, VOCABULARY_FILE
+from qingformer.tokenization.added import ADDED_FILE
+from qingformer.tokenization.build import CUSTOM_WORDS, build
+from qingformer.tokenization.options import Options
+from qingformer.tokenization.sources import CONFIG_FILE, MODEL_FILE, SPECIAL_FILE, VOCABULARY_FILE, find_source
 from qingformer.tokenization.special_tokens import BERT_SPECIAL_TOKENS, STANDARD_NAMES
 from qingformer.tokenization.vocabulary import check_line, vocabulary_lines
 from qingformer.tokenization.words import WordSplitter
@@ -40,11 +44,49 @@ def save(
         config["qingformer_normalization"] = normalization
     if pre_tokenize is not None:
         config["qingformer_pre_tokenize"] = pre_tokenize if isinstance(pre_tokenize, str) else CUSTOM_WORDS
-    with updated_directory(directory, error=TokenizerError) as folder:
+
+    def superseded(target: Path) -> list[str]:
+        check_companions(folder, target)
+        return []
+
+    with updated_directory(directory, superseded, error=TokenizerError) as folder:
         if wordpiece:
             (folder / VOCABULARY_FILE).write_text(vocabulary_lines(vocabulary), encoding="utf-8", newline="\n")
         (folder / MODEL_FILE).write_text(_state(rust), encoding="utf-8", newline="\n")
         write_json(folder / CONFIG_FILE, config)
+
+
+def check_companions(new: Path, target: Path) -> None:
+    """Refuse to put the tokenizer in `new` into `target` where files stay that would make another one of it.
+
+    `added_tokens.json` and `special_tokens_map.json`, which others write, are read together with `tokenizer.json`.
+
+    Raises:
+        TokenizerError: names the file.
+    """
+    companions = [name for name in (SPECIAL_FILE, ADDED_FILE) if (target / name).is_file()]
+    if not companions or not (new / MODEL_FILE).is_file():
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        for name in (MODEL_FILE, CONFIG_FILE):
+            shutil.copyfile(new / name, Path(scratch, name))
+        alone = _read(scratch)
+        for name in companions:
+            shutil.copyfile(target / name, Path(scratch, name))
+            if _read(scratch) != alone:
+                raise TokenizerError(
+                    f"{target}: holds {name} of another tokenizer, which would be read together with the new one; "
+                    "remove it, or choose another folder"
+                )
+
+
+def _read(folder: str) -> tuple[str, dict[str, str], bool] | None:
+    """All that the files of a folder say of a tokenizer, None where they contradict each other."""
+    try:
+        parts = build(find_source(folder), Options(pre_tokenize=str.split))  # any words: they are not compared
+    except TokenizerError:
+        return None
+    return parts.rust.to_str(), dict(parts.special_tokens), parts.split_special_tokens
 
 
 def _state(rust: RustTokenizer) -> str:

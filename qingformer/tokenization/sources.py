@@ -14,6 +14,7 @@ from qingformer.json_files import quoted, read_object
 from qingformer.tokenization.special_tokens import STANDARD_NAMES, read_special_tokens
 
 CONFIG_FILE, MODEL_FILE, VOCABULARY_FILE = "tokenizer_config.json", "tokenizer.json", "vocab.txt"
+SPECIAL_FILE = "special_tokens_map.json"
 _NULL = type(None)
 _MODEL_SUFFIXES = (".model", ".spm")
 _SHIFTED = ("sentencepiece.bpe.model", "XLMRoberta", "Camembert", "MBart", "Barthez")
@@ -89,7 +90,7 @@ def _from_file(path: Path) -> Source:
 
 def _from_directory(directory: Path, shown: str) -> Source:
     settings: dict[str, Any] = {}
-    for name in ("special_tokens_map.json", CONFIG_FILE):
+    for name in (SPECIAL_FILE, CONFIG_FILE):
         if (directory / name).is_file():
             found_there = read_object(directory / name, TokenizerError, _KINDS)
             if not 0 <= (found_there.get("extra_ids") or 0) <= MAXIMUM_EXTRA_IDS:

@@ -1,5 +1,7 @@
 """Saves into folders that hold something already: the user's files, a tokenizer, another format, a trained task."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -166,3 +168,31 @@ def test_an_interrupted_save_is_finished_by_the_reader(folder):
     (folder / "new").rename(folder / ".qingformer-complete")  # all written, killed before anything was put in place
     assert same(folder, backbone(1))
     assert names(folder) == {"config.json", "model.safetensors", "notes.txt", "plots"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("added_tokens.json", {"<pad>": 99}),  # an id that leaves a gap: the folder could not be read
+        ("added_tokens.json", {"[unused1]": 8}),
+        ("special_tokens_map.json", {"additional_special_tokens": ["明"]}),  # cut elsewhere than before
+    ],
+)
+@pytest.mark.parametrize("what", ["tokenizer", "model", "task", "huggingface task"])
+def test_files_of_another_tokenizer_that_would_be_read_with_the_new_one_are_refused(tmp_path, what, name, content):
+    task = classifier()
+    tokenizer = task.tokenizer
+    saves = {
+        "tokenizer": lambda: tokenizer.save_pretrained(tmp_path),
+        "model": lambda: task.backbone.save_pretrained(tmp_path, tokenizer=tokenizer),
+        "task": lambda: task.save(tmp_path),
+        "huggingface task": lambda: task.save(tmp_path, format="huggingface"),
+    }
+    (tmp_path / name).write_text(json.dumps(content))
+    with pytest.raises(qf.QingFormerError, match=f"{name} of another tokenizer, which would be read together"):
+        saves[what]()
+    assert names(tmp_path) == {name}
+    harmless = {"added_tokens.json": {"[UNK]": 1}, "special_tokens_map.json": {"cls_token": "[CLS]"}}[name]
+    (tmp_path / name).write_text(json.dumps(harmless))
+    saves[what]()
+    assert Tokenizer.from_pretrained(tmp_path).encode("姚明").token_ids == tokenizer.encode("姚明").token_ids
