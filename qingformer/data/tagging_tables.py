@@ -46,12 +46,24 @@ def raw_texts(path: Path, encoding: str, format: str = "csv") -> list[TaggedText
 
 
 def is_named_tsv(path: Path, encoding: str) -> bool:
-    """Whether a file is a TSV file whose first line names a column of texts."""
+    """Whether a file is a TSV file whose first line names a column of texts.
+
+    Raises:
+        DataError: a table without such a column, whose lines are no texts.
+    """
     if bare_suffix(path) not in (".tsv", ".tab"):
         return False
     with open_lines(path, encoding) as lines:
         names = next((line.rstrip("\r\n").split("\t") for _, line in lines if line.strip()), [])
-    return len(names) > 1 and any(name.strip().lower() in _RAW for name in names)
+        others = [line.count("\t") for _, line in lines if line.strip()]
+    if len(names) > 1 and any(name.strip().lower() in _RAW for name in names):
+        return True
+    if len(names) > 1 and others and set(others) == {len(names) - 1}:
+        raise DataError(
+            f"{path}: has {len(names)} columns with tabs between them, and none is named text; name that of the texts "
+            "so in the first line, or pass format= text if each line is one text"
+        )
+    return False
 
 
 def _column(path: Path, names: Sequence[str], known: Sequence[str], what: str, given: Any, option: str) -> str:
