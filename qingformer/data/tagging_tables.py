@@ -31,10 +31,15 @@ def read_table(
     return _by_text(rows, token, tag, text)
 
 
-def raw_texts(path: Path, encoding: str, format: str = "csv") -> list[TaggedText] | None:
-    """The unlabelled texts of a CSV or TSV file that has one a row, else None."""
+def raw_texts(path: Path, encoding: str, format: str = "csv", text_column: Any = None) -> list[TaggedText] | None:
+    """The unlabelled texts of a CSV or TSV file that has one a row, else None, as where a column is called Word."""
     rows = list(read_rows(path, format, encoding=encoding))
-    name = next((name for name in rows[0].values if str(name).strip().lower() in _RAW), None) if rows else None
+    names = list(rows[0].values) if rows else []
+    if text_column is None:
+        name = next((name for name in names if str(name).strip().lower() in _RAW), None)
+    else:
+        is_whole = str(text_column).strip().lower() not in _TOKEN or str(text_column).strip().lower() in _RAW
+        name = text_column if is_whole and text_column in names else None
     if name is None:
         return None
     return [

@@ -196,3 +196,11 @@ def test_an_output_is_never_the_file_that_is_read(tmp_path):
         check_output(tmp_path, str(texts))
     check_output(tmp_path / "new.jsonl", str(texts))
     check_output(texts, "-")
+
+
+def test_a_closed_stream_is_one_to_nowhere(monkeypatch):
+    for name in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    use_utf8()
+    print("今天")
+    assert sys.stdin.buffer.read() == b""

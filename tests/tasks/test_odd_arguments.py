@@ -104,3 +104,13 @@ def test_transforms_by_name_are_refused():
 def test_columns_as_text_are_refused():
     with pytest.raises(ConfigError, match=r"columns is 'text,label'; give qingformer.tasks.Columns"):
         qf.TextClassifier.from_scratch("tiny").fit([("今天", "天气"), ("歌", "音乐")], columns="text,label")
+
+
+def test_a_named_column_of_texts_has_a_text_a_row(tmp_path):
+    file = tmp_path / "texts.csv"
+    file.write_text("id,passage,text\n7,姚明生于上海,甲\n8,今天,乙\n", encoding="utf-8")
+    found = read_tagging(file, labelled=False, text_column="passage").items
+    assert [(item.text, item.fields["id"]) for item in found] == [("姚明生于上海", "7"), ("今天", "8")]
+    assert [item.text for item in read_tagging(file, labelled=False, text_column="text").items] == ["甲", "乙"]
+    file.write_text("Sentence #,Word\n1,姚\n,明\n", encoding="utf-8")
+    assert [item.text for item in read_tagging(file, labelled=False, text_column="Word").items] == ["姚明"]
