@@ -25,8 +25,8 @@ _NAMES = {
 _HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-class _RefusedError(ValueError):
-    """What a file holds is JSON but beyond the limits."""
+class RefusedError(ValueError):
+    """What a file holds is JSON, but beyond the limits, or contradicts itself."""
 
 
 def read_json(path: str | os.PathLike[str], error: type[QingFormerError] = QingFormerError) -> Any:
@@ -67,7 +67,7 @@ def parse_json(text: str, where: str, error: type[QingFormerError] = QingFormerE
     """
     place = where if line is None else f"{where}, line {line}"
     try:
-        value = json.loads(text, parse_int=_integer, object_pairs_hook=_without_contradiction)
+        value = json.loads(text, parse_int=_integer, object_pairs_hook=without_contradiction)
         _check_depth(value)
         if _HALF_PAIR.search(text):
             json.dumps(value, ensure_ascii=False).encode()
@@ -77,7 +77,7 @@ def parse_json(text: str, where: str, error: type[QingFormerError] = QingFormerE
         raise error(f"{place}: nested deeper than {MAXIMUM_DEPTH} levels") from None
     except UnicodeEncodeError:
         raise error(f"{place}: holds half of a surrogate pair, which is not text") from None
-    except _RefusedError as problem:
+    except RefusedError as problem:
         raise error(f"{place}: {problem}") from None
     return value
 
@@ -124,16 +124,17 @@ def quoted(value: Any, limit: int = 80) -> str:
 
 def _integer(digits: str) -> int:
     if len(digits) > MAXIMUM_DIGITS:
-        raise _RefusedError(f"an integer of {len(digits)} digits; at most {MAXIMUM_DIGITS} are read")
+        raise RefusedError(f"an integer of {len(digits)} digits; at most {MAXIMUM_DIGITS} are read")
     return int(digits)
 
 
-def _without_contradiction(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def without_contradiction(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these pairs, for `json`'s `object_pairs_hook`; a key with two values is refused (`RefusedError`)."""
     result = dict(pairs)
     if len(result) < len(pairs):
         for key, value in pairs:
             if value != result[key]:
-                raise _RefusedError(f"the key {quoted(key)} is there twice, with different values; keep one")
+                raise RefusedError(f"the key {quoted(key)} is there twice, with different values; keep one")
     return result
 
 
@@ -144,4 +145,4 @@ def _check_depth(value: Any) -> None:
         level = [child for child in children if isinstance(child, (dict, list))]
         if not level:
             return
-    raise _RefusedError(f"nested deeper than {MAXIMUM_DEPTH} levels")
+    raise RefusedError(f"nested deeper than {MAXIMUM_DEPTH} levels")

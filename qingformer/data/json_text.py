@@ -8,8 +8,10 @@ from typing import Any
 
 from qingformer.data.sources import Path
 from qingformer.errors import DataError
+from qingformer.json_files import RefusedError, without_contradiction
 
 _SPACE = re.compile(r"[ \t\r\n]*")
+_DECODER = json.JSONDecoder(object_pairs_hook=without_contradiction)
 
 
 class LinedText:
@@ -72,7 +74,9 @@ def elements(path: Path, lined: LinedText) -> Iterator[tuple[Any, int, str]]:
 def decode(path: Path, lined: LinedText, start: int = 0) -> tuple[Any, int]:
     """The value that begins at `start`, and where it ends."""
     try:
-        return json.JSONDecoder().raw_decode(lined.text, start)
+        return _DECODER.raw_decode(lined.text, start)
+    except RefusedError as problem:
+        raise DataError(f"{path}, line {lined.line_at(start)}: {problem}") from None
     except (ValueError, RecursionError) as problem:
         wrong = getattr(problem, "pos", start)
         raise _wrong(path, lined, wrong, f"{reason_of(problem)}; is the file cut off or of another format?") from None

@@ -13,6 +13,7 @@ from qingformer.data.json_text import LinedText, elements, reason_of
 from qingformer.data.sources import Path as Path
 from qingformer.data.sources import bare_suffix, check_file, open_lines
 from qingformer.errors import DataError
+from qingformer.json_files import RefusedError, without_contradiction
 
 Column = str | int
 Lines = Iterator[tuple[int, str]]
@@ -178,7 +179,9 @@ def _json_lines(path: Path, lines: Lines) -> Iterator[Row]:
         if not line.strip():
             continue
         try:
-            value = json.loads(line)
+            value = json.loads(line, object_pairs_hook=without_contradiction)
+        except RefusedError as problem:
+            raise DataError(f"{path}, line {number}: {problem}") from None
         except (ValueError, RecursionError) as problem:
             raise DataError(
                 f"{path}, line {number}: not JSON: {reason_of(problem)}{_place(problem)}; every line must be one "

@@ -339,3 +339,24 @@ def test_a_large_file_never_is_in_memory(tmp_path, format):
     tracemalloc.stop()
     assert count == 40000
     assert peak < 500_000
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "line"),
+    [
+        ("rows.jsonl", '{"text": "甲", "label": "a"}\n{"text": "乙", "label": "a", "label": "b"}\n', 2),
+        ("rows.json", '[{"text": "甲", "label": "a"},\n{"text": "乙", "label": "a", "label": "b"}]', 2),
+        ("rows.jsonl", '{"text": "甲", "label": "a", "meta": {"label": 1, "label": 2}}\n', 1),
+    ],
+)
+def test_a_key_with_two_values_is_refused(tmp_path, name, content, line):
+    path = tmp_path / name
+    path.write_text(content)
+    with pytest.raises(DataError, match=rf"{name}, line {line}: the key 'label' is there twice, with different values"):
+        list(read_rows(path))
+
+
+def test_a_key_with_one_value_twice_is_read(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"text": "甲", "label": "a", "label": "a"}\n')
+    assert [row.values for row in read_rows(path)] == [{"text": "甲", "label": "a"}]
