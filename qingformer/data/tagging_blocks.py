@@ -53,13 +53,13 @@ def texts_of(
     items: list[TaggedText] = []
     for block in blocks:
         text, places = join_tokens(block.tokens, joiner, pool)
-        spans = _spans(text, places, tags_to_spans(block.tags)) if labelled else None
+        spans = character_spans(text, places, tags_to_spans(block.tags)) if labelled else None
         items.append(TaggedText(text, spans, block.lines[0], places))
     return TaggedTexts(name, items, said, scheme)
 
 
-def _spans(text: str, places: Sequence[tuple[int, int]], found: Sequence[Span]) -> tuple[Span, ...]:
-    """Spans of tokens as spans of characters, without blank characters at their borders."""
+def character_spans(text: str, places: Sequence[tuple[int, int]], found: Sequence[Span]) -> tuple[Span, ...]:
+    """Spans of tokens, whose characters are at `places`, as spans of characters without blanks at their borders."""
     placed = [Span(*trimmed(text, places[span.start][0], places[span.end - 1][1]), span.label) for span in found]
     return tuple(span for span in placed if span.start < span.end)
 
