@@ -12,7 +12,7 @@ from qingformer.errors import ConfigError, DataError, HeadWarning
 from qingformer.models import Backbone
 from qingformer.models.fine_tuned import StoredHead
 from qingformer.tasks.head_labels import Unusable, brief, listed
-from qingformer.tasks.storage import head_variables, read_head
+from qingformer.tasks.storage import head_variables, read_into
 from qingformer.tokenization import Tokenizer
 
 NEVER = -1e4  # the score of a tag that the stored head does not have
@@ -90,7 +90,7 @@ def make(cls: Any, backbone: Backbone, tokenizer: Tokenizer, given: Mapping[str,
         task.remember_start()
         return task
     if head.own is not None:
-        read_head(head.own, head_variables(task))
+        read_into(head.own, head_variables(task))
     else:
         fill(task, head)
     assert report is not None
@@ -109,10 +109,7 @@ def _settings(cls: Any, head: StoredHead, given: Mapping[str, Any], backbone: Ba
     if head.own is not None:
         return _own_settings(cls, head, given)
     decided: dict[str, Any] = cls.settings_for_head(head, given, backbone)
-    saved: dict[str, Any] = {}
-    if head.settings.get("task") == cls.task_name:
-        kinds = cls.settings_types
-        saved = {key: value for key, value in head.settings.items() if key in kinds and type(value) is kinds[key]}
+    saved = _saved_settings(cls, head) if head.settings.get("task") == cls.task_name else {}
     return saved | {key: value for key, value in given.items() if value is not None} | decided
 
 
@@ -120,12 +117,17 @@ def _own_settings(cls: Any, head: StoredHead, given: Mapping[str, Any]) -> dict[
     """The settings of a saved task of the same class, with those `given` in place of what names no outputs."""
     if head.settings.get("task") != cls.task_name:
         raise Unusable(f"it belongs to a {head.settings.get('task')}, not to a {cls.task_name}")
-    kinds = cls.settings_types
-    stored = {key: value for key, value in head.settings.items() if key in kinds and type(value) is kinds[key]}
+    saved = _saved_settings(cls, head)
     for key in cls.identity:
-        if given.get(key) is not None and listed(given[key]) != stored.get(key):
-            raise Unusable(f"its {key} is {brief(stored.get(key))}, but {brief(given[key])} is asked for")
-    return {**stored, **{key: value for key, value in given.items() if value is not None}}
+        if given.get(key) is not None and listed(given[key]) != saved.get(key):
+            raise Unusable(f"its {key} is {brief(saved.get(key))}, but {brief(given[key])} is asked for")
+    return saved | {key: value for key, value in given.items() if value is not None}
+
+
+def _saved_settings(cls: Any, head: StoredHead) -> dict[str, Any]:
+    """The settings that were saved with a head, as far as the class has them with the same type."""
+    kinds = cls.settings_types
+    return {key: value for key, value in head.settings.items() if key in kinds and type(value) is kinds[key]}
 
 
 def fill(task: Any, head: StoredHead) -> None:
