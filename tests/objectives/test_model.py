@@ -26,11 +26,14 @@ def test_without_transforms_it_is_the_keras_model(rows):
     plain.set_weights(ours.get_weights())
     histories = []
     for model in (ours, plain):
-        model.compile(optimizer(), cross_entropy(), metrics=["accuracy"])
+        model.compile(comparable_optimizer(), cross_entropy(), metrics=["accuracy"])
         histories.append(model.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0).history)
-    assert histories[0] == histories[1]
+    # On TensorFlow the rows of repeated tokens are summed before the optimizer, and so in another order.
+    bound = 1e-6 if backend.name() == "tensorflow" else 0
+    assert histories[0]["accuracy"] == histories[1]["accuracy"]
+    np.testing.assert_allclose(histories[0]["loss"], histories[1]["loss"], rtol=bound, atol=bound)
     for a, b in zip(values(ours.variables), values(plain.variables)):
-        np.testing.assert_array_equal(a, b)
+        np.testing.assert_allclose(a, b, rtol=bound, atol=bound)
 
 
 @pytest.mark.parametrize(
