@@ -60,7 +60,7 @@ def _mentions(where: str, mentions: Sequence[Any]) -> Iterator[tuple[Any, Any, A
     for one in mentions:
         if not isinstance(one, Mapping):
             raise DataError(
-                f'{where}: {shown(one)} is no relation; write {{"em1Text": ..., "em2Text": ..., "label": ...}}'
+                f'{where}: {shown(one)} is not a relation; write {{"em1Text": ..., "em2Text": ..., "label": ...}}'
             )
         if one.get("label") not in _NO_RELATION:
             yield one.get("em1Text"), one.get("label"), one.get("em2Text")

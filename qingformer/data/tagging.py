@@ -64,7 +64,7 @@ def read_tagging(
     The exports of doccano and Label Studio, tokens with tags, and W2NER's form are read too. Spans lose the white space
     and the invisible characters at their borders.
 
-    Raises `DataError` naming file, line and remedy: whatever `read_rows` raises; a missing column; what is no tag; a
+    Raises `DataError` naming file, line and remedy: whatever `read_rows` raises; a missing column; what is not a tag; a
     span outside its text or not covering what it says; an empty text; a text without labels where `labelled`.
 
     >>> import tempfile, pathlib

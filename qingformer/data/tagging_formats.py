@@ -84,7 +84,7 @@ def _words(path: Path, lines: Sequence[str], suffix: str, segmented: bool | None
     speech = word_with_speech(lines)
     if speech is not None:
         raise DataError(
-            f"{path}: its words carry parts of speech ({speech[:40]!r}), no tags; for entities write 李/B-PER "
+            f"{path}: its words carry parts of speech ({speech[:40]!r}), not tags; for entities write 李/B-PER "
             "雷/I-PER or a token and its tag a line, for words remove what follows: sed -E 's#[/_][A-Za-z]+[0-9]?##g'"
         )
     counts = [len(line.split()) for line in lines]

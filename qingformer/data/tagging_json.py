@@ -86,12 +86,12 @@ def _task(where: str, row: Mapping[Any, Any], labelled: bool) -> tuple[str, Any]
     values = [one["value"] for one in results if isinstance(one, Mapping) and isinstance(one.get("value"), Mapping)]
     if values and not any("labels" in value or "start" in value for value in values):
         raise DataError(
-            f"{where}: the annotations of Label Studio hold {shown(', '.join(values[0]))}, no spans; "
+            f"{where}: the annotations of Label Studio hold {shown(', '.join(values[0]))}, not spans; "
             "export a project whose labels mark parts of a text"
         )
     if any("startOffset" in value or "globalOffsets" in value for value in values):
         raise DataError(
-            f"{where}: the annotations of Label Studio mark parts of HTML, whose places count no characters of the "
+            f"{where}: the annotations of Label Studio mark parts of HTML, whose places do not count characters of the "
             "text; label plain text (<Text>), or write start, end and label of each"
         )
     return text, [value for value in values if value.get("labels") and "start" in value]
@@ -121,7 +121,7 @@ def _entry(where: str, text: str, entry: Any) -> Iterator[Span]:
     if isinstance(entry, Mapping) and "points" in entry:
         for point in entry["points"] or []:  # DataTurks: the place of the last character
             if not isinstance(point, Mapping):
-                raise DataError(f"{where}: {shown(entry)} is no span; write {_FORMS}")
+                raise DataError(f"{where}: {shown(entry)} is not a span; write {_FORMS}")
             last: Any = point.get("end")
             end = last + 1 if is_place(last) else last
             for label in _each(entry.get("label")):
@@ -140,7 +140,7 @@ def _entry(where: str, text: str, entry: Any) -> Iterator[Span]:
         if isinstance(start, str) and is_place(end):  # the label first
             start, end, label = end, label, start
     else:
-        raise DataError(f"{where}: {shown(entry)} is no span; write {_FORMS}")
+        raise DataError(f"{where}: {shown(entry)} is not a span; write {_FORMS}")
     for each in _each(label):
         yield _checked(where, text, start, end, each, surface, f"entity {shown(entry)}")
 
@@ -172,7 +172,7 @@ def check_label(where: str, label: Any, entity: str) -> str:
     if not isinstance(label, str) or not label.strip():
         raise DataError(f"{where}: {entity} has the type {shown(label)}; name its type")
     if len(label.splitlines()) > 1:
-        raise DataError(f"{where}: {entity} has the type {shown(label)}, with a line break in it; write it in one line")
+        raise DataError(f"{where}: {entity} has the type {shown(label)}, with a line break in it; write it on one line")
     return clean_name(checked_text(where, "type of an entity", label))
 
 
@@ -188,7 +188,7 @@ def _checked(where: str, text: str, start: Any, end: Any, label: Any, surface: A
     if surface is not None and not same_text(surface, there):
         inclusive = same_text(surface, text[start : end + 1])
         hint = "its end seems to be inclusive, add 1" if inclusive else "correct the places or the text"
-        raise DataError(f"{where}: {entity} should be {shown(surface)}, but there stands {shown(there)}; {hint}")
+        raise DataError(f"{where}: {entity} should be {shown(surface)}, but the text there is {shown(there)}; {hint}")
     start, end = trimmed(text, int(start), int(end))
     if start == end:
         raise DataError(f"{where}: {entity} covers nothing but white space; remove it, or correct its places")

@@ -112,7 +112,7 @@ class Collector:
             start, end = index[0], index[-1] + 1
         if not is_place(start) or not is_place(end) or not 0 <= start < end <= count:
             raise DataError(
-                f"{where}: {shown(entry)} is no span of the {count} tokens; write "
+                f"{where}: {shown(entry)} is not a span of the {count} tokens; write "
                 '{"index": [0, 1], "type": "PER"} or {"start": 0, "end": 2, "type": "PER"}, end exclusive'
             )
         return Span(int(start), int(end), check_label(where, label, f"entity {shown(entry)}"))

@@ -158,7 +158,7 @@ def give_way(task: Any, examples: Any) -> None:
         vars(task).update(before)
         task.model = task._predictor = None
         warnings.warn(
-            f"{examples.name}: the stored head{shown} gives way to a new one for other labels",
+            f"{examples.name}: the stored head{shown} is replaced by a new one for other labels",
             HeadWarning,
             stacklevel=4,
         )
