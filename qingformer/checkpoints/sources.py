@@ -95,7 +95,7 @@ def locate(source: PathLike, revision: str | None = None, *, need: Sequence[Kind
         >>> files.layout, files.require("config").name, files.require("vocabulary").name, files.weights
         ('huggingface', 'config.json', 'vocab.txt', None)
     """
-    if not isinstance(source, str | os.PathLike):
+    if not isinstance(source, str | os.PathLike) or str(source) == "":
         raise CheckpointError(f"the source is {quoted(source)}, expected a path or {HUB_PREFIX}org/name")
     text = str(source)
     if text.startswith(HUB_PREFIX):

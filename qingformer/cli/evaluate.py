@@ -64,6 +64,7 @@ def command(
     """  # fmt: skip
     from qingformer.cli.console import note, results, status
     from qingformer.cli.kinds import refuse, saved_kind
+    from qingformer.cli.output import check_output
     from qingformer.cli.progress import counting
     from qingformer.cli.running import load_model
     from qingformer.files import write_json
@@ -76,6 +77,7 @@ def command(
         "label_separator": label_separator, "no_label": no_label, "skip_unlabelled": skip_unlabelled,
     }  # fmt: skip
     refuse(kind, given, f"a model for {kind.name}")
+    check_output(output, file)
     examples = kind.read(file, {**given, **saved, "encoding": encoding})
     task = load_model(model)
     with counting(status(), "scoring", len(examples), kind.unit) as done:

@@ -1,6 +1,7 @@
 """Predictions on standard output, in a file or in a folder."""
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -43,13 +44,25 @@ def json_line(row: Mapping[str, Any]) -> str:
     return line
 
 
+def check_output(output: Path | None, file: str) -> None:
+    """Refuse an output that could not be written, or would take the place of the data it is made from.
+
+    Raises:
+        ConfigError: a folder, or the file that is read.
+    """
+    if output is None or not output.exists():
+        return
+    if output.is_dir():
+        raise ConfigError(f"{output}: is a folder; name a file with --output")
+    if os.path.exists(file) and output.is_file() and output.samefile(file):
+        raise ConfigError(f"{output}: is the file that is read, which --output would replace; name another file")
+
+
 def write_lines(lines: Iterable[str], output: Path | None) -> None:
     """Write lines to a file, whole or not at all, or to standard output."""
     if output is None:
         _write(lines, sys.stdout)
         return
-    if output.is_dir():
-        raise ConfigError(f"{output}: is a folder; name a file with --output")
     with atomic_file(output) as temporary, temporary.open("w", encoding="utf-8") as stream:
         _write(lines, stream)
 

@@ -82,7 +82,7 @@ def command(
     """  # fmt: skip
     from qingformer.cli.console import note, status
     from qingformer.cli.kinds import refuse, saved_kind
-    from qingformer.cli.output import choose_form, coloured_results
+    from qingformer.cli.output import check_output, choose_form, coloured_results
     from qingformer.cli.progress import counting
     from qingformer.cli.running import load_model
 
@@ -95,6 +95,8 @@ def command(
     }  # fmt: skip
     refuse(kind, given, whose)
     form = choose_form(kind.formats, kind.coloured, output, output_format, color, whose)
+    if form != "brat":
+        check_output(output, file)
     examples = kind.read(file, {**given, **saved, "encoding": encoding}, labelled=False)
     task = load_model(model)
     with counting(status(), "predicting", len(examples), kind.unit) as done:

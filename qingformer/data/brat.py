@@ -30,7 +30,7 @@ class Document:
 
 def is_brat(path: Path) -> bool:
     """Whether a path is a folder or an annotation file."""
-    return FilePath(path).is_dir() or str(path).lower().endswith(".ann")
+    return (str(path) != "" and FilePath(path).is_dir()) or str(path).lower().endswith(".ann")
 
 
 def read_brat(path: Path, labelled: bool, encoding: str) -> list[Document]:

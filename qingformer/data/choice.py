@@ -11,6 +11,7 @@ from qingformer.data.choice_fields import answer_of, by_lower_name, choices_of, 
 from qingformer.data.documents import Sourced, read_documents, text_at
 from qingformer.data.readers import Path
 from qingformer.data.recognition import naming_other_tasks
+from qingformer.data.sources import check_file
 from qingformer.data.tables import rows_of
 from qingformer.errors import DataError
 
@@ -70,6 +71,7 @@ def read_choice(
     ChoiceQuestion(context='男：下雨了。', question='天气?', choices=('晴', '雨'), answer=1, id='1-0', line=1)
     """
     given = None
+    check_file(path)
     with naming_other_tasks(path, "choice", encoding):
         if labelled:
             given = (

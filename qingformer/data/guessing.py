@@ -8,6 +8,7 @@ from qingformer.data.sources import Path
 from qingformer.errors import DataError
 
 _OBJECT = re.compile(r'\s*\{\s*("|\}\s*$)')
+_NAME = re.compile(r'"?\w[\w #]{0,30}"?')
 _LIST = re.compile(r"\s*\[\s*(\{|$)")
 
 
@@ -17,7 +18,7 @@ def is_json_list(first: str) -> bool:
 
 
 def guess_format(path: Path, head: Sequence[tuple[int, str]], columns: Sequence[str] | None) -> str:
-    """ "jsonl", "json", "tsv" or "text", from the first lines of a file; `columns` are those that the caller named.
+    """ "jsonl", "json", "csv", "tsv" or "text", from its first lines; `columns` are those that the caller named.
 
     Raises:
         DataError: lines of several columns that nobody named: which of them is the text cannot be known.
@@ -47,4 +48,11 @@ def guess_format(path: Path, head: Sequence[tuple[int, str]], columns: Sequence[
             f'columns= {"text,label" if count == 2 else "text,pair,label"} in their order, or pass format="text" if '
             "each line is one text"
         )
-    return "text"
+    return "csv" if _is_header_of_csv(head) else "text"
+
+
+def _is_header_of_csv(head: Sequence[tuple[int, str]]) -> bool:
+    """Whether the first line names columns, one of them that of the texts, and the others have as many commas."""
+    names, rest = head[0][1].strip().split(","), [line for _, line in head[1:] if line.strip()]
+    has_names = any(map(is_usual_text_name, names)) and all(map(_NAME.fullmatch, names))
+    return len(names) > 1 and has_names and bool(rest) and all(line.count(",") >= len(names) - 1 for line in rest)

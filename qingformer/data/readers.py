@@ -198,6 +198,8 @@ def _json_list(path: Path, lines: Lines) -> Iterator[Row]:
 
 
 def _record(path: Path, value: Any, line: int) -> Row:
+    if isinstance(value, str):
+        return Row({"text": value}, line)
     if not isinstance(value, dict):
         raise DataError(
             f"{path}, line {line}: expected an object with named fields, found {type(value).__name__}; "

@@ -191,6 +191,10 @@ def _parts(where: str, row: Any, labelled: bool) -> tuple[str, Any]:
     elif isinstance(row, str):
         row = {"text": row}
     elif isinstance(row, tuple | list) and 1 <= len(row) <= 2:
+        if len(row) == 2 and isinstance(row[1], str) and not labelled:
+            raise DataError(
+                f"{where}: two texts, but relations are found in one; give a text alone, or (text, triples)"
+            )
         row = dict(zip(("text", "triples"), row))
     if not isinstance(row, Mapping):
         raise DataError(f"{where}: expected (text, triples) or a dictionary, got {shown(row)}")

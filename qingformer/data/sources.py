@@ -49,6 +49,8 @@ def check_file(path: Path) -> None:
     """Raise `DataError` unless `path` is a file that can be opened (or "-", standard input)."""
     if str(path) == _STANDARD_INPUT:
         return
+    if str(path) == "":
+        raise DataError("the path of the data is empty; name a file")
     if not _Path(path).exists():
         raise DataError(f"{path}: no such file; check the path (it is looked for from {_Path.cwd()})")
     if _Path(path).is_dir():

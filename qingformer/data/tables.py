@@ -32,6 +32,14 @@ def rows_of(source: Any, name: str) -> Iterable[Any]:
         raise DataError(f"{name}: is an open file; pass its path")
     if hasattr(source, "columns") or hasattr(source, "column_names"):
         return _of_table(source, name)
+    is_class = isinstance(source, type)
+    if (
+        not isinstance(source, Iterable)
+        and not is_class
+        and hasattr(source, "__getitem__")
+        and hasattr(source, "__len__")
+    ):
+        return (source[number] for number in range(len(source)))  # as PyTorch's data sets
     if not isinstance(source, Iterable) or getattr(source, "ndim", 1) == 0:
         raise DataError(f"{name}: expected a path or a sequence of rows, got {type(source).__name__}")
     if getattr(source, "ndim", 1) > 1 and hasattr(source, "tolist"):

@@ -84,8 +84,8 @@ def read_tagging(
     if chosen == "words":
         return _read_words(path, labelled, joiner, encoding)
     is_tsv = chosen == "text" and format is None and is_named_tsv(path, encoding)
-    if (chosen == "csv" or is_tsv) and not labelled and text_column is None:
-        raw = raw_texts(path, encoding, "tsv" if is_tsv else "csv")
+    if (chosen == "csv" or is_tsv) and not labelled:
+        raw = raw_texts(path, encoding, "tsv" if is_tsv else "csv", text_column)
         if raw is not None:
             return TaggedTexts(str(path), raw, [], None)
     if chosen in ("bio", "csv"):

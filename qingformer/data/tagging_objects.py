@@ -53,7 +53,7 @@ class Collector:
             spans = checked_spans(where, row.text, row.spans) if self._labelled else None
             self._items.append(replace(row, spans=spans))
             return
-        row = _object(where, row)
+        row = _object(where, row, self._labelled)
         if self._labelled and row.get("answer") in ("reject", "ignore"):  # Prodigy
             self._rejected.append(where)
             return
@@ -151,10 +151,12 @@ class Collector:
         return TaggedTexts(self._name, [item for item in self._items if item is not None], notes, scheme)
 
 
-def _object(where: str, row: Any) -> Mapping[Any, Any]:
+def _object(where: str, row: Any, labelled: bool) -> Mapping[Any, Any]:
     if isinstance(row, str):
         row = {"text": row}
     elif isinstance(row, tuple | list) and len(row) == 2:
+        if isinstance(row[1], str) and not labelled:
+            raise DataError(f"{where}: two texts, but a tagger reads one; give a text alone, or (text, spans)")
         row = {"text": row[0], "spans": row[1]}
         if isinstance(row["spans"], Mapping) and isinstance(row["spans"].get("entities"), list):
             row["spans"] = row["spans"]["entities"]  # spaCy 2

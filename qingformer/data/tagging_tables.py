@@ -31,10 +31,15 @@ def read_table(
     return _by_text(rows, token, tag, text)
 
 
-def raw_texts(path: Path, encoding: str, format: str = "csv") -> list[TaggedText] | None:
-    """The unlabelled texts of a CSV or TSV file that has one a row, else None."""
+def raw_texts(path: Path, encoding: str, format: str = "csv", text_column: Any = None) -> list[TaggedText] | None:
+    """The unlabelled texts of a CSV or TSV file that has one a row, else None, as where a column is called Word."""
     rows = list(read_rows(path, format, encoding=encoding))
-    name = next((name for name in rows[0].values if str(name).strip().lower() in _RAW), None) if rows else None
+    names = list(rows[0].values) if rows else []
+    if text_column is None:
+        name = next((name for name in names if str(name).strip().lower() in _RAW), None)
+    else:
+        is_whole = str(text_column).strip().lower() not in _TOKEN or str(text_column).strip().lower() in _RAW
+        name = text_column if is_whole and text_column in names else None
     if name is None:
         return None
     return [
@@ -46,12 +51,24 @@ def raw_texts(path: Path, encoding: str, format: str = "csv") -> list[TaggedText
 
 
 def is_named_tsv(path: Path, encoding: str) -> bool:
-    """Whether a file is a TSV file whose first line names a column of texts."""
+    """Whether a file is a TSV file whose first line names a column of texts.
+
+    Raises:
+        DataError: a table without such a column, whose lines are no texts.
+    """
     if bare_suffix(path) not in (".tsv", ".tab"):
         return False
     with open_lines(path, encoding) as lines:
         names = next((line.rstrip("\r\n").split("\t") for _, line in lines if line.strip()), [])
-    return len(names) > 1 and any(name.strip().lower() in _RAW for name in names)
+        others = [line.count("\t") for _, line in lines if line.strip()]
+    if len(names) > 1 and any(name.strip().lower() in _RAW for name in names):
+        return True
+    if len(names) > 1 and others and set(others) == {len(names) - 1}:
+        raise DataError(
+            f"{path}: has {len(names)} columns with tabs between them, and none is named text; name that of the texts "
+            "so in the first line, or pass format= text if each line is one text"
+        )
+    return False
 
 
 def _column(path: Path, names: Sequence[str], known: Sequence[str], what: str, given: Any, option: str) -> str:

@@ -1,6 +1,6 @@
 """Checks of the transforms, optimizer and callbacks given to `fit`, before anything else is done."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import keras
@@ -52,7 +52,7 @@ def check_transforms(transforms: Any) -> None:
     if isinstance(transforms, Transform | str):
         written = _call(transforms)
         raise ConfigError(f"transforms is {_shown(transforms)}; give a list: transforms=[{written}]")
-    if not isinstance(transforms, Iterable):
+    if not isinstance(transforms, Iterable) or isinstance(transforms, Mapping):
         raise ConfigError(f"transforms is {_shown(transforms)}; give a list, such as transforms=[qf.FGM()]")
     for each in transforms if isinstance(transforms, list | tuple) else ():
         if not isinstance(each, Transform):

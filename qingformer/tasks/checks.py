@@ -44,7 +44,7 @@ def whole_number(value: Any, name: str, least: int = 1) -> int:
     """
     number = plain(value)
     if isinstance(number, bool) or not isinstance(number, int) or number < least:
-        raise ConfigError(f"{name} is {str(value)[:80]}; expected a whole number, {least} or more")
+        raise ConfigError(f"{name} is {repr(value)[:80]}; expected a whole number, {least} or more")
     return number
 
 
@@ -94,6 +94,8 @@ def check_run(
         if resume or save_every:
             raise ConfigError("resume and save_every need a directory to keep resume points in")
         return
+    if not isinstance(directory, str | os.PathLike) or str(directory) == "":
+        raise ConfigError(f"directory is {repr(directory)[:80]}; expected the path of a folder")
     folder = Path(directory)
     if resume and overwrite:
         raise ConfigError("resume=True continues the run in the directory, overwrite=True replaces it; choose one")

@@ -81,6 +81,8 @@ def read_examples(
         DataError: the file cannot be read, a field is missing or not text, or there is not a single example.
     """
     columns = columns or Columns()
+    if not isinstance(columns, Columns):
+        raise ConfigError(f"columns is {quoted(columns)}; give qingformer.tasks.Columns(text='...', label='...')")
     if isinstance(source, str | os.PathLike):
         with naming_other_tasks(source, "classification", columns.encoding):
             found = _from_file(source, columns, multi_label, labelled)

@@ -91,6 +91,10 @@ def saved_settings(path: Path) -> dict[str, Any]:
 
 def task_directory(directory: str | os.PathLike[str]) -> Path:
     """`directory` itself if a task was saved there, or its `best` folder if `fit` wrote it."""
+    if not isinstance(directory, str | os.PathLike) or str(directory) == "":
+        raise CheckpointError(
+            f"the folder is {repr(directory)[:80]}; give the path that train --output or save() wrote"
+        )
     path = Path(directory)
     for candidate in (path, path / BEST):
         found = whole_folder(candidate)

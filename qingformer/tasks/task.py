@@ -430,7 +430,7 @@ def rows_for(count: int, batch_size: int) -> int:
     >>> rows_for(3, 32), rows_for(100, 32)
     (4, 32)
     """
-    return min(batch_size, 1 << max(count - 1, 0).bit_length())
+    return min(checks.whole_number(batch_size, "batch_size"), 1 << max(count - 1, 0).bit_length())
 
 
 def first_windows(

@@ -59,7 +59,7 @@ def find_source(source: str | os.PathLike[str]) -> Source:
 
         located = locate(str(source), need=["vocabulary"])  # and not the weights
         return _from_directory(Path(located.directory), str(source))
-    if not isinstance(source, str | os.PathLike):
+    if not isinstance(source, str | os.PathLike) or str(source) == "":
         raise TokenizerError(f"the source is {quoted(source)}, expected a path or hf://org/name")
     path = model_of_run(Path(source).expanduser())
     finish_update(path)

@@ -8,6 +8,7 @@ import pytest
 
 from qingformer.backend import check_device, library
 from qingformer.cli.main import run
+from qingformer.cli.output import check_output
 from qingformer.cli.streams import use_utf8
 from qingformer.environment import check_backend
 from qingformer.errors import ConfigError
@@ -127,3 +128,79 @@ def test_errors_are_utf8_in_a_c_locale():
     assert found.returncode == 2
     assert found.stderr.count(b"\n") == 1
     assert b"no such file" in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--do_train", "qingformer evaluate"),
+        ("--num_labels", "--labels a,b,c"),
+        ("--do_lower_case", "source's own files"),
+        ("--validation_split", "--train, --dev and --test"),
+        ("--weight_decay", "fit(optimizer=...)"),
+        ("--warmup_ratio", "fit(optimizer=...)"),
+        ("--lora_rank", "enable_lora(8)"),
+        ("--tokenizer", "write --vocabulary"),
+        ("--logging_steps", "kept in the folder of --output"),
+        ("--max_train_samples", "head -n 100"),
+        ("--header", "write --columns"),
+        ("--sep", "the tab of .tsv"),
+        ("-v", "kept in the folder of --output"),
+    ],
+)
+def test_options_that_only_other_programs_have_are_answered(capsys, option, said):
+    found = refused(capsys, *TRAIN, option, "1")
+    assert f"{option}: train has no such option; " in found
+    assert said in found
+
+
+@pytest.mark.parametrize("option", ["--input", "--file", "--data", "--test"])
+@pytest.mark.parametrize("verb", ["predict", "evaluate"])
+def test_the_file_of_predict_and_evaluate_needs_no_option(capsys, verb, option):
+    assert f"write the file alone: qingformer {verb} FILE" in refused(capsys, verb, option, "a.txt", "-m", "run")
+
+
+@pytest.mark.parametrize(("verb", "meant"), [("fit", "train"), ("eval", "evaluate"), ("infer", "predict")])
+def test_verbs_of_other_programs_are_understood(capsys, verb, meant):
+    assert f"{verb} is no command; write qingformer {meant} " in refused(capsys, verb, "--train", "a.jsonl")
+    assert "after a command: qingformer train" in refused(capsys, "--train", "a.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["predict", "a.txt", "-m", ""], "-m of predict"),
+        (["predict", "a.txt", "--model="], "--model of predict"),
+        (["predict", "", "-m", "run"], "an argument of predict"),
+        (["convert", "", "x"], "an argument of convert"),
+        ([*TRAIN, "--vocabulary", ""], "--vocabulary of train"),
+        (["train", "--train", "", "-o", "run"], "--train of train"),
+    ],
+)
+def test_an_empty_value_is_not_the_folder_one_stands_in(capsys, arguments, named):
+    assert f"{named} is empty; if it is a variable of the shell" in refused(capsys, *arguments)
+
+
+def test_a_joiner_may_be_empty(capsys):
+    assert "a.jsonl: no such file" in refused(capsys, *TRAIN, "--task", "ner", "--joiner", "")
+
+
+def test_an_output_is_never_the_file_that_is_read(tmp_path):
+    texts = tmp_path / "texts.txt"
+    texts.write_text("今天\n", encoding="utf-8")
+    (tmp_path / "other.txt").symlink_to(texts)
+    for output in (texts, tmp_path / "other.txt"):
+        with pytest.raises(ConfigError, match="is the file that is read"):
+            check_output(output, str(texts))
+    with pytest.raises(ConfigError, match="is a folder"):
+        check_output(tmp_path, str(texts))
+    check_output(tmp_path / "new.jsonl", str(texts))
+    check_output(texts, "-")
+
+
+def test_a_closed_stream_is_one_to_nowhere(monkeypatch):
+    for name in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    use_utf8()
+    print("今天")
+    assert sys.stdin.buffer.read() == b""
