@@ -42,7 +42,7 @@ class TokenizerError(QingFormerError):
 
 
 class HeadWarning(UserWarning):
-    """A fine-tuned head in the files was left out, or gives way to a new one."""
+    """A fine-tuned head in the files was left out, or replaced by a new one."""
 
 
 class DataError(QingFormerError):

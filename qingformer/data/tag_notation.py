@@ -127,8 +127,8 @@ def is_iob1(rows: Iterable[Sequence[str]]) -> bool:
     return begins
 
 
-def no_tag(tag: str) -> str:
-    """What is wrong with a cell that is no tag, in words."""
+def why_no_tag(tag: str) -> str:
+    """Why a cell is not a tag, for a message."""
     hint = "outside of spans the tag is the letter O; " if tag == "0" else ""
     shown = repr(tag if len(tag) <= 60 else tag[:60] + "...")
     return (

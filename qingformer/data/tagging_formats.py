@@ -48,7 +48,7 @@ def format_of(path: Path, labelled: bool, encoding: str, segmented: bool | None)
         return "bio"
     if not labelled:
         return "text"
-    return _words(path, first, suffix, segmented)
+    return _words_or_error(path, first, suffix, segmented)
 
 
 def _is_tagged(lines: Sequence[str]) -> bool:
@@ -69,8 +69,8 @@ def _is_tagged(lines: Sequence[str]) -> bool:
     return divided_tags(rows) is not None or form_of(lines) is not None
 
 
-def _words(path: Path, lines: Sequence[str], suffix: str, segmented: bool | None) -> str:
-    """ "words", unless the lines are something else or nobody has said that they may be that."""
+def _words_or_error(path: Path, lines: Sequence[str], suffix: str, segmented: bool | None) -> str:
+    """ "words", or an error if the lines are something else, or if they may only be that where `segmented` says so."""
     seen = f"{path}: not recognised (first line {lines[0].strip()[:60]!r})"
     if _MARK.match(lines[0]):
         raise DataError(

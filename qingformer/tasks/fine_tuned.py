@@ -1,4 +1,4 @@
-"""A head that was fine-tuned elsewhere, in a task: taken with its labels where the task can use it, else said."""
+"""Heads that were fine-tuned elsewhere: a task takes one with its labels where it can use it, and warns otherwise."""
 
 import inspect
 import warnings
@@ -19,12 +19,12 @@ NEVER = -1e4  # the score of a tag that the stored head does not have
 
 
 class TakesHeads:
-    """What a task says of the heads in files, and what it remembers of its own."""
+    """How a task uses the heads in files, and what it remembers about its own."""
 
     model: Any
     identity: ClassVar[tuple[str, ...]]
-    before_head: dict[str, Any] | None = None  # what the stored head decided, as it would have been without
-    left_out: str = ""  # why there was a head in the files and it was not taken
+    before_head: dict[str, Any] | None = None  # the settings that the stored head decided, as they were before it
+    left_out: str = ""  # why a head in the files was not taken
     _start: list[np.ndarray] | None = None
 
     @classmethod
@@ -45,7 +45,7 @@ class TakesHeads:
         return []
 
     def head_fits(self, examples: Any) -> bool:
-        """Whether a head that was taken goes on to learn from the data."""
+        """Whether a head that was taken can go on learning from the data."""
         try:
             self._check(examples)  # type: ignore[attr-defined]
         except DataError:
@@ -53,7 +53,7 @@ class TakesHeads:
         return True
 
     def remember_start(self) -> None:
-        """Note the random start of the layers on top, which are no answer to anything."""
+        """Keep the random values of the layers on top, by which `check_trained` knows that nobody has trained them."""
         if self.model is not None:
             self._start = [np.array(keras.ops.convert_to_numpy(v.value)) for v in head_variables(self).values()]
 
@@ -149,8 +149,8 @@ def fill(task: Any, head: StoredHead) -> None:
             variable.assign(value)
 
 
-def give_way(task: Any, examples: Any) -> None:
-    """Where the data has other labels than the head that was taken, drop it: a new one starts with the data's."""
+def drop_unfit_head(task: Any, examples: Any) -> None:
+    """Drop the head that was taken if the data has other labels than it; a new one starts with those of the data."""
     before, task.before_head = task.before_head, None
     if before and not task.head_fits(examples):
         labels = getattr(task, "labels", None)

@@ -150,7 +150,7 @@ class Task(fine_tuned.TakesHeads, ABC):
             DataError: names what is wrong, its file and line.
         """
         examples = self._read(train, "training data", **reading)
-        fine_tuned.give_way(self, examples)
+        fine_tuned.drop_unfit_head(self, examples)
         self._settle(examples)
         self._check(examples)
         for other in others:
@@ -266,7 +266,7 @@ class Task(fine_tuned.TakesHeads, ABC):
 
     def _prepare(self, examples: Any, *more: Any) -> None:
         """Settle what was left open until the data is there: labels, vocabulary, encoder, network."""
-        fine_tuned.give_way(self, examples)
+        fine_tuned.drop_unfit_head(self, examples)
         self._start = None
         self._settle(examples)
         self._check(examples)

@@ -45,7 +45,8 @@ def located(where: str) -> Iterator[None]:
 class FiniteTraining(OrderedSteps):
     """Stop a training whose loss, or a score of an epoch, is not a finite number.
 
-    The step is the first whose loss is not finite. Stands before whatever keeps weights, so that nothing is kept of it.
+    The step is the first whose loss is not finite. Must stand before the callbacks that keep weights, so that they keep
+    none of that step.
 
     Raises:
         DivergenceError: from `fit`, one line with epoch, step, and what was kept.
