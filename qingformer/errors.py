@@ -19,8 +19,11 @@ class QingFormerError(ValueError):
 
 def one_line(message: str) -> str:
     """The message without line breaks, and without its middle if it is longer than `LONGEST` characters."""
+    parts = _LINE_BREAKS.split(message)
+    if len(parts) > 1:
+        message = " ".join(filter(None, map(str.strip, parts)))
     # Half of a surrogate pair could not be printed.
-    message = _LINE_BREAKS.sub(" ", message).encode("utf-8", "backslashreplace").decode()
+    message = message.encode("utf-8", "backslashreplace").decode()
     if len(message) > LONGEST:
         message = f"{message[:260]} ... {message[-(LONGEST - 265) :]}"
     return message
@@ -39,7 +42,7 @@ class TokenizerError(QingFormerError):
 
 
 class HeadWarning(UserWarning):
-    """A fine-tuned head in the files was left out, or gives way to a new one."""
+    """A fine-tuned head in the files was left out, or replaced by a new one."""
 
 
 class DataError(QingFormerError):

@@ -1,4 +1,4 @@
-"""Weights that are no finite numbers are not saved unless that is asked for."""
+"""Weights that are not finite are not saved unless that is asked for."""
 
 from collections.abc import Mapping
 

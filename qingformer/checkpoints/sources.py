@@ -129,7 +129,7 @@ def without_config(files: PretrainedFiles) -> str:
     if files.weights is not None and not (files.directory / _ADAPTERS).is_file():
         return "no config.json or bert_config.json beside the weights; add it"
     if files.weights is None and any((files.directory / name).is_file() for name in _CONFIGS):
-        return "is no file of weights; give the folder of the model"
+        return "is not a weights file; give the folder of the model"
     return f"no config.json or bert_config.json and no weights there; {_listing(files.directory)}"
 
 

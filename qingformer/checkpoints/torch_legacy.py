@@ -37,7 +37,7 @@ def read_legacy(file: MappedFile) -> tuple[Any, dict[str, ZipRecord]]:
     content = read_pickle(stream, storage)
     keys = read_pickle(stream, storage)
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys) or len(set(keys)) != len(keys):
-        raise CheckpointError("damaged: its list of storages is no list of different keys")
+        raise CheckpointError("damaged: its list of storages is not a list of different keys")
     return content, _locate(file, stream.tell(), keys, bases)
 
 

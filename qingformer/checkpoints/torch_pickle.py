@@ -176,11 +176,11 @@ class _Machine:
 
     def _push_global(self, module: Any, name: Any) -> None:
         if not isinstance(module, str) or not isinstance(name, str):
-            raise ValueError("a global whose name is no text")
+            raise ValueError("a global whose name is not text")
         known = GLOBALS.get((module, name))
         if known is None:
             raise CheckpointError(
-                f"wants {module[:80]}.{name[:80]}, which is no part of a tensor; nothing was run. "
+                f"wants {module[:80]}.{name[:80]}, which is not part of a tensor; nothing was run. "
                 "Save only a state_dict, or convert the file to safetensors where you trust it"
             )
         self._stack.append(known)
@@ -188,13 +188,13 @@ class _Machine:
     def _do_reduce(self, argument: Any) -> None:
         arguments, function = self._pop(), self._pop()
         if not isinstance(function, Builder) or not isinstance(arguments, tuple):
-            raise ValueError("a call of what is no function")
+            raise ValueError("a call of something that is not a function")
         self._stack.append(function.build(*arguments))
 
     def _do_newobj(self, argument: Any) -> None:
         self._do_reduce(argument)
         if not isinstance(self._stack[-1], Companion):
-            raise ValueError("an object of a class that is a function here")
+            raise ValueError("an object of something that is not a class")
 
     def _do_build(self, argument: Any) -> None:
         self._pop()  # the attributes of a state_dict, such as its version numbers, or of a companion
@@ -203,7 +203,7 @@ class _Machine:
 
     def _persistent(self, identity: Any) -> None:
         if not isinstance(identity, tuple):
-            raise ValueError("a storage whose identity is no tuple")
+            raise ValueError("a storage whose identity is not a tuple")
         self._stack.append(self._storage(identity))
 
     def _do_binpersid(self, argument: Any) -> None:

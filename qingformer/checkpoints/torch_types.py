@@ -103,7 +103,7 @@ def _ordered_dict(items: Any = ()) -> dict[Any, Any]:
 
 def _size(values: Any = ()) -> tuple[Any, ...]:
     if not _counts(tuple(values) if isinstance(values, list) else values):
-        raise CheckpointError("damaged: a size that is no tuple of counts")
+        raise CheckpointError("damaged: a size that is not a tuple of counts")
     return tuple(values)
 
 

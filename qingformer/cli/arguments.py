@@ -1,4 +1,4 @@
-"""What the parser of the command line lets through or says too shortly: options given twice, names that others use."""
+"""Mistakes that the parser accepts or explains too briefly: options given twice, names from other programs."""
 
 import difflib
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ DEVICE = (
     "a GPU is used by itself where the library sees one (JAX: pip install 'jax[cuda12]'); JAX_PLATFORMS=cpu or cuda "
     "chooses, CUDA_VISIBLE_DEVICES=0 picks one"
 )
-# What other programs call an option, by ours. Of several the first that the verb has is meant.
+# Our options and what other programs call them; of several that share a name the first that the verb has is meant.
 NAMES: dict[str, str] = {
     "--learning-rate": "--lr --rate --learning",
     "--batch-size": "--batch --bs --bsz --batchsize --train-batch-size --per-device-train-batch-size",

@@ -5,7 +5,6 @@ Nothing here, nor at the top of a verb's file, imports Keras: `qingformer --help
 
 import errno
 import os
-import re
 import sys
 from typing import Annotated
 
@@ -17,7 +16,7 @@ from qingformer.cli.console import as_options
 from qingformer.cli.quiet import import_keras_quietly
 from qingformer.cli.stopping import exit_code, last_word, leave_with
 from qingformer.cli.streams import use_utf8
-from qingformer.errors import QingFormerError
+from qingformer.errors import QingFormerError, one_line
 from qingformer.version import __version__
 
 EXIT_ERROR = 2
@@ -122,14 +121,9 @@ def _remedy(problem: BaseException | None) -> str:
 _NO_ROOM = {getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EFBIG")}
 
 
-def _one_line(message: str) -> str:
-    """The message without its line breaks; what it quotes keeps its spaces."""
-    return re.sub(r"[^\S\r\n]*[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]\s*", " ", message).strip()
-
-
 def _say(line: str, code: int) -> int:
     sys.stdout.flush()
-    print(as_options(_one_line(line)), file=sys.stderr)
+    print(as_options(one_line(line).strip()), file=sys.stderr)
     return code
 
 

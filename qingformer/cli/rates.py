@@ -90,7 +90,7 @@ def _classifier(request: Request) -> tuple[TextClassifier, Examples]:
     if request.model is not None:
         trained = load_model(request.model)
         if not isinstance(trained, TextClassifier):
-            raise ConfigError(f"{request.model}: is no text classifier, and only for these rates are suggested")
+            raise ConfigError(f"{request.model}: is not a text classifier; rates are suggested for these alone")
         return trained, read_examples(request.file, request.columns, multi_label=trained.multi_label)
     examples = read_examples(request.file, request.columns, multi_label=request.multi_label)
     prepare()

@@ -73,9 +73,7 @@ class Settings:
         if self.precision not in PRECISIONS:
             raise ConfigError(f"--precision is {self.precision!r}; choose one of {', '.join(PRECISIONS)}")
         if self.learning_rate is not None and not 0 < self.learning_rate < 1:
-            raise ConfigError(
-                f"--learning-rate is {self.learning_rate}; it must lie between 0 and 1, without both ends"
-            )
+            raise ConfigError(f"--learning-rate is {self.learning_rate}; expected a number above 0 and below 1")
         if self.lr_multiplier is not None and not 0 <= self.lr_multiplier < float("inf"):
             raise ConfigError(f"--lr-multiplier is {self.lr_multiplier}; expected a finite number, 0 or more")
         for option, value in (("--monitor", self.monitor), ("--patience", self.patience)):
@@ -106,10 +104,7 @@ class RunDirectory:
         """
         output, there = self.output, self.output / RUN_FILE
         if self.resume:
-            if not there.exists():
-                raise ConfigError(
-                    f"{output}: no run to resume there ({RUN_FILE} is missing); leave out --resume to begin one"
-                )
+            check_begun(output)
             _check_same(there, _stored(there), dataclasses.asdict(self.settings))
             return
         others = [name for name in os.listdir(output) if not _LEFT_OVER.fullmatch(name)]
@@ -138,6 +133,16 @@ class RunDirectory:
             clear_run(self.output)
             settings["working_directory"] = os.getcwd()
         write_json(self.output / RUN_FILE, settings)
+
+
+def check_begun(output: Path) -> None:
+    """Refuse to resume in a folder in which no run has begun.
+
+    Raises:
+        ConfigError: names the folder.
+    """
+    if not (output / RUN_FILE).exists():
+        raise ConfigError(f"{output}: no run to resume there ({RUN_FILE} is missing); leave out --resume to begin one")
 
 
 def _stored(path: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from qingformer.cli.kind import Kind
 from qingformer.cli.kinds import kind_named, refuse
 from qingformer.cli.progress import counting, training
 from qingformer.cli.running import new_task, prepare
-from qingformer.cli.settings import RUN_FILE, RunDirectory, Settings, parse_transforms
+from qingformer.cli.settings import RunDirectory, Settings, check_begun, parse_transforms
 from qingformer.errors import ConfigError
 from qingformer.files import write_json
 from qingformer.tasks import Task
@@ -30,8 +30,8 @@ def train_task(settings: Settings, output: Path, *, save_every: int | None, resu
         raise ConfigError("--resume continues the run in --output, --overwrite replaces it; choose one")
     if output.exists() and not output.is_dir():
         raise ConfigError(f"{output}: is a file; choose another --output")
-    if resume and not (output / RUN_FILE).exists():
-        raise ConfigError(f"{output}: no run to resume there ({RUN_FILE} is missing); leave out --resume to begin one")
+    if resume:
+        check_begun(output)
     with locked(output):
         directory = RunDirectory(output, settings, resume=resume, overwrite=overwrite)
         directory.check()

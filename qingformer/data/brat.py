@@ -87,7 +87,7 @@ def _marked(file: FilePath, text: str, marks: list[tuple[int, str]]) -> Document
         elif link is not None:
             document.links.append((link[2], link[3], link[4], number))
         elif not line.startswith(_OTHERS):
-            raise DataError(f"{where}: {shown(line)} is no line of brat; such are T1<tab>PER 0 2<tab>text")
+            raise DataError(f"{where}: {shown(line)} is not a line of brat, such as T1<tab>PER 0 2<tab>text")
     return document
 
 
@@ -96,7 +96,7 @@ def _span(where: str, text: str, start: int, end: int, label: str, surface: str 
     if not 0 <= start < end <= len(text):
         raise DataError(f"{where}: {entity} is empty or not inside the text, which has {len(text)} characters")
     if surface is not None and not same_text(surface, text[start:end]):
-        raise DataError(f"{where}: {entity} should be {shown(surface)}, but there stands {shown(text[start:end])}")
+        raise DataError(f"{where}: {entity} should be {shown(surface)}, but the text there is {shown(text[start:end])}")
     start, end = trimmed(text, start, end)
     if start == end:
         raise DataError(f"{where}: {entity} covers nothing but white space; remove it")

@@ -54,7 +54,7 @@ def strip(text: str) -> str:
 
 
 def clean_name(text: str) -> str:
-    """A label without the space around it and the characters in it that nobody sees; joiners within words stay.
+    """A label without the space around it and the invisible characters in it; joiners within words stay.
 
     >>> clean_name(" PE\\u200bR\\ufeff"), clean_name("New\\u00a0York")
     ('PER', 'New York')

@@ -50,7 +50,7 @@ def read_answers(path: Path, encoding: str = "utf-8") -> dict[str, Any]:
             pairs += document.value.items()
     wrong = next((blank for blank, _ in pairs if not NUMBERED_BLANK.fullmatch(blank)), None)
     if wrong is not None:
-        raise DataError(f"{path}: {quoted(wrong)} is no blank; expected names such as #idiom000000#")
+        raise DataError(f"{path}: {quoted(wrong)} is not a blank; expected names such as #idiom000000#")
     return {blank: plain(number) for blank, number in pairs}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from qingformer.data.cells import strip
 from qingformer.data.readers import Path
-from qingformer.data.tag_notation import no_tag, tag_share
+from qingformer.data.tag_notation import tag_share, why_no_tag
 from qingformer.errors import DataError
 
 _HEADER = frozenset(
@@ -24,7 +24,7 @@ _NUMBER = re.compile(r"\d{1,9}")
 NO_WORD = re.compile(r"\d+-\d+|\d+\.\d+")  # CoNLL-U: a range of words in one, and what was left unsaid
 _NAMED = re.compile(r"(?:^|\|)(?:NER|ner|name|entity|tag)=([^|]+)")
 
-LONELY = (
+TOKEN_ALONE = (
     "expected a token and its tag, found only '{}'; write both with a tab between them, and leave a line blank after "
     "each text"
 )
@@ -205,5 +205,5 @@ def _numbers(columns: Sequence[Sequence[str]], may_name: bool) -> bool:
 
 def _refuse(path: Path, number: int, fields: list[str]) -> None:
     if len(fields) < 2:
-        raise DataError(f"{path}, line {number}: {LONELY.format(fields[0][:60])}")
-    raise DataError(f"{path}, line {number}: no column holds tags; {no_tag(fields[-1])}")
+        raise DataError(f"{path}, line {number}: {TOKEN_ALONE.format(fields[0][:60])}")
+    raise DataError(f"{path}, line {number}: no column holds tags; {why_no_tag(fields[-1])}")

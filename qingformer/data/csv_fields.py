@@ -11,7 +11,7 @@ from qingformer.errors import DataError
 
 Lines = Iterator[tuple[int, str]]
 
-_TOLD = re.compile(r"sep=(.)")
+_EXCEL_SEPARATOR = re.compile(r"sep=(.)")
 _AFTER_SPACE = re.compile(r' +"((?:[^"]|"")*)" *')
 
 
@@ -33,9 +33,9 @@ def look_at_header(lines: Lines, separator: str, named: bool) -> tuple[Lines, St
     first = next(lines, None)
     if first is None:
         return lines, Style(separator)
-    told = _TOLD.fullmatch(first[1].strip("\r\n").strip('"'))
-    if told and not named:
-        return look_at_header(lines, told[1], named=True)
+    named_first = _EXCEL_SEPARATOR.fullmatch(first[1].strip("\r\n").strip('"'))
+    if named_first and not named:
+        return look_at_header(lines, named_first[1], named=True)
     header = first[1].rstrip("\r\n")
     if not named and separator not in header:
         others = [

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Protocol, TypeVar
 
-from qingformer.data.json_text import LinedText, elements, the_only
+from qingformer.data.json_text import LinedText, elements, only_value
 from qingformer.data.readers import Path, read_rows
 from qingformer.data.sources import bare_suffix, open_lines
 from qingformer.errors import DataError
@@ -80,11 +80,11 @@ def read_documents(path: Path, encoding: str = "utf-8") -> list[Document]:
         return [_line_document(path, number, line) for number, line in lined.lines()]
     if lined.text.lstrip().startswith("["):
         return [Document(*element) for element in elements(path, lined)]
-    return [Document(the_only(path, lined), lined.line_at(0), lined.text)]
+    return [Document(only_value(path, lined), lined.line_at(0), lined.text)]
 
 
 def _line_document(path: Path, number: int, line: str) -> Document:
-    return Document(the_only(path, LinedText([(number, line)])), number, line)
+    return Document(only_value(path, LinedText([(number, line)])), number, line)
 
 
 def _is_whole(text: str) -> bool:

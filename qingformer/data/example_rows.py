@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from qingformer.data.cells import checked_text, is_missing, label_text, listed, plain, quoted, split_labels, strip
-from qingformer.data.classified_exports import flat_row
 from qingformer.data.columns import (
     ClassificationColumns,
     Column,
@@ -17,6 +16,7 @@ from qingformer.data.columns import (
     listed_names,
     repeats_names,
 )
+from qingformer.data.label_studio import flat_row
 from qingformer.data.recognition import other_task, tasks_of
 from qingformer.errors import DataError
 

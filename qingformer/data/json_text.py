@@ -82,7 +82,7 @@ def decode(path: Path, lined: LinedText, start: int = 0) -> tuple[Any, int]:
         raise _wrong(path, lined, wrong, f"{reason_of(problem)}; is the file cut off or of another format?") from None
 
 
-def the_only(path: Path, lined: LinedText) -> Any:
+def only_value(path: Path, lined: LinedText) -> Any:
     """The only value of a file."""
     value, end = decode(path, lined, skip_space(lined.text, 0))
     rest = skip_space(lined.text, end)

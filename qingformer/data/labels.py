@@ -97,7 +97,7 @@ class StartEndLabels:
             _by_type(places, types)
             for kind, first, last in places:
                 if first > last:
-                    raise DataError(f"labels: ({kind}, {first}, {last}) is no span: its end is before its start")
+                    raise DataError(f"labels: ({kind}, {first}, {last}) is not a span: its end is before its start")
         self._examples = [np.array(places, np.int64).reshape(-1, 3) for places in examples]
 
     def __len__(self) -> int:
@@ -140,7 +140,7 @@ def _by_type(places: Sequence[Place], types: int) -> list[list[tuple[int, int]]]
     found: list[list[tuple[int, int]]] = [[] for _ in range(types)]
     for kind, first, second in places:
         if not 0 <= kind < types or first < 0 or second < 0:
-            raise DataError(f"labels: ({kind}, {first}, {second}) is no pair of tokens of one of {types} types")
+            raise DataError(f"labels: ({kind}, {first}, {second}) is not a pair of tokens of one of {types} types")
         if (first, second) not in found[kind]:
             found[kind].append((first, second))
     return found

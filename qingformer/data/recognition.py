@@ -85,7 +85,7 @@ def other_task(where: str, wanted: str, found: str, else_: str = "") -> DataErro
 
 @contextmanager
 def naming_other_tasks(path: Path, wanted: str, encoding: str = "utf-8") -> Iterator[None]:
-    """Whatever a reader refuses inside is said by the name of the task if the file is data for another one.
+    """Turn what a reader refuses inside into an error that names the other task, if the file is data for one.
 
     Raises:
         DataError: the reader's own, or that of `other_task`.
@@ -100,7 +100,7 @@ def naming_other_tasks(path: Path, wanted: str, encoding: str = "utf-8") -> Iter
 
 
 def tasks_of_file(path: Path, encoding: str = "utf-8") -> set[str]:
-    """The tasks that a file looks like data for; none where that cannot be said."""
+    """The tasks that a file looks like data for; none where that is unclear."""
     if str(path) == "-":
         return set()
     try:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from qingformer.data.brat import Document
+from qingformer.data.label_studio import finished_annotations
 from qingformer.data.spans import Span
 from qingformer.data.tagging_json import LABEL_FIELDS, TEXT_FIELDS, first_of, is_place, shown
 from qingformer.data.tagging_texts import join_tokens, joiner_of
@@ -59,7 +60,7 @@ def _mentions(where: str, mentions: Sequence[Any]) -> Iterator[tuple[Any, Any, A
     for one in mentions:
         if not isinstance(one, Mapping):
             raise DataError(
-                f'{where}: {shown(one)} is no relation; write {{"em1Text": ..., "em2Text": ..., "label": ...}}'
+                f'{where}: {shown(one)} is not a relation; write {{"em1Text": ..., "em2Text": ..., "label": ...}}'
             )
         if one.get("label") not in _NO_RELATION:
             yield one.get("em1Text"), one.get("label"), one.get("em2Text")
@@ -112,8 +113,7 @@ def _label_studio(where: str, row: Mapping[Any, Any]) -> tuple[Any, Given | None
     text = next(
         (row["data"][name] for name in (*TEXT_FIELDS, *row["data"]) if isinstance(row["data"].get(name), str)), None
     )
-    done = [one for one in row["annotations"] if isinstance(one, Mapping) and not one.get("was_cancelled")]
-    done.sort(key=lambda one: not one.get("ground_truth"))
+    done = finished_annotations(row)
     if not done or not isinstance(text, str):
         return text, None
     results = [one for one in done[0].get("result") or [] if isinstance(one, Mapping)]

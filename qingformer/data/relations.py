@@ -127,7 +127,7 @@ def _collect(
     if isinstance(schema, str):
         raise DataError(f"schema={schema!r}: pass the names of the relations, such as read_schema({schema!r})")
     known = None if schema is None else dict.fromkeys(schema)
-    items, total, missing, first, undone = [], 0, 0, "", []
+    items, tally = [], _Tally()
     for row, line in rows:
         where = f"{name}, {'line' if is_file else 'item'} {line}"
         text, given = _parts(where, row, labelled)
@@ -136,30 +136,52 @@ def _collect(
             items.append(RelationText(text, None, line, fields))
             continue
         if given is None:
-            undone.append(where)
+            tally.undone.append(where)
             continue
-        kept = []
-        for triple in dict.fromkeys(_triples(where, given)):
+        found = list(dict.fromkeys(_triples(where, given)))
+        for triple in found:
             if known is not None and triple.relation not in known:
                 raise DataError(f"{where}: {_unknown(triple.relation, list(known))}")
-            total += 1
-            absent = next((part for part in (triple.subject, triple.object) if part not in text), None)
-            if absent is None:
-                kept.append(triple)
-            elif strict:
-                raise DataError(
-                    f"{where}: {shown(absent)} of {shown(tuple(triple))} is not in the text; correct one of them"
-                )
-            else:
-                missing, first = missing + 1, first or f"{where}: {shown(absent)}"
-        items.append(RelationText(text, tuple(kept), line))
+        items.append(RelationText(text, tuple(_those_in(text, found, where, strict, tally)), line))
     if not items:
         raise DataError(f"{name}: no texts; give at least one")
-    note = f"{missing:,} of {total:,} triples were left out: subject or object is not in the text (first: {first})"
-    notes = [note] * bool(missing)
-    if undone:
-        notes.append(f"{len(undone)} texts without annotations were left out (first: {undone[0]})")
-    return RelationTexts(name, items, notes, is_file)
+    return RelationTexts(name, items, tally.notes(), is_file)
+
+
+@dataclass
+class _Tally:
+    """How many triples there were, which had a name that is not in the text, and which texts nobody annotated."""
+
+    triples: int = 0
+    absent: list[str] = field(default_factory=list)
+    undone: list[str] = field(default_factory=list)
+
+    def notes(self) -> list[str]:
+        """A sentence for each kind of what was left out."""
+        notes = []
+        if self.absent:
+            notes.append(
+                f"{len(self.absent):,} of {self.triples:,} triples were left out: subject or object is not in the text "
+                f"(first: {self.absent[0]})"
+            )
+        if self.undone:
+            notes.append(f"{len(self.undone)} texts without annotations were left out (first: {self.undone[0]})")
+        return notes
+
+
+def _those_in(text: str, triples: Iterable[Triple], where: str, strict: bool, tally: _Tally) -> Iterator[Triple]:
+    """The triples both of whose names are in the text; the others are counted, or with `strict` an error."""
+    for triple in triples:
+        tally.triples += 1
+        absent = next((part for part in (triple.subject, triple.object) if part not in text), None)
+        if absent is None:
+            yield triple
+        elif strict:
+            raise DataError(
+                f"{where}: {shown(absent)} of {shown(tuple(triple))} is not in the text; correct one of them"
+            )
+        else:
+            tally.absent.append(f"{where}: {shown(absent)}")
 
 
 def _parts(where: str, row: Any, labelled: bool) -> tuple[str, Any]:

@@ -186,7 +186,7 @@ def tags_to_spans(tags: Sequence[str], scheme: str | None = None, strict: bool =
 def _parts(tag: str) -> Parts:
     parts = split_tag(tag)
     if parts is None:
-        raise DataError(f"{tag!r} is no tag; tags look like O, B-PER, I-PER (or M-), E-PER, S-PER, or B, M, E, S")
+        raise DataError(f"{tag!r} is not a tag; tags look like O, B-PER, I-PER (or M-), E-PER, S-PER, or B, M, E, S")
     return parts
 
 

@@ -83,7 +83,9 @@ def _of_table(source: Any, name: str) -> Iterable[Any]:
     if isinstance(columns, Mapping) and not hasattr(source, "__getitem__"):
         return _rows({key: list(column) for key, column in columns.items()}, name)
     if columns is None or isinstance(columns, str) or not isinstance(columns, Iterable):
-        raise DataError(f"{name}: a {type(source).__name__} is no table that can be read; pass a list of dictionaries")
+        raise DataError(
+            f"{name}: a {type(source).__name__} is not a table that can be read; pass a list of dictionaries"
+        )
     names = list(columns)
     if len(set(names)) < len(names):
         raise DataError(f"{name}: the table has two columns of one name; rename one of them")

@@ -127,11 +127,11 @@ def is_iob1(rows: Iterable[Sequence[str]]) -> bool:
     return begins
 
 
-def no_tag(tag: str) -> str:
-    """What is wrong with a cell that is no tag, in words."""
-    hint = "outside of spans stands the letter O; " if tag == "0" else ""
+def why_no_tag(tag: str) -> str:
+    """Why a cell is not a tag, for a message."""
+    hint = "outside of spans the tag is the letter O; " if tag == "0" else ""
     shown = repr(tag if len(tag) <= 60 else tag[:60] + "...")
     return (
-        f"{shown} is no tag; {hint}tags look like O, B-PER, I-PER (or M-), E-PER, S-PER, or B, M, E, S; "
+        f"{shown} is not a tag; {hint}tags look like O, B-PER, I-PER (or M-), E-PER, S-PER, or B, M, E, S; "
         "B_PER, PER-B, b-PER and L-, U- are read too, one notation a file"
     )

@@ -64,7 +64,7 @@ def read_tagging(
     The exports of doccano and Label Studio, tokens with tags, and W2NER's form are read too. Spans lose the white space
     and the invisible characters at their borders.
 
-    Raises `DataError` naming file, line and remedy: whatever `read_rows` raises; a missing column; what is no tag; a
+    Raises `DataError` naming file, line and remedy: whatever `read_rows` raises; a missing column; what is not a tag; a
     span outside its text or not covering what it says; an empty text; a text without labels where `labelled`.
 
     >>> import tempfile, pathlib
@@ -73,16 +73,7 @@ def read_tagging(
     >>> read_tagging(file).items[0].spans
     (Span(start=1, end=3, label='LOC'),)
     """
-    chosen = format
-    if chosen is None and is_brat(path):
-        chosen = "brat"
-    if chosen != "brat":
-        check_file(path)
-    chosen = chosen or format_of(path, labelled, encoding, segmented)
-    if chosen not in (*FORMATS, "auto"):
-        raise DataError(f"{path}: format {chosen!r} is not known; choose one of {', '.join(FORMATS)}")
-    if chosen == "text" and labelled:
-        raise DataError(f'{path}: format="text" has no labels; pass labelled=False, or another format')
+    chosen = _chosen_format(path, format, labelled, encoding, segmented)
     columns = {"text_column": text_column, "label_column": label_column}
     if chosen not in ("bio", "csv") and any(column is not None for column in columns.values()):
         raise DataError(f"{path}: text_column and label_column are for column and CSV files, not for {chosen}")
@@ -106,6 +97,19 @@ def read_tagging(
     if not found.items:
         raise DataError(f"{path}: holds no texts{' with annotations' * bool(found.notes)}; give at least one")
     return found if labelled else replace(found, notes=[*found.notes, *blanks.notes()], lines=blanks.lines)
+
+
+def _chosen_format(path: Path, format: str | None, labelled: bool, encoding: str, segmented: bool | None) -> str:
+    """The format that was asked for or, if None, the one that the file has; one of `FORMATS`, or "auto"."""
+    chosen = "brat" if format is None and is_brat(path) else format
+    if chosen != "brat":
+        check_file(path)
+    chosen = chosen or format_of(path, labelled, encoding, segmented)
+    if chosen not in (*FORMATS, "auto"):
+        raise DataError(f"{path}: format {chosen!r} is not known; choose one of {', '.join(FORMATS)}")
+    if chosen == "text" and labelled:
+        raise DataError(f'{path}: format="text" has no labels; pass labelled=False, or another format')
+    return chosen
 
 
 def from_rows(rows: Iterable[Any], name: str = "rows", labelled: bool = True) -> TaggedTexts:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from qingformer.data.schemes import Parts, may_follow, scheme_of, split_tag, tags_to_spans
 from qingformer.data.spans import Span, trimmed
-from qingformer.data.tag_notation import is_iob1, no_tag, notation_of
+from qingformer.data.tag_notation import is_iob1, notation_of, why_no_tag
 from qingformer.data.tagging_texts import TaggedText, TaggedTexts, join_tokens, joiner_of
 from qingformer.errors import DataError
 
@@ -35,31 +35,31 @@ def texts_of(
     unit: str = "line",
 ) -> TaggedTexts:
     """The texts of the blocks; see `read_tagging` for the options. `unit` is what the source counts its rows by."""
-    said = list(notes)
+    found = list(notes)
     if digits or (digits is None and _have_digits(blocks)):
         _strip_digits(f"{name}, {unit}", blocks)
         if digits is None:
-            said.append(
+            found.append(
                 f"{name}: every token ends in a segmentation digit, which was taken off (digits=False keeps it)"
             )
     scheme = None
     if labelled:
-        said += _translate(name, unit, blocks)
+        found += _translate(name, unit, blocks)
         scheme = scheme_of(tag[0] for block in blocks for tag in block.tags)
-        said += _repairs(name, unit, blocks, scheme, strict)
+        found += _repairs(name, unit, blocks, scheme, strict)
     if joiner is None:
         joiner = joiner_of(token for block in blocks for token in block.tokens)
     pool: dict[tuple[int, int], tuple[int, int]] = {}
     items: list[TaggedText] = []
     for block in blocks:
         text, places = join_tokens(block.tokens, joiner, pool)
-        spans = _spans(text, places, tags_to_spans(block.tags)) if labelled else None
+        spans = character_spans(text, places, tags_to_spans(block.tags)) if labelled else None
         items.append(TaggedText(text, spans, block.lines[0], places))
-    return TaggedTexts(name, items, said, scheme)
+    return TaggedTexts(name, items, found, scheme)
 
 
-def _spans(text: str, places: Sequence[tuple[int, int]], found: Sequence[Span]) -> tuple[Span, ...]:
-    """Spans of tokens as spans of characters, without blank characters at their borders."""
+def character_spans(text: str, places: Sequence[tuple[int, int]], found: Sequence[Span]) -> tuple[Span, ...]:
+    """Spans of tokens, whose characters are at `places`, as spans of characters without blanks at their borders."""
     placed = [Span(*trimmed(text, places[span.start][0], places[span.end - 1][1]), span.label) for span in found]
     return tuple(span for span in placed if span.start < span.end)
 
@@ -73,7 +73,7 @@ def _translate(name: str, unit: str, blocks: Sequence[Block]) -> list[str]:
             if tag not in ours:
                 read = notation.read(tag)
                 if read is None:
-                    raise DataError(f"{name}, {unit} {block.lines[place]}: {no_tag(tag)}")
+                    raise DataError(f"{name}, {unit} {block.lines[place]}: {why_no_tag(tag)}")
                 ours[tag] = read
     changed = [(tag, read) for tag, read in ours.items() if tag != read and read != "O"]
     if not changed:

@@ -4,7 +4,7 @@ from collections import Counter
 from typing import Any
 
 from qingformer.data.cells import clean_name, strip
-from qingformer.data.column_layout import LONELY, NO_WORD, Layout, Line, columns_of, layout_of, tag_in
+from qingformer.data.column_layout import NO_WORD, TOKEN_ALONE, Layout, Line, columns_of, layout_of, tag_in
 from qingformer.data.readers import Path
 from qingformer.data.sources import open_lines
 from qingformer.data.tag_notation import tag_share
@@ -86,7 +86,7 @@ def _cell(path: Path, number: int, fields: list[str], place: int) -> str:
 
 def _tag(path: Path, number: int, fields: list[str], layout: Layout) -> str:
     if len(fields) < 2 or layout.tag is None:
-        raise DataError(f"{path}, line {number}: {LONELY.format(fields[0][:60])}")
+        raise DataError(f"{path}, line {number}: {TOKEN_ALONE.format(fields[0][:60])}")
     cell = clean_name(_cell(path, number, fields, layout.tag))
     if layout.kind is not None:
         label = clean_name(_cell(path, number, fields, layout.kind))

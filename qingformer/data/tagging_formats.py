@@ -48,7 +48,7 @@ def format_of(path: Path, labelled: bool, encoding: str, segmented: bool | None)
         return "bio"
     if not labelled:
         return "text"
-    return _words(path, first, suffix, segmented)
+    return _words_or_error(path, first, suffix, segmented)
 
 
 def _is_tagged(lines: Sequence[str]) -> bool:
@@ -69,8 +69,8 @@ def _is_tagged(lines: Sequence[str]) -> bool:
     return divided_tags(rows) is not None or form_of(lines) is not None
 
 
-def _words(path: Path, lines: Sequence[str], suffix: str, segmented: bool | None) -> str:
-    """ "words", unless the lines are something else or nobody has said that they may be that."""
+def _words_or_error(path: Path, lines: Sequence[str], suffix: str, segmented: bool | None) -> str:
+    """ "words", or an error if the lines are something else, or if they may only be that where `segmented` says so."""
     seen = f"{path}: not recognised (first line {lines[0].strip()[:60]!r})"
     if _MARK.match(lines[0]):
         raise DataError(
@@ -84,7 +84,7 @@ def _words(path: Path, lines: Sequence[str], suffix: str, segmented: bool | None
     speech = word_with_speech(lines)
     if speech is not None:
         raise DataError(
-            f"{path}: its words carry parts of speech ({speech[:40]!r}), no tags; for entities write 李/B-PER "
+            f"{path}: its words carry parts of speech ({speech[:40]!r}), not tags; for entities write 李/B-PER "
             "雷/I-PER or a token and its tag a line, for words remove what follows: sed -E 's#[/_][A-Za-z]+[0-9]?##g'"
         )
     counts = [len(line.split()) for line in lines]

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from numbers import Integral
 from typing import Any
 
-from qingformer.data.cells import clean_name
+from qingformer.data.cells import checked_text, clean_name
+from qingformer.data.label_studio import finished_annotations
 from qingformer.data.spans import Span, trimmed
 from qingformer.data.tagging_texts import TaggedText
 from qingformer.errors import DataError
@@ -44,16 +45,7 @@ def whole_text(where: str, text: Any, name: str, row: Mapping[Any, Any]) -> str:
         found = "is missing" if text is None else "is empty" if isinstance(text, str) else f"is {shown(text)}"
         fields = "" if text is not None else f" (there are {shown(', '.join(map(str, row)))})"
         raise DataError(f'{where}: the field "{name}" {found}; it must hold the text{fields}')
-    check_characters(where, text, "text")
-    return text
-
-
-def check_characters(where: str, text: str, what: str) -> None:
-    """Refuse half characters, which no file could hold."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise DataError(f"{where}: the {what} holds half of a character (a lone surrogate); write it whole") from None
+    return checked_text(where, "text", text)
 
 
 def _labels(where: str, row: Mapping[Any, Any]) -> Any:
@@ -85,32 +77,24 @@ def _task(where: str, row: Mapping[Any, Any], labelled: bool) -> tuple[str, Any]
     text = whole_text(where, data.get(name), f"data.{name}", data)
     if not labelled:
         return text, None
-    given = row.get("annotations", row.get("completions"))
-    if not isinstance(given, list):
+    if not isinstance(row.get("annotations", row.get("completions")), list):
         raise DataError(f"{where}: a task of Label Studio without annotations; export the project as JSON")
-    done = [one for one in given if isinstance(one, Mapping) and not one.get("was_cancelled")]
-    done.sort(key=lambda one: not one.get("ground_truth"))
+    done = finished_annotations(row)
     if not done:
         return text, None
     results = done[0].get("result") or []
     values = [one["value"] for one in results if isinstance(one, Mapping) and isinstance(one.get("value"), Mapping)]
     if values and not any("labels" in value or "start" in value for value in values):
         raise DataError(
-            f"{where}: the annotations of Label Studio hold {shown(', '.join(values[0]))}, no spans; "
+            f"{where}: the annotations of Label Studio hold {shown(', '.join(values[0]))}, not spans; "
             "export a project whose labels mark parts of a text"
         )
     if any("startOffset" in value or "globalOffsets" in value for value in values):
         raise DataError(
-            f"{where}: the annotations of Label Studio mark parts of HTML, whose places count no characters of the "
+            f"{where}: the annotations of Label Studio mark parts of HTML, whose places do not count characters of the "
             "text; label plain text (<Text>), or write start, end and label of each"
         )
     return text, [value for value in values if value.get("labels") and "start" in value]
-
-
-def finished(row: Mapping[Any, Any]) -> int:
-    """How many annotations of a Label Studio task were not cancelled; 0 for other rows."""
-    given = row.get("annotations", row.get("completions")) if isinstance(row.get("data"), Mapping) else None
-    return sum(isinstance(one, Mapping) and not one.get("was_cancelled") for one in given or ())
 
 
 def checked_spans(where: str, text: str, value: Any) -> tuple[Span, ...]:
@@ -137,7 +121,7 @@ def _entry(where: str, text: str, entry: Any) -> Iterator[Span]:
     if isinstance(entry, Mapping) and "points" in entry:
         for point in entry["points"] or []:  # DataTurks: the place of the last character
             if not isinstance(point, Mapping):
-                raise DataError(f"{where}: {shown(entry)} is no span; write {_FORMS}")
+                raise DataError(f"{where}: {shown(entry)} is not a span; write {_FORMS}")
             last: Any = point.get("end")
             end = last + 1 if is_place(last) else last
             for label in _each(entry.get("label")):
@@ -156,7 +140,7 @@ def _entry(where: str, text: str, entry: Any) -> Iterator[Span]:
         if isinstance(start, str) and is_place(end):  # the label first
             start, end, label = end, label, start
     else:
-        raise DataError(f"{where}: {shown(entry)} is no span; write {_FORMS}")
+        raise DataError(f"{where}: {shown(entry)} is not a span; write {_FORMS}")
     for each in _each(label):
         yield _checked(where, text, start, end, each, surface, f"entity {shown(entry)}")
 
@@ -188,9 +172,8 @@ def check_label(where: str, label: Any, entity: str) -> str:
     if not isinstance(label, str) or not label.strip():
         raise DataError(f"{where}: {entity} has the type {shown(label)}; name its type")
     if len(label.splitlines()) > 1:
-        raise DataError(f"{where}: {entity} has the type {shown(label)}, with a line break in it; write it in one line")
-    check_characters(where, label, "type of an entity")
-    return clean_name(label)
+        raise DataError(f"{where}: {entity} has the type {shown(label)}, with a line break in it; write it on one line")
+    return clean_name(checked_text(where, "type of an entity", label))
 
 
 def _checked(where: str, text: str, start: Any, end: Any, label: Any, surface: Any, entity: str) -> Span:
@@ -205,7 +188,7 @@ def _checked(where: str, text: str, start: Any, end: Any, label: Any, surface: A
     if surface is not None and not same_text(surface, there):
         inclusive = same_text(surface, text[start : end + 1])
         hint = "its end seems to be inclusive, add 1" if inclusive else "correct the places or the text"
-        raise DataError(f"{where}: {entity} should be {shown(surface)}, but there stands {shown(there)}; {hint}")
+        raise DataError(f"{where}: {entity} should be {shown(surface)}, but the text there is {shown(there)}; {hint}")
     start, end = trimmed(text, int(start), int(end))
     if start == end:
         raise DataError(f"{where}: {entity} covers nothing but white space; remove it, or correct its places")

@@ -1,17 +1,17 @@
 """Objects and pairs, from JSON files or from Python, as texts with spans: of characters, of tokens, or by tags."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from qingformer.data.spans import Span, trimmed
+from qingformer.data.label_studio import finished_annotations
+from qingformer.data.spans import Span
 from qingformer.data.tag_notation import tag_share
-from qingformer.data.tagging_blocks import Block, texts_of
+from qingformer.data.tagging_blocks import Block, character_spans, texts_of
 from qingformer.data.tagging_json import (
     LABEL_FIELDS,
     check_label,
     checked_spans,
-    finished,
     first_of,
     is_place,
     shown,
@@ -57,7 +57,7 @@ class Collector:
         if self._labelled and row.get("answer") in ("reject", "ignore"):  # Prodigy
             self._rejected.append(where)
             return
-        if self._labelled and finished(row) > 1:
+        if self._labelled and len(finished_annotations(row)) > 1:
             self._several.append(where)
         tokens = _tokens(where, row)
         if tokens is not None:
@@ -112,7 +112,7 @@ class Collector:
             start, end = index[0], index[-1] + 1
         if not is_place(start) or not is_place(end) or not 0 <= start < end <= count:
             raise DataError(
-                f"{where}: {shown(entry)} is no span of the {count} tokens; write "
+                f"{where}: {shown(entry)} is not a span of the {count} tokens; write "
                 '{"index": [0, 1], "type": "PER"} or {"start": 0, "end": 2, "type": "PER"}, end exclusive'
             )
         return Span(int(start), int(end), check_label(where, label, f"entity {shown(entry)}"))
@@ -132,8 +132,7 @@ class Collector:
             joiner = joiner_of(token for _, block, _ in self._spanned for token in block.tokens)
         for place, block, spans in self._spanned:
             text, places = join_tokens(block.tokens, joiner)
-            placed = (Span(*trimmed(text, places[s.start][0], places[s.end - 1][1]), s.label) for s in spans)
-            kept = tuple(sorted({span for span in placed if span.start < span.end})) if self._labelled else None
+            kept = tuple(sorted(set(character_spans(text, places, spans)))) if self._labelled else None
             self._items[place] = TaggedText(text, kept, block.lines[0], places, fields=self._kept.get(place))
         notes += [
             f"{len(wheres)} {what} left out (first: {wheres[0]})"
@@ -220,6 +219,3 @@ def collected(name: str, unit: str, rows: Iterable[tuple[Any, int, int]], labell
     for row, number, line in rows:
         collector.add(row, number, line)
     return collector.texts()
-
-
-__all__: Sequence[str] = ["Collector", "collected"]

@@ -8,7 +8,7 @@ Config = dict[str, dict[str, Any]]
 
 
 def quantization_config(model: keras.Model) -> Config | None:
-    """Mode and settings of every quantised layer, told by its place among all; None if there is none."""
+    """Mode and settings of every quantised layer, by its place among all layers; None if there is none."""
     found = {}
     for place, layer in enumerate(model._flatten_layers(include_self=False)):
         mode = getattr(layer, "quantization_mode", None)

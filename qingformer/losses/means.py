@@ -49,7 +49,7 @@ class WeightedMean:
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Tensor:
         """The value of the batch."""
         only_weighted = self.settings.only_weighted
-        factor = filling(self.loss, y_true, y_pred, sample_weight) if only_weighted else None
+        factor = padding_factor(self.loss, y_true, y_pred, sample_weight) if only_weighted else None
         self.divisor = divisor(self.loss, y_true, y_pred, sample_weight, only_weighted)
         value = self.loss(y_true, y_pred, sample_weight)
         return value if factor is None else value * ops.cast(factor, value.dtype)
@@ -102,8 +102,8 @@ def over_all_rows(model: keras.Model) -> Iterator[None]:
             compiled.only_weighted = True
 
 
-def filling(loss: Any, y_true: Any, y_pred: Any, sample_weight: Any) -> Tensor | None:
-    """How much a plain mean is to grow so that entries of weight 0 have no part in its divisor; None for not at all."""
+def padding_factor(loss: Any, y_true: Any, y_pred: Any, sample_weight: Any) -> Tensor | None:
+    """By what a plain mean is multiplied so that entries of weight 0 do not count in its divisor; None for nothing."""
     plain = getattr(loss, "reduction", None) in PLAIN and getattr(loss, "weighs_values", True)
     if not plain or sample_weight is None:
         return None

@@ -1,4 +1,4 @@
-"""Sizes that nobody means are refused before anything is built: stated limits, and what the weights file holds."""
+"""Absurd sizes are refused before anything is built: by stated limits, and by what the weights file holds."""
 
 import math
 from collections.abc import Iterable, Mapping

@@ -67,7 +67,7 @@ class Request:
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-# Heads whose outputs do not come from the token table: copies of it may differ.
+# Classes whose outputs do not come from the token table: copies of it may differ.
 WITHOUT_OUTPUT_TABLE = ("Backbone", "NextSentencePrediction", "SentenceOrderPrediction", "ReplacedTokenDetection")
 
 

@@ -1,6 +1,7 @@
 """Architectures elsewhere whose weights have the names and shapes of a family here, but whose numbers differ.
 
-`family=` lets files of an unknown architecture be read as those of a family; of these the names would fit.
+`family=` lets files of an unknown architecture be read as those of a family; with these the names would fit and nothing
+else would show the mistake.
 Source: the modelling files of `transformers`, and outputs compared with it.
 """
 

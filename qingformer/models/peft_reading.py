@@ -2,7 +2,7 @@
 
 Names and layouts are those of `qingformer.models.peft`. One adapter of a joined matrix (GPT2's `c_attn`, with
 `fan_in_fan_out`) is one for each part here, all with the same A. Modules of the body that were saved whole
-(`modules_to_save`: pooler, norms, tables) take their place and stay trainable; other weights that are no adapters, and
+(`modules_to_save`: pooler, norms, tables) take their place and stay trainable; other weights that are not adapters, and
 adapters of modules that the body does not have, belong to a head, which a task may take.
 """
 
@@ -72,7 +72,7 @@ class PeftFile:
             )
         if self.others and strict:
             raise CheckpointError(
-                f"{self.folder}: {shorten(list(self.others))} are no adapters (a head, or modules saved whole), which "
+                f"{self.folder}: {shorten(list(self.others))} are not adapters (a head, or modules saved whole), which "
                 "this model does not take; load a head into its task (TextClassifier, ...), or pass strict=False"
             )
         return Adapters(str(self.folder), self.layers, self.trained)
@@ -198,8 +198,8 @@ def _paths(module: str, names: Mapping[str, Parts], folder: Path) -> Parts:
     near = [parts for name, parts in names.items() if name.endswith(f".{module}") or module.endswith(f".{name}")]
     if len({tuple(parts) for parts in near}) != 1:
         raise CheckpointError(
-            f"{folder}: {module} is no linear layer of this model; it is another family's adapter, or that of a head "
-            "which no task here has"
+            f"{folder}: {module} is not a linear layer of this model; it is another family's adapter, or that of a "
+            "head which no task here has"
         )
     return near[0]
 

@@ -195,7 +195,7 @@ class PretrainedModel(BaseModel):
 
         A model without adapters gets those of the file and is frozen as by `enable_lora`; one that has the same ones
         gets their values. With `strict=False` the weights of the base may be others than those of the training, and
-        weights in a file of `peft` that are no adapters are passed over.
+        weights in a file of `peft` that are not adapters are passed over.
         Errors: `CheckpointError` names what does not fit: family, sizes, base weights, rank, missing or further layers.
 
         Example: `backbone.load_adapters("sentiment-adapters")`

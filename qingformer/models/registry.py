@@ -81,6 +81,6 @@ def known_family(name: str, source: str) -> str:
     """The name itself if there is such a family."""
     if not isinstance(name, str) or name not in FAMILIES:
         raise ConfigError(
-            f"{source}: {quoted(name)} is no family of this package; known are {', '.join(sorted(FAMILIES))}"
+            f"{source}: {quoted(name)} is not a family of this package; known are {', '.join(sorted(FAMILIES))}"
         )
     return name

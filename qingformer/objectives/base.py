@@ -1,4 +1,4 @@
-"""What all our models have in common when they are trained with Keras: numbers that are those of the examples."""
+"""What all our models share when they are trained with Keras: losses and gradients that are means over examples."""
 
 from typing import Any
 

@@ -47,7 +47,9 @@ class GradientNormalization(Transform):
         try:
             re.compile(shared or "")
         except (re.error, TypeError) as error:
-            raise ConfigError(f"GradientNormalization: shared={shared!r} is no regular expression: {error}") from None
+            raise ConfigError(
+                f"GradientNormalization: shared={shared!r} is not a regular expression: {error}"
+            ) from None
         self.shared = shared
 
     def __call__(self, objective: Objective) -> Objective:

@@ -180,13 +180,13 @@ def embedding_place(objective: Objective, layer: str, per_sample: bool, asking: 
 
 
 class Length:
-    """How long the vectors of a layer's table are: what a perturbation is measured in that says `relative`.
+    """The length of the vectors in a layer's table: the unit of a perturbation that is given by `relative`.
 
         l2:    sqrt(sum of the squares of all weights of the layer / number of their rows)
         linf:  sqrt(sum of the squares / number of entries)
 
     The root of the mean square over the rows; for an embedding the length of a token's vector, at every size of table
-    and model. It is that of the moment, and nothing is differentiated through it.
+    and model. It is that of the present step, and nothing is differentiated through it.
 
     Raises:
         ConfigError: the layer has no weights.

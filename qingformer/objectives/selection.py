@@ -19,7 +19,7 @@ def select_each(variables: Sequence[keras.Variable], patterns: Iterable[str], ow
         owner: who asks; the errors begin with it.
 
     Raises:
-        ConfigError: a pattern that is no regular expression, or that no path contains; the paths are listed.
+        ConfigError: a pattern that is not a regular expression, or that no path contains; the paths are listed.
 
     Example:
         >>> select_each(model.trainable_variables, ["embedding", "^classifier/"], "Freeze")
@@ -29,7 +29,7 @@ def select_each(variables: Sequence[keras.Variable], patterns: Iterable[str], ow
         try:
             expression = re.compile(pattern)
         except (re.error, TypeError) as problem:
-            raise ConfigError(f"{owner}: {pattern!r} is no regular expression ({problem})") from None
+            raise ConfigError(f"{owner}: {pattern!r} is not a regular expression ({problem})") from None
         found[pattern] = [i for i, v in enumerate(variables) if expression.search(v.path)]
         if not found[pattern]:
             raise ConfigError(

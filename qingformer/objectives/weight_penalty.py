@@ -28,7 +28,9 @@ class WeightPenalty(Transform):
         try:
             re.compile(pattern)
         except (re.error, TypeError) as error:
-            raise ConfigError(f"{type(self).__name__}: pattern {pattern!r} is no regular expression: {error}") from None
+            raise ConfigError(
+                f"{type(self).__name__}: pattern {pattern!r} is not a regular expression: {error}"
+            ) from None
         self.pattern = pattern
 
     def penalty(self, weight: Array) -> Array:

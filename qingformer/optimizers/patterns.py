@@ -17,7 +17,7 @@ def checked_patterns(owner: str, argument: str, patterns: Iterable[str]) -> tupl
     """The patterns as a tuple, after a look at whether they are regular expressions.
 
     Raises:
-        ConfigError: one string instead of several, or something that is no regular expression.
+        ConfigError: one string instead of several, or something that is not a regular expression.
 
     Example:
         >>> checked_patterns("LAMB", "exclude_from_weight_decay", ["Norm", "bias"])
@@ -30,7 +30,9 @@ def checked_patterns(owner: str, argument: str, patterns: Iterable[str]) -> tupl
         try:
             re.compile(pattern)
         except (re.error, TypeError) as error:
-            raise ConfigError(f"{owner}: {argument} has {pattern!r}, which is no regular expression: {error}") from None
+            raise ConfigError(
+                f"{owner}: {argument} has {pattern!r}, which is not a regular expression: {error}"
+            ) from None
     return found
 
 

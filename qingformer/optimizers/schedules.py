@@ -38,7 +38,9 @@ class PiecewiseLinear(keras.optimizers.schedules.LearningRateSchedule):
             raise ConfigError("PiecewiseLinear: no points; give at least one step with its multiplier")
         for step, multiplier in points.items():  # keys are text when they come from JSON
             if int(step) < 0 or float(step) != int(step) or not 0 <= float(multiplier) < float("inf"):
-                raise ConfigError(f"PiecewiseLinear: {step}: {multiplier} is no point; steps and multipliers are >= 0")
+                raise ConfigError(
+                    f"PiecewiseLinear: {step}: {multiplier} is not a point; steps and multipliers are >= 0"
+                )
         self.learning_rate = float(learning_rate)
         self.points = {int(step): float(points[step]) for step in sorted(points, key=int)}
 

@@ -38,7 +38,8 @@ class Wrapper(keras.optimizers.Optimizer):
     def __init__(self, optimizer: keras.optimizers.Optimizer, name: str | None = None) -> None:
         if not isinstance(optimizer, keras.optimizers.Optimizer):
             raise ConfigError(
-                f"{type(self).__name__}: {optimizer!r} is no optimizer; give one, such as keras.optimizers.Adam(1e-3)"
+                f"{type(self).__name__}: {optimizer!r} is not an optimizer; give one, such as "
+                "keras.optimizers.Adam(1e-3)"
             )
         super().__init__(learning_rate=0.0, name=name)
         # Every Keras optimizer makes these two; here the inner optimizer's count.

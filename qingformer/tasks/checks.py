@@ -23,7 +23,7 @@ def check_rate(rate: Any, owner: str = "learning_rate") -> float:
     """
     if isinstance(rate, bool) or not isinstance(rate, Real):
         raise ConfigError(
-            f"{owner} is {str(rate)[:80]!r}; expected a number above 0, such as 1e-4; a schedule belongs into "
+            f"{owner} is {str(rate)[:80]!r}; expected a number above 0, such as 1e-4; a schedule goes into "
             "optimizer=, for instance qf.optimizers.adamw(schedule)"
         )
     number = float(rate)
@@ -46,6 +46,19 @@ def whole_number(value: Any, name: str, least: int = 1) -> int:
     if isinstance(number, bool) or not isinstance(number, int) or number < least:
         raise ConfigError(f"{name} is {repr(value)[:80]}; expected a whole number, {least} or more")
     return number
+
+
+def counts(
+    epochs: Any, batch_size: Any, seed: Any, save_every: Any, patience: Any
+) -> tuple[int, int, int, int | None, int | None]:
+    """The counts given to `fit`, checked by `whole_number`; the last two may be None."""
+    return (
+        whole_number(epochs, "epochs"),
+        whole_number(batch_size, "batch_size"),
+        whole_number(seed, "seed", 0),
+        None if save_every is None else whole_number(save_every, "save_every", 0),
+        None if patience is None else whole_number(patience, "patience"),
+    )
 
 
 def check_plan(epochs: Any, learning_rate: Any, optimizer: Any) -> None:

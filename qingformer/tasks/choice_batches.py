@@ -91,7 +91,7 @@ class ChoiceCrossentropy(Loss):
         rows = as_array(y_pred).shape[0]
         if rows is not None and rows % self.choices:
             raise ConfigError(
-                f"{self.name}: {rows} rows are no whole number of questions with {self.choices} choices; batch_size "
+                f"{self.name}: {rows} rows are not a whole number of questions with {self.choices} choices; batch_size "
                 "must be a multiple of the parts of GradientAccumulation"
             )
         return super().__call__(y_true, y_pred, self.entry_weights(y_true, y_pred, sample_weight))

@@ -207,10 +207,7 @@ class TextClassifier(Task):
             TrainingInterrupted: a `KeyboardInterrupt`; with a directory the current step was finished and kept.
         """
         check_arguments(transforms, optimizer, learning_rate, callbacks)
-        epochs, batch_size = checks.whole_number(epochs, "epochs"), checks.whole_number(batch_size, "batch_size")
-        seed = checks.whole_number(seed, "seed", 0)
-        save_every = None if save_every is None else checks.whole_number(save_every, "save_every", 0)
-        patience = None if patience is None else checks.whole_number(patience, "patience")
+        epochs, batch_size, seed, save_every, patience = checks.counts(epochs, batch_size, seed, save_every, patience)
         loss = named_loss(loss, multi_label=self.multi_label)
         self.cut = {}
         examples = self._read(train, "training data", columns=columns)

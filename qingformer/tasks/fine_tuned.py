@@ -1,4 +1,4 @@
-"""A head that was fine-tuned elsewhere, in a task: taken with its labels where the task can use it, else said."""
+"""Heads that were fine-tuned elsewhere: a task takes one with its labels where it can use it, and warns otherwise."""
 
 import inspect
 import warnings
@@ -12,19 +12,19 @@ from qingformer.errors import ConfigError, DataError, HeadWarning
 from qingformer.models import Backbone
 from qingformer.models.fine_tuned import StoredHead
 from qingformer.tasks.head_labels import Unusable, brief, listed
-from qingformer.tasks.storage import head_variables, read_head
+from qingformer.tasks.storage import head_variables, read_into
 from qingformer.tokenization import Tokenizer
 
 NEVER = -1e4  # the score of a tag that the stored head does not have
 
 
 class TakesHeads:
-    """What a task says of the heads in files, and what it remembers of its own."""
+    """How a task uses the heads in files, and what it remembers about its own."""
 
     model: Any
     identity: ClassVar[tuple[str, ...]]
-    before_head: dict[str, Any] | None = None  # what the stored head decided, as it would have been without
-    left_out: str = ""  # why there was a head in the files and it was not taken
+    before_head: dict[str, Any] | None = None  # the settings that the stored head decided, as they were before it
+    left_out: str = ""  # why a head in the files was not taken
     _start: list[np.ndarray] | None = None
 
     @classmethod
@@ -45,7 +45,7 @@ class TakesHeads:
         return []
 
     def head_fits(self, examples: Any) -> bool:
-        """Whether a head that was taken goes on to learn from the data."""
+        """Whether a head that was taken can go on learning from the data."""
         try:
             self._check(examples)  # type: ignore[attr-defined]
         except DataError:
@@ -53,7 +53,7 @@ class TakesHeads:
         return True
 
     def remember_start(self) -> None:
-        """Note the random start of the layers on top, which are no answer to anything."""
+        """Keep the random values of the layers on top, by which `check_trained` knows that nobody has trained them."""
         if self.model is not None:
             self._start = [np.array(keras.ops.convert_to_numpy(v.value)) for v in head_variables(self).values()]
 
@@ -90,7 +90,7 @@ def make(cls: Any, backbone: Backbone, tokenizer: Tokenizer, given: Mapping[str,
         task.remember_start()
         return task
     if head.own is not None:
-        read_head(head.own, head_variables(task))
+        read_into(head.own, head_variables(task))
     else:
         fill(task, head)
     assert report is not None
@@ -109,10 +109,7 @@ def _settings(cls: Any, head: StoredHead, given: Mapping[str, Any], backbone: Ba
     if head.own is not None:
         return _own_settings(cls, head, given)
     decided: dict[str, Any] = cls.settings_for_head(head, given, backbone)
-    saved: dict[str, Any] = {}
-    if head.settings.get("task") == cls.task_name:
-        kinds = cls.settings_types
-        saved = {key: value for key, value in head.settings.items() if key in kinds and type(value) is kinds[key]}
+    saved = _saved_settings(cls, head) if head.settings.get("task") == cls.task_name else {}
     return saved | {key: value for key, value in given.items() if value is not None} | decided
 
 
@@ -120,12 +117,17 @@ def _own_settings(cls: Any, head: StoredHead, given: Mapping[str, Any]) -> dict[
     """The settings of a saved task of the same class, with those `given` in place of what names no outputs."""
     if head.settings.get("task") != cls.task_name:
         raise Unusable(f"it belongs to a {head.settings.get('task')}, not to a {cls.task_name}")
-    kinds = cls.settings_types
-    stored = {key: value for key, value in head.settings.items() if key in kinds and type(value) is kinds[key]}
+    saved = _saved_settings(cls, head)
     for key in cls.identity:
-        if given.get(key) is not None and listed(given[key]) != stored.get(key):
-            raise Unusable(f"its {key} is {brief(stored.get(key))}, but {brief(given[key])} is asked for")
-    return {**stored, **{key: value for key, value in given.items() if value is not None}}
+        if given.get(key) is not None and listed(given[key]) != saved.get(key):
+            raise Unusable(f"its {key} is {brief(saved.get(key))}, but {brief(given[key])} is asked for")
+    return saved | {key: value for key, value in given.items() if value is not None}
+
+
+def _saved_settings(cls: Any, head: StoredHead) -> dict[str, Any]:
+    """The settings that were saved with a head, as far as the class has them with the same type."""
+    kinds = cls.settings_types
+    return {key: value for key, value in head.settings.items() if key in kinds and type(value) is kinds[key]}
 
 
 def fill(task: Any, head: StoredHead) -> None:
@@ -147,8 +149,8 @@ def fill(task: Any, head: StoredHead) -> None:
             variable.assign(value)
 
 
-def give_way(task: Any, examples: Any) -> None:
-    """Where the data has other labels than the head that was taken, drop it: a new one starts with the data's."""
+def drop_unfit_head(task: Any, examples: Any) -> None:
+    """Drop the head that was taken if the data has other labels than it; a new one starts with those of the data."""
     before, task.before_head = task.before_head, None
     if before and not task.head_fits(examples):
         labels = getattr(task, "labels", None)
@@ -156,7 +158,7 @@ def give_way(task: Any, examples: Any) -> None:
         vars(task).update(before)
         task.model = task._predictor = None
         warnings.warn(
-            f"{examples.name}: the stored head{shown} gives way to a new one for other labels",
+            f"{examples.name}: the stored head{shown} is replaced by a new one for other labels",
             HeadWarning,
             stacklevel=4,
         )

@@ -46,7 +46,7 @@ def tags_for(head: StoredHead, given: Any) -> dict[str, Any]:
     """
     parts = [split_tag(tag) for tag in plain_tags(head.labels or ()) if tag]
     if not any(part and part[0] != "O" for part in parts) or None in parts:
-        raise Unusable(f"its labels {brief(head.labels or ())} are no tags such as O, B-PER, I-PER")
+        raise Unusable(f"its labels {brief(head.labels or ())} are not tags such as O, B-PER, I-PER")
     found = [part for part in parts if part is not None]
     labels = list(dict.fromkeys(label for prefix, label in found if prefix != "O"))
     if given is not None:

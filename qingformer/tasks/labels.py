@@ -119,7 +119,7 @@ def row_weights(
     for key, weight in weights.items():
         label = label_text(key, "class_weights")
         if label not in index:
-            raise ConfigError(f"class_weights names {quoted(label)}, which is no label; labels: {_shorten(labels)}")
+            raise ConfigError(f"class_weights names {quoted(label)}, which is not a label; labels: {_shorten(labels)}")
         try:
             table[index[label]] = float(weight)
         except (TypeError, ValueError):

@@ -42,7 +42,7 @@ def load(task: Any, folder: Path, strict: bool) -> list[str]:
     head = {name: array for name, array in stored.others.items() if fine_tuned_head(name, "huggingface")}
     rest = [name for name in stored.others if name not in head]
     if rest and strict:
-        raise CheckpointError(f"{folder}: {shorten(rest)} are no adapters; strict=False passes them over")
+        raise CheckpointError(f"{folder}: {shorten(rest)} are not adapters; strict=False passes them over")
     trained = _trained(task, stored, head)
     if trained is None:
         if task._start is not None:

@@ -145,7 +145,7 @@ def load(cls: Any, directory: Path, **options: Any) -> Any:
     check_fit(backbone, tokenizer, settings["max_length"], str(directory))
     backbone.spare_rows_noted = True  # when the task was made
     task = cls(backbone, tokenizer, **settings)
-    _read(directory / HEAD_FILE, head_variables(task))
+    read_into(directory / HEAD_FILE, head_variables(task))
     return task
 
 
@@ -154,8 +154,8 @@ def read_weights(task: Any, directory: Path) -> None:
     if adapted_layers(task.model):
         adapter_files.load(task.model, task.backbone, directory / ADAPTERS)
         return
-    _read(directory / "model.safetensors", task.backbone.named_variables())
-    _read(directory / HEAD_FILE, head_variables(task))
+    read_into(directory / own_files.WEIGHTS, task.backbone.named_variables())
+    read_into(directory / HEAD_FILE, head_variables(task))
 
 
 def head_variables(task: Any) -> dict[str, keras.Variable]:
@@ -168,7 +168,12 @@ def head_variables(task: Any) -> dict[str, keras.Variable]:
     }
 
 
-def _read(path: Path, variables: dict[str, keras.Variable]) -> None:
+def read_into(path: Path, variables: dict[str, keras.Variable]) -> None:
+    """Read all `variables`, and no others, from a file that `write` wrote.
+
+    Raises:
+        CheckpointError: other names or shapes; a damaged file.
+    """
     with open_checkpoint(path, verify=True) as checkpoint:
         if set(checkpoint.names()) != set(variables):
             wrong = sorted(set(checkpoint.names()) ^ set(variables))
@@ -183,11 +188,6 @@ def _read(path: Path, variables: dict[str, keras.Variable]) -> None:
                     "the files belong to different models"
                 )
             variable.assign(np.array(checkpoint.read(name)))  # a copy: the file may change
-
-
-def read_head(path: Path, variables: dict[str, keras.Variable]) -> None:
-    """Read the layers on top of the encoder, all of them, from the file that `write` wrote."""
-    _read(path, variables)
 
 
 def read_settings(

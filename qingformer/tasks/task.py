@@ -150,7 +150,7 @@ class Task(fine_tuned.TakesHeads, ABC):
             DataError: names what is wrong, its file and line.
         """
         examples = self._read(train, "training data", **reading)
-        fine_tuned.give_way(self, examples)
+        fine_tuned.drop_unfit_head(self, examples)
         self._settle(examples)
         self._check(examples)
         for other in others:
@@ -266,7 +266,7 @@ class Task(fine_tuned.TakesHeads, ABC):
 
     def _prepare(self, examples: Any, *more: Any) -> None:
         """Settle what was left open until the data is there: labels, vocabulary, encoder, network."""
-        fine_tuned.give_way(self, examples)
+        fine_tuned.drop_unfit_head(self, examples)
         self._start = None
         self._settle(examples)
         self._check(examples)
@@ -371,10 +371,7 @@ class ScoredTask(Task):
             TrainingInterrupted: a `KeyboardInterrupt`; with a directory the current step was finished and kept.
         """
         check_arguments(transforms, optimizer, learning_rate, callbacks)
-        epochs, batch_size = checks.whole_number(epochs, "epochs"), checks.whole_number(batch_size, "batch_size")
-        seed = checks.whole_number(seed, "seed", 0)
-        save_every = None if save_every is None else checks.whole_number(save_every, "save_every", 0)
-        patience = None if patience is None else checks.whole_number(patience, "patience")
+        epochs, batch_size, seed, save_every, patience = checks.counts(epochs, batch_size, seed, save_every, patience)
         self.cut = {}
         examples = self._read(train, "training data", **reading)
         held_out = None if validation_data is None else self._read(validation_data, "validation data", **reading)

@@ -56,7 +56,7 @@ def _decoder(settings: Mapping[str, Any], directory: Path) -> Iterator[Named]:
     where = f"{directory}: added_tokens_decoder"
     for index, value in (settings.get("added_tokens_decoder") or {}).items():
         if not (index.isascii() and index.isdigit() and len(index) < 10 and int(index) <= MAXIMUM_ID):
-            raise TokenizerError(f"{where}: the key {quoted(index)} is no id of a token")
+            raise TokenizerError(f"{where}: the key {quoted(index)} is not the id of a token")
         yield Named(_token(value, f"{where}: {index}"), int(index), where)
 
 

@@ -15,7 +15,7 @@ def read_vocabulary(path: Path) -> list[str]:
     """Read a `vocab.txt`: UTF-8, one token per line, id = line number - 1.
 
     Lines end with "\\n" or "\\r\\n" alone. An empty line inside is a token that no text can produce (WoBERT's file has
-    one): the first is named "", further ones by spaces. Empty lines at the very end are no tokens. Raises
+    one): the first is named "", further ones by spaces. Empty lines at the very end are not tokens. Raises
     TokenizerError, naming file and line, if the file is missing, empty, not UTF-8, has two columns or repeats a token.
     """
     lines = [line.removesuffix("\r") for line in _read_text(path).split("\n")]

@@ -66,8 +66,8 @@ class BestCheckpoint(keras.callbacks.Callback):
         before = state.get("monitor", self.monitor)
         if before != self.monitor:
             raise TrainingStateError(
-                f"{self.directory}: its epoch was chosen by {before}, now {self.monitor} is to choose; resume with "
-                f"monitor={before!r}, or begin a new run"
+                f"{self.directory}: its best epoch was chosen by {before}, but monitor is now {self.monitor}; resume "
+                f"with monitor={before!r}, or begin a new run"
             )
         self.best, self.best_epoch = state["best"], state["best_epoch"]
 

@@ -1,4 +1,4 @@
-"""Losses, scores and weights that are no finite numbers stop a training before anything of them is kept."""
+"""Losses, scores and weights that are not finite stop a training before anything of them is kept."""
 
 import math
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from qingformer.checkpoints.examination import count_not_finite
 from qingformer.training.errors import DivergenceError
 from qingformer.training.steps import Logs, OrderedSteps
 
@@ -15,16 +16,13 @@ REMEDY = "lower the learning rate, clip the gradients (transforms=[ClipGradients
 
 
 def check_values(path: str, values: np.ndarray) -> None:
-    """Refuse an array of a weight that holds something else than finite numbers.
+    """Refuse the values of a weight if some are not finite.
 
     Raises:
         DivergenceError: names the weight.
     """
-    if values.dtype.kind in "iub" or values.size == 0:
-        return
-    # One pass without a copy decides nearly always: the extremes of finite numbers are finite, and NaN passes through.
-    if not (math.isfinite(float(values.min())) and math.isfinite(float(values.max()))):
-        bad = int(np.count_nonzero(~np.isfinite(values.astype("float32"))))
+    bad = count_not_finite(values)
+    if bad:
         raise DivergenceError(f"weight {path}: {bad} of {values.size} values are not finite (nan or inf)")
 
 
@@ -37,7 +35,7 @@ def check_weights(variables: list[Any]) -> None:
 
 @contextmanager
 def located(where: str) -> Iterator[None]:
-    """Say in an error about weights where in the training they were looked at, and what helps."""
+    """Add to an error about weights at which point of the training they were checked, and what helps."""
     try:
         yield
     except DivergenceError as problem:
@@ -47,7 +45,8 @@ def located(where: str) -> Iterator[None]:
 class FiniteTraining(OrderedSteps):
     """Stop a training whose loss, or a score of an epoch, is not a finite number.
 
-    The step is the first whose loss is not finite. Stands before whatever keeps weights, so that nothing is kept of it.
+    The step is the first whose loss is not finite. Must stand before the callbacks that keep weights, so that they keep
+    none of that step.
 
     Raises:
         DivergenceError: from `fit`, one line with epoch, step, and what was kept.

@@ -129,7 +129,7 @@ def run(
         epoch, batch = state.restore(model)
         if best is None and state.remembers(BestCheckpoint):
             raise TrainingStateError(
-                f"{folder}: the run chose its best epoch on validation data and there are none now; give them "
+                f"{folder}: the run chose its best epoch on validation data, of which there are none now; give them "
                 "again, or begin a new run"
             )
         state.remember()

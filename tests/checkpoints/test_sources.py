@@ -144,7 +144,7 @@ def test_what_is_not_there_may_be_meant_otherwise(name, said, tmp_path):
 
 
 def test_a_vocabulary_is_no_model(google):
-    with pytest.raises(ConfigError, match="is no file of weights; give the folder of the model"):
+    with pytest.raises(ConfigError, match="is not a weights file; give the folder of the model"):
         Backbone.from_pretrained(google / "vocab.txt")
 
 

@@ -136,7 +136,7 @@ def test_over_long_text_is_cut_and_said_so(cli, work, tmp_path):
     [
         (["--transform", "pdg=1"], ("'pdg'", "fgm", "r_drop")),
         (["--transform", "fgm=x"], ("'x' is not a number",)),
-        (["--class-weights", "sport=2"], ("'sport', which is no label",)),
+        (["--class-weights", "sport=2"], ("'sport', which is not a label",)),
         (["--class-weights", "food=-1"], ("positive",)),
         (["--precision", "float8"], ("float8", "mixed_bfloat16")),
         (["--from-scratch", "tiny"], ("--source", "--from-scratch")),
@@ -245,4 +245,4 @@ def test_messages_keep_their_spaces(cli, work, tmp_path):
     row = {"text": "住在New  York市", "entities": [{"start": 2, "end": 11, "text": "Ne York", "label": "LOC"}]}
     path.write_text(json.dumps(row, ensure_ascii=False), encoding="utf-8")
     outcome = cli(*train_on(work, path, tmp_path / "run"), "--task", "ner")
-    one_line(outcome, path, "line 1", "should be 'Ne York', but there stands 'New  York'")
+    one_line(outcome, path, "line 1", "should be 'Ne York', but the text there is 'New  York'")

@@ -207,7 +207,7 @@ def test_entities_in_other_forms(cli, models, tmp_path):
         one_line(cli("predict", texts, "-m", model, *more), *wanted)
     one_line(cli("evaluate", texts, "-m", model, "--threshold", "0.4"), "--threshold", "classification")
     rates = cli("suggest-lr", texts, "--model", model, "--learning-rate", "0.01")
-    one_line(rates, model, "no text classifier")
+    one_line(rates, model, "not a text classifier")
     one_line(cli("evaluate", tmp_path / "gone.conll", "-m", model), "gone.conll", "no such file")
 
 

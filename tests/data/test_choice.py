@@ -141,7 +141,7 @@ def test_answers_of_chid_stand_beside_the_texts(tmp_path, name, suffix):
     [
         ('{"#idiom000012#": 1}', r"train.json, line 1: no answer to #idiom000013#, neither here nor in .*train_answer"),
         ('{"#idiom000012#": 3, "#idiom000013#": 0}', r"train_answer.json, #idiom000012#: the answer 3 is not among"),
-        ('{"idiom": 3}', r"train_answer.json: 'idiom' is no blank"),
+        ('{"idiom": 3}', r"train_answer.json: 'idiom' is not a blank"),
         ("[1]", r"train_answer.json, line 1: expected"),
     ],
 )

@@ -65,9 +65,9 @@ def test_start_end_labels(examples, rows, length):
 def test_places_that_cannot_be_are_refused():
     for make in (PairLabels, StartEndLabels):
         for place in [(3, 0, 0), (-1, 0, 0), (0, -1, 2), (0, 0, -1)]:
-            with pytest.raises(DataError, match="no pair of tokens"):
+            with pytest.raises(DataError, match="not a pair of tokens"):
                 make([[], [place]], TYPES)
-    with pytest.raises(DataError, match="no span"):
+    with pytest.raises(DataError, match="not a span"):
         StartEndLabels([[(0, 3, 2)]], TYPES)
     PairLabels([[(0, 3, 2)]], TYPES)  # heads and tails of relations may stand in any order
 

@@ -66,7 +66,7 @@ def test_one_row_and_arrays():
         (3, "expected a path or a sequence of rows, got int"),
         (np.array(3), "expected a path or a sequence of rows"),
         ({"text": ["a"], "label": []}, "different lengths .text 1, label 0."),
-        (Frame({"a": [1]}, "columns").__class__, "is no table that can be read|got type"),
+        (Frame({"a": [1]}, "columns").__class__, "is not a table that can be read|got type"),
     ],
 )
 def test_what_is_no_table(source, message):

@@ -123,9 +123,9 @@ def test_segmentation_digits(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ("王 B-PER\n来 X\n了 O\n", r"train\.txt, line 2: 'X' is no tag; tags look like O, B-PER"),
-        ("王 B-\n来 O\n了 O\n", "line 1: 'B-' is no tag"),
-        ("王 O\n来 O\n\n了 Q-PER\n", "line 4: 'Q-PER' is no tag"),
+        ("王 B-PER\n来 X\n了 O\n", r"train\.txt, line 2: 'X' is not a tag; tags look like O, B-PER"),
+        ("王 B-\n来 O\n了 O\n", "line 1: 'B-' is not a tag"),
+        ("王 O\n来 O\n\n了 Q-PER\n", "line 4: 'Q-PER' is not a tag"),
         ("王 O\n来 O\n了\n", "line 3: expected a token and its tag, found only '了'"),
         ("王\tO\n来\tO\n了\t\n", "line 3: expected a token and its tag, found only '了'"),
         ("王\n来\n\n了\n", "no labels found"),
@@ -189,7 +189,7 @@ def test_white_space_of_covered_texts_and_borders():
         (text, [(2, 12, "LOC")]),
     ]
     assert {item.spans for item in from_rows(rows).items} == {(Span(2, 11, "LOC"),)}
-    with pytest.raises(DataError, match=r"should be 'Ne York', but there stands 'New  York'"):
+    with pytest.raises(DataError, match=r"should be 'Ne York', but the text there is 'New  York'"):
         from_rows([{"text": text, "entities": [{"start": 2, "end": 11, "label": "LOC", "text": "Ne York"}]}])
     with pytest.raises(DataError, match="covers nothing but white space"):
         from_rows([(text, [(5, 7, "LOC")])])
@@ -208,21 +208,27 @@ def entity(*entry):
         (entity([3, 2, "LOC"]), "is empty or not inside"),
         (entity([2, 4, ""]), "has the type ''; name its type"),
         (entity([2, 4, None]), "has the type None"),
-        (entity([2, 4]), r"\[2, 4\] is no span; write"),
-        (entity("LOC"), "'LOC' is no span"),
+        (entity([2, 4]), r"\[2, 4\] is not a span; write"),
+        (entity("LOC"), "'LOC' is not a span"),
         (entity([2, "4", "LOC"]), "no whole numbers"),
         (entity([2, 4.0, "LOC"]), "no whole numbers"),
         (entity([False, True, "LOC"]), "no whole numbers"),
         (entity({"start": 2, "label": "LOC"}), "no whole numbers"),
-        (entity({"start": 2, "end": 4, "label": "LOC", "text": "南京"}), "should be '南京', but there stands '北京'"),
-        (entity({"start": 2, "end": 3, "label": "LOC", "text": "北京"}), "stands '北'; its end seems to be inclusive"),
+        (
+            entity({"start": 2, "end": 4, "label": "LOC", "text": "南京"}),
+            "should be '南京', but the text there is",
+        ),
+        (
+            entity({"start": 2, "end": 3, "label": "LOC", "text": "北京"}),
+            "there is '北'; its end seems to be inclusive",
+        ),
         ({"text": "王", "label": "PER"}, "the spans are 'PER'; write"),
         ({"text": "王", "label": 3}, "the spans are 3; write"),
         ({"text": "王", "label": {"PER": ["王"]}}, r"type 'PER' holds \['王'\]"),
         ({"text": "王", "label": {"PER": {"王": [0, 0]}}}, r"entity '王' of type 'PER' has the places \[0, 0\]"),
         ({"text": "王", "label": {"PER": {"王": []}}}, r"has the places \[\]"),
         ({"text": "王", "label": {"PER": {"王": [[0, None]]}}}, "no whole numbers"),
-        ({"text": "王", "label": {"PER": {"李": [[0, 0]]}}}, "should be '李', but there stands '王'"),
+        ({"text": "王", "label": {"PER": {"李": [[0, 0]]}}}, "should be '李', but the text there is '王'"),
         ({"text": "王", "label": {"PER": {"王": [[0, 1]]}}}, r"entity '王' of type 'PER' at \[0, 1\] is empty or not"),
         ({"text": "王", "label": {"": {"王": [[0, 0]]}}}, "has the type ''"),
         ({"text": "王"}, "is not labelled: none of entities, spans, label is there"),

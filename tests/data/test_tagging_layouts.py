@@ -79,9 +79,9 @@ def test_single_tokens_of_bilou_and_neighbours_of_iob1(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ("王 B-PER\n五 I_PER\n在 O\n", r"line 2: 'I_PER' is no tag"),
+        ("王 B-PER\n五 I_PER\n在 O\n", r"line 2: 'I_PER' is not a tag"),
         ("王 PER\n五 PER\n在 O\n", r"a\.txt.*'王 PER'.*no column holds tags"),
-        ("王 B-PER\n五 I-PER\n在 0\n", "line 3: '0' is no tag; outside of spans stands the letter O"),
+        ("王 B-PER\n五 I-PER\n在 0\n", "line 3: '0' is not a tag; outside of spans the tag is the letter O"),
         ("我们/o 住在/o 上海/ns\n李雷/nr 住在/o\n", r"carry parts of speech \('我们/o'\)"),
         ("中国_NR 开放_VV\n", "carry parts of speech"),
         ("共同  创造  美好\n新 世纪\n", "no column holds tags .*; write a token and its tag a line"),
@@ -282,11 +282,11 @@ def test_what_was_left_out_is_told(tmp_path):
         ({"tokens": list(TEXT)}, "tokens without tags or spans"),
         ({"tokens": [], "tags": []}, "at least one"),
         ({"tokens": ["王", 3], "tags": ["O", "O"]}, "must hold the tokens"),
-        ({"tokens": list(TEXT), "tags": ["X"] * 7}, "item 1: 'X' is no tag"),
-        ({"sentence": list(TEXT), "ner": [{"index": [6, 7], "type": "X"}]}, "is no span of the 7 tokens"),
+        ({"tokens": list(TEXT), "tags": ["X"] * 7}, "item 1: 'X' is not a tag"),
+        ({"sentence": list(TEXT), "ner": [{"index": [6, 7], "type": "X"}]}, "is not a span of the 7 tokens"),
         (
             {"data": {"text": TEXT}, "annotations": [{"result": [result({"choices": ["好"]})]}]},
-            "hold 'choices', no spans",
+            "hold 'choices', not spans",
         ),
         ({"text": TEXT, "spo_list": []}, "there are 'text, spo_list'"),
         ({"text": "王\ud800", "label": []}, "half of a character"),
@@ -329,9 +329,9 @@ def test_line_ends_in_brat(tmp_path):
 @pytest.mark.parametrize(
     ("marks", "message"),
     [
-        ("T1\tPER 0 3\t孙悟\n", r"a\.ann, line 1: PER 0 3 should be '孙悟', but there stands '孙悟空'"),
+        ("T1\tPER 0 3\t孙悟\n", r"a\.ann, line 1: PER 0 3 should be '孙悟', but the text there is '孙悟空'"),
         ("T1\tPER 0 9\t孙\n", "not inside the text, which has 7"),
-        ("\nPER 0 3\n", "line 2: 'PER 0 3' is no line of brat"),
+        ("\nPER 0 3\n", "line 2: 'PER 0 3' is not a line of brat"),
     ],
 )
 def test_damaged_brat(tmp_path, marks, message):

@@ -110,7 +110,7 @@ def test_an_unknown_family_lists_the_known_ones(key):
     with pytest.raises(ConfigError) as problem:
         family_of({key: "xlnet"}, "config.json")
     families = ", ".join(sorted(zoo.PLAIN))
-    assert str(problem.value) == f"config.json: 'xlnet' is no family of this package; known are {families}"
+    assert str(problem.value) == f"config.json: 'xlnet' is not a family of this package; known are {families}"
 
 
 # --- brightmart's ALBERT ----------------------------------------------------------------------------------------------

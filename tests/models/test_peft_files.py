@@ -90,7 +90,7 @@ def test_a_head_beside_the_adapters_goes_into_the_task(tmp_path, before):
     kernel, bias = (ops.convert_to_numpy(v) for v in task.model.get_layer("classifier").weights)
     np.testing.assert_array_equal(kernel, normal(2, 16).T)
     np.testing.assert_array_equal(bias, normal(2, seed=3))
-    with pytest.raises(CheckpointError, match=r"classifier.*are no adapters \(a head"):
+    with pytest.raises(CheckpointError, match=r"classifier.*are not adapters \(a head"):
         helpers.backbone().load_adapters(tmp_path)
     with pytest.raises(ConfigError, match="the files of peft name no labels; make the task with labels="):
         helpers.classifier().load_adapters(tmp_path)
@@ -140,7 +140,7 @@ def test_files_without_a_head_want_one_in_the_task(tmp_path):
 
 
 @pytest.mark.parametrize(("arrays", "settings", "said"), [
-    (factors(QUERY.replace("0", "7"), 16, 16), {}, "layer.7.attention.self.query is no linear layer"),
+    (factors(QUERY.replace("0", "7"), 16, 16), {}, "layer.7.attention.self.query is not a linear layer"),
     (factors("score", 16, 2), {}, "holds no adapters"),
     (factors(QUERY, 16, 16) | factors("score", 16, 2), {}, "score is a head's module, which this model does not have"),
     (factors(QUERY, 16, 16), {"alpha_pattern": {"query": "much"}}, "gives bert.*query no positive number"),

@@ -351,7 +351,7 @@ def test_relatives_with_other_arrangements_are_not_taken_for_t5(tmp_path):
     folder = rewrite(tmp_path / "model", lambda arrays: arrays)
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "model_type": "umt5"}))
-    with pytest.raises(ConfigError, match="'umt5' is no family of this package"):
+    with pytest.raises(ConfigError, match="'umt5' is not a family of this package"):
         Seq2SeqLM.from_pretrained(folder)
 
 

@@ -222,5 +222,5 @@ def test_errors():
         tasks().compile("sgd", {"task_0": "mse", "task_1": None}, transforms=[GradientNormalization()])
     with pytest.raises(ConfigError, match="shared='block' fits no trainable variable; there are: trunk/kernel"):
         tasks().compile("sgd", "mse", transforms=[GradientNormalization(shared="block")])
-    with pytest.raises(ConfigError, match="no regular expression"):
+    with pytest.raises(ConfigError, match="not a regular expression"):
         GradientNormalization(shared="(")

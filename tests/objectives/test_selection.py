@@ -26,7 +26,7 @@ def test_a_pattern_that_finds_nothing_is_an_error_with_the_paths():
     model = build()
     with pytest.raises(ConfigError, match=r"Freeze: no trainable .* 'encoder'.*token_embedding/.*logits/bias$"):
         model.compile("sgd", cross_entropy(), transforms=[Freeze({"encoder": (0, 1)})])
-    with pytest.raises(ConfigError, match="'a\\(' is no regular expression"):
+    with pytest.raises(ConfigError, match="'a\\(' is not a regular expression"):
         select(model.trainable_variables, ["a("], "X")
     with pytest.raises(ConfigError, match="no pattern"):
         select(model.trainable_variables, [], "X")

@@ -188,7 +188,7 @@ def test_errors():
         ScaleShiftInvariance(-1)
     with pytest.raises(ConfigError, match="L2Regularization: strength is nan"):
         L2Regularization(float("nan"))
-    with pytest.raises(ConfigError, match="no regular expression"):
+    with pytest.raises(ConfigError, match="not a regular expression"):
         L2Regularization(1.0, pattern="(")
     with pytest.raises(ConfigError, match="'gamma' fits no trainable variable; there are: token_embedding/embeddings"):
         build().compile("sgd", cross_entropy(), transforms=[L2Regularization(1.0, pattern="gamma")])

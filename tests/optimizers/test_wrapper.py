@@ -396,15 +396,15 @@ def test_layer_decay_falls_to_the_embeddings():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Wrapper("adam"), "no optimizer"),
+        (lambda: Wrapper("adam"), "not an optimizer"),
         (lambda: LayerwiseLearningRate(adam(), {}), "pattern: factor"),
         (lambda: LayerwiseLearningRate(adam(), ["crf"]), "pattern: factor"),
         (lambda: LayerwiseLearningRate(adam(), {"crf": -1}), "'crf' is -1"),
-        (lambda: LayerwiseLearningRate(adam(), {"(": 1}), "no regular expression"),
+        (lambda: LayerwiseLearningRate(adam(), {"(": 1}), "not a regular expression"),
         (lambda: LayerwiseLearningRate(Wrapper(adam()), {"a": 1}, scale_decay=False), "decay cannot be told apart"),
         (lambda: WeightDecay(adam(), -0.1), "rate is -0.1"),
         (lambda: WeightDecay(adam(), 0.1, "bias"), "list of patterns"),
-        (lambda: LayerAdaptation(adam(), [1]), "no regular expression"),
+        (lambda: LayerAdaptation(adam(), [1]), "not a regular expression"),
         (lambda: IncrementDropout(adam(), 0.0), "keep is 0.0"),
         (lambda: Frozen(adam(), {"a": 1.5}), "ends at 1.5"),
         (lambda: Frozen(adam(), {}), "pattern: step"),

@@ -214,7 +214,7 @@ def test_a_missing_choice_counts_for_nothing():
 def test_the_loss_refuses_what_it_cannot_read():
     with pytest.raises(ConfigError, match="at least 2"):
         ChoiceCrossentropy(1)
-    with pytest.raises(ConfigError, match="3 rows are no whole number of questions with 2 choices"):
+    with pytest.raises(ConfigError, match="3 rows are not a whole number of questions with 2 choices"):
         ChoiceCrossentropy(2)(np.zeros((3, 1)), np.zeros((3, 1)))
     again = keras.losses.deserialize(keras.losses.serialize(ChoiceCrossentropy(3)))
     assert again.choices == 3
@@ -278,7 +278,7 @@ def test_accumulated_gradients_are_those_of_the_batch():
     if keras.backend.backend() == "tensorflow":
         return  # the size of a part is not known when its step is made: TensorFlow itself refuses to reshape it
     with pytest.raises(
-        ConfigError, match=r"1 rows are no whole number of questions with 3 choices.*GradientAccumulation"
+        ConfigError, match=r"1 rows are not a whole number of questions with 3 choices.*GradientAccumulation"
     ):
         model().fit(data, transforms=[GradientAccumulation(8)], **TRY | {"batch_size": 4})
 

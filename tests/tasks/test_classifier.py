@@ -344,7 +344,7 @@ def test_spare_rows_at_the_end_of_the_table_stay_with_a_note_or_go_on_request(tm
         (lambda: classifier().fit(rows(), unlabelled=["天"], unlabelled_share=1, verbose=0), "unlabelled_share is 1"),
         (lambda: classifier().fit(rows(), unlabelled=["天"], batch_size=1, verbose=0), "at least two rows"),
         (lambda: classifier().fit(rows(), epochs=0, verbose=0), "epochs is 0"),
-        (lambda: classifier().fit(rows(), class_weights={"x": 1.0}, verbose=0), "names 'x', which is no label"),
+        (lambda: classifier().fit(rows(), class_weights={"x": 1.0}, verbose=0), "names 'x', which is not a label"),
     ],
 )
 def test_arguments_that_cannot_be_are_named(make, message):

@@ -172,7 +172,7 @@ def test_a_choice_is_taken(tmp_path):
     ("SequenceClassification", 1, {}, TextClassifier, "a regression of 1 output"),
     ("SequenceClassification", 3, {"id2label": {0: "a", 1: "b"}}, TextClassifier, "id2label names 2 labels"),
     ("SequenceClassification", 2, {"id2label": {0: "a", 1: "a"}}, TextClassifier, "a label twice"),
-    ("TokenClassification", 2, {}, SequenceTagger, "LABEL_0, LABEL_1 are no tags"),
+    ("TokenClassification", 2, {}, SequenceTagger, "LABEL_0, LABEL_1 are not tags"),
     ("SequenceClassification", 2, {}, ReadingComprehension, "it is for SequenceClassification"),
     ("SequenceClassification", 2, {}, MultipleChoice, "it is for SequenceClassification"),
 ])  # fmt: skip
@@ -206,7 +206,7 @@ def test_several_labels_to_a_text(tmp_path):
 def test_data_with_other_labels_starts_a_new_head(tmp_path):
     classified(tmp_path, id2label={0: "a", 1: "b", 2: "c"})
     task = TextClassifier.from_pretrained(tmp_path, max_length=16)
-    with pytest.warns(UserWarning, match="the stored head of the labels a, b, c gives way"):
+    with pytest.warns(UserWarning, match="the stored head of the labels a, b, c is replaced"):
         task.fit(rows(12), epochs=1, batch_size=12, verbose=0)
     assert task.labels == sorted(LABELS)
     task.predict(["天气"])

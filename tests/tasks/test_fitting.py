@@ -174,8 +174,8 @@ def test_a_resume_says_before_training_what_it_cannot_go_on_without(tmp_path):
     def unchanged(folder):
         pass
 
-    assert "its epoch was chosen by val_accuracy, now val_loss" in resumed(unchanged, monitor="loss")
-    assert "chose its best epoch on validation data and there are none now" in resumed(unchanged, held_out=None)
+    assert "best epoch was chosen by val_accuracy, but monitor is now val_loss" in resumed(unchanged, monitor="loss")
+    assert "chose its best epoch on validation data, of which there are none now" in resumed(unchanged, held_out=None)
     assert "best: missing, a part of the best epoch" in resumed(lambda folder: shutil.rmtree(folder / "best"))
     said = resumed(lambda folder: (folder / "best" / "model.safetensors").unlink())
     assert "best/model.safetensors: missing" in said

@@ -148,7 +148,7 @@ CONTRADICTIONS = {
         "two added tokens have the id 900",
     ),
     "no id": ({ADDED: {"<e1>": "7"}}, "the id of '<e1>' is '7', expected an integer"),
-    "no number": ({CONFIG: {"added_tokens_decoder": {"one": {"content": "<e1>"}}}}, "'one' is no id of a token"),
+    "no number": ({CONFIG: {"added_tokens_decoder": {"one": {"content": "<e1>"}}}}, "'one' is not the id of a token"),
     "no token": ({CONFIG: {"added_tokens_decoder": {"1": 7}}}, "1 is 7, expected a token"),
     "no content": ({MAP: {"additional_special_tokens": [{"lstrip": True}]}}, "expected a token"),
     "no flag": ({MAP: {"additional_special_tokens": [{"content": "a", "lstrip": 1}]}}, "lstrip is 1, expected true"),
