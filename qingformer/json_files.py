@@ -129,7 +129,7 @@ def _integer(digits: str) -> int:
 
 
 def without_contradiction(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object of these pairs, for `json`'s `object_pairs_hook`; a key with two values is refused (`RefusedError`)."""
+    """The object of these pairs, for the `object_pairs_hook` of `json`; `RefusedError` where a key has two values."""
     result = dict(pairs)
     if len(result) < len(pairs):
         for key, value in pairs:
