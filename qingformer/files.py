@@ -88,6 +88,11 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
         temporary.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
+def is_path(value: Any) -> bool:
+    """Whether a value can name a file or folder. The empty text cannot: as a path it would be the current folder."""
+    return isinstance(value, str | os.PathLike) and str(value) != ""
+
+
 def check_not_pointer(content: bytes, path: str | os.PathLike[str], error: type[Exception]) -> None:
     """Raise `error` for the few lines that Git leaves in place of a large file it did not fetch."""
     if content.startswith(b"version https://git-lfs"):

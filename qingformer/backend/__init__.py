@@ -16,6 +16,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from qingformer.backend.keras_internals import in_stateless_scope
 from qingformer.backend.library import check_device, keep_reads_in_order, name, without_gradients
 from qingformer.backend.loops import scan
 from qingformer.backend.steps import dense_train_step
@@ -380,7 +381,7 @@ def checkpointed(function: Function, *arrays: Array) -> Any:
     Example:
         >>> checkpointed(lambda x, seed: keras.random.dropout(x, 0.1, seed=FixedSeed(seed)), x, fresh_seed(generator))
     """
-    if name() == "tensorflow" and keras.src.backend.in_stateless_scope():
+    if name() == "tensorflow" and in_stateless_scope():
         return function(*arrays)
     if name() != "tensorflow":
         return keras.remat(function)(*arrays)

@@ -4,6 +4,7 @@ from typing import Any
 
 import keras
 
+from qingformer.backend.keras_internals import in_stateless_scope
 from qingformer.backend.library import name, without_gradients
 
 Array = Any  # a backend tensor
@@ -14,7 +15,7 @@ def in_place() -> bool:
 
     Compilers turn pure updates into updates in place by themselves; torch would write each intermediate result out.
     """
-    return name() == "torch" and not keras.src.backend.in_stateless_scope()
+    return name() == "torch" and not in_stateless_scope()
 
 
 def mix(value: Array, target: Array, share: float | Array) -> Array:

@@ -2,7 +2,6 @@
 
 import difflib
 import itertools
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any, Literal
 from qingformer.checkpoints.checkpoint import HUB_PREFIX, PathLike
 from qingformer.checkpoints.tensor_bundle import bundle_prefix
 from qingformer.errors import CheckpointError
+from qingformer.files import is_path
 from qingformer.folders import finish_update, model_of_run
 from qingformer.json_files import quoted, read_json
 
@@ -95,7 +95,7 @@ def locate(source: PathLike, revision: str | None = None, *, need: Sequence[Kind
         >>> files.layout, files.require("config").name, files.require("vocabulary").name, files.weights
         ('huggingface', 'config.json', 'vocab.txt', None)
     """
-    if not isinstance(source, str | os.PathLike) or str(source) == "":
+    if not is_path(source):
         raise CheckpointError(f"the source is {quoted(source)}, expected a path or {HUB_PREFIX}org/name")
     text = str(source)
     if text.startswith(HUB_PREFIX):

@@ -46,7 +46,7 @@ NAMES: dict[str, str] = {
     "--format": "--file-format --file-type --type",
     "--all": "--probabilities --proba --return-all-scores --top-k",
 }
-# What other programs have an option for and this one has not, by what to do.
+# Options of other programs that have no counterpart here, by what to do instead.
 _WITHOUT: dict[str, str] = {
     "scoring and predicting are commands of their own: qingformer evaluate, qingformer predict": (
         "--do-train --do-eval --do-predict --do-test --mode --predict --predict-file"
@@ -87,10 +87,8 @@ _VERBS = {
     "predict": "infer inference pred tag classify label apply",
     "convert": "export save",
 }
-_DEVICES = ("--gpu", "--gpus", "--device", "--devices", "--cuda", "--use-gpu", "--use-cuda", "--cpu", "--no-cuda")
-
-
 _MAY_BE_EMPTY = ("joiner", "no_label", "label_separator")
+_DEVICES = ("--gpu", "--gpus", "--device", "--devices", "--cuda", "--use-gpu", "--use-cuda", "--cpu", "--no-cuda")
 
 
 def check_arguments(command: Any, arguments: Sequence[str]) -> None:
@@ -146,7 +144,7 @@ def _explain_verb(verb: str | None, arguments: Sequence[str]) -> None:
     if verb is not None and verb == arguments[0]:
         meant = next((ours for ours, others in _VERBS.items() if verb in others.split()), None)
         if meant is not None:
-            raise ConfigError(f"{verb} is no command; write qingformer {meant} (all: qingformer --help)")
+            raise ConfigError(f"{verb} is not a command; write qingformer {meant} (all: qingformer --help)")
     elif arguments and arguments[0] in ("--train", "--source", "--model", "-m", "--task"):
         raise ConfigError(
             f"{arguments[0]} stands after a command: qingformer train, evaluate or predict (all: qingformer --help)"

@@ -32,14 +32,8 @@ def rows_of(source: Any, name: str) -> Iterable[Any]:
         raise DataError(f"{name}: is an open file; pass its path")
     if hasattr(source, "columns") or hasattr(source, "column_names"):
         return _of_table(source, name)
-    is_class = isinstance(source, type)
-    if (
-        not isinstance(source, Iterable)
-        and not is_class
-        and hasattr(source, "__getitem__")
-        and hasattr(source, "__len__")
-    ):
-        return (source[number] for number in range(len(source)))  # as PyTorch's data sets
+    if _is_numbered(source):
+        return (source[number] for number in range(len(source)))
     if not isinstance(source, Iterable) or getattr(source, "ndim", 1) == 0:
         raise DataError(f"{name}: expected a path or a sequence of rows, got {type(source).__name__}")
     if getattr(source, "ndim", 1) > 1 and hasattr(source, "tolist"):
@@ -110,3 +104,8 @@ def _rows(columns: dict[Any, list[Any]], name: str) -> Iterator[dict[Any, Any]]:
         shown = ", ".join(f"{key} {length}" for key, length in lengths.items())
         raise DataError(f"{name}: the columns have different lengths ({shown}); give each one value for each row")
     return (dict(zip(columns, values)) for values in zip(*columns.values()))
+
+
+def _is_numbered(source: Any) -> bool:
+    """Whether rows are had by their numbers alone, as from PyTorch's data sets: a length and items, no iteration."""
+    return not isinstance(source, Iterable | type) and hasattr(source, "__getitem__") and hasattr(source, "__len__")

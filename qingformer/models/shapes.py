@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-from keras.src.backend.common import global_state
 
+from qingformer.backend.keras_internals import global_state
 from qingformer.models.backbone import Backbone
 from qingformer.models.config import BackboneConfig
 

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from qingformer.backend.keras_internals import get_keras_mask, set_keras_mask
 from qingformer.errors import ConfigError
 
 Array = Any
@@ -73,8 +74,8 @@ def changed_outputs(
         if kwargs.get("reverse") or (only_of is not None and (not args or args[0] is not only_of)):
             return output
         changed = change(output)
-        if changed is not output and (mask := keras.src.backend.get_keras_mask(output)) is not None:
-            keras.src.backend.set_keras_mask(changed, mask)
+        if changed is not output and (mask := get_keras_mask(output)) is not None:
+            set_keras_mask(changed, mask)
         return changed
 
     before = layer.__dict__.get("call")

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from typing import Any, Self
 
 import keras
-from keras.src.trainers.data_adapters.array_slicing import train_validation_split
 
+from qingformer.backend.keras_internals import train_validation_split
 from qingformer.errors import ConfigError
 from qingformer.layers.linear_chain import ChainLoss
 from qingformer.layers.lora import low_rank_config, restore_low_rank

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import keras
 
 from qingformer import backend
+from qingformer.backend.keras_internals import random_seed_dtype
 from qingformer.objectives.layer_outputs import shifted_outputs
 from qingformer.objectives.reduction import divisors
 
@@ -55,7 +56,7 @@ class State(NamedTuple):
         So a resumed training draws what it would have drawn, and no state is needed for it. Use it up in one place:
         it gives the same numbers every time.
         """
-        dtype = keras.src.backend.random_seed_dtype()
+        dtype = random_seed_dtype()
         first = keras.ops.cast(self.part, dtype) * 7919 + keras.ops.cast(salt % 2**30, dtype)
         return backend.FixedSeed(keras.ops.stack([first, keras.ops.cast(self.step, dtype)]))
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from qingformer.backend.keras_internals import LossFunctionWrapper
+from qingformer.backend.keras_internals import LossFunctionWrapper, set_keras_mask
 from qingformer.errors import ConfigError
 from qingformer.losses.means import WeightedMean
 from qingformer.objectives.objective import Array, Batch, copied
@@ -120,7 +120,7 @@ class _Reduced(keras.losses.Loss):
         counted = ops.reshape(y_true, ops.shape(y_pred)[:-1]) != self.ignored
         values = self.term(ops.where(ops.reshape(counted, ops.shape(y_true)), y_true, 0), y_pred)
         values = ops.where(counted, values, 0.0)
-        keras.src.backend.set_keras_mask(values, counted)
+        set_keras_mask(values, counted)
         return values
 
 

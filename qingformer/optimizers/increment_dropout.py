@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from qingformer import backend
+from qingformer.backend.keras_internals import random_seed_dtype
 from qingformer.errors import ConfigError
 from qingformer.optimizers.wrapper import Array, Change, UpdateWrapper
 
@@ -48,7 +49,7 @@ class IncrementDropout(UpdateWrapper):
 
     def change(self, change: Change) -> Array:
         """Mask and rescale the difference."""
-        dtype = keras.src.backend.random_seed_dtype()
+        dtype = random_seed_dtype()
         seed = ops.stack([ops.cast(self.seed % 2**30, dtype), ops.cast(change.step, dtype)])
         mask = backend.keep_mask(seed, tuple(change.old.shape), 1 - self.keep, site=change.place)
         delta = change.new - change.old

@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from qingformer import backend
+from qingformer.backend.keras_internals import no_automatic_dependency_tracking, random_seed_dtype
 from qingformer.errors import ConfigError
 from qingformer.optimizers.wrapper import Array, Wrapper, chain, snapshot
 
@@ -83,7 +84,7 @@ class LowRankUpdates(Wrapper):
 
     # --- one step -----------------------------------------------------------------------------------------------------
 
-    @keras.src.utils.tracking.no_automatic_dependency_tracking
+    @no_automatic_dependency_tracking
     def build(self, variables: Sequence[keras.Variable]) -> None:
         """Choose the matrices and make what stands for them, which the inner optimizer is built with."""
         if self.built:
@@ -159,7 +160,7 @@ class LowRankUpdates(Wrapper):
 
     def _seed(self, salt: int) -> backend.FixedSeed:
         """A function of seed, matrix and step alone."""
-        dtype = keras.src.backend.random_seed_dtype()
+        dtype = random_seed_dtype()
         mixed = zlib.crc32(f"{self.seed} {salt}".encode()) % 2**30
         *_, innermost = chain(self.inner_optimizer)  # whose count has the steps of an accumulation in it
         step = ops.cast(ops.convert_to_tensor(innermost._iterations), dtype)

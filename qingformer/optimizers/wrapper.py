@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from qingformer import backend
+from qingformer.backend.keras_internals import in_stateless_scope, result_type
 from qingformer.errors import ConfigError
 
 Array = Any  # a backend tensor
@@ -60,7 +61,7 @@ class Wrapper(keras.optimizers.Optimizer):
 
     def update_inner(self, gradients: list[Array], variables: list[keras.Variable]) -> None:
         """One step of the inner optimizer, in the form that the moment allows."""
-        if not keras.src.backend.in_stateless_scope():
+        if not in_stateless_scope():
             self.inner_optimizer.apply(gradients, variables)
             return
         # Optimizers that decide between two outcomes do so without side effects only in this form.
@@ -280,4 +281,4 @@ def assign_when(predicate: Array, variables: Sequence[keras.Variable], values: C
 
 
 def _wide(value: Array) -> Array:
-    return ops.cast(value, keras.src.backend.result_type(value.dtype, "float32"))
+    return ops.cast(value, result_type(value.dtype, "float32"))

@@ -1,4 +1,4 @@
-"""Checks of the epochs, learning rate and run directory given to `fit`, before anything is written."""
+"""Checks of the counts, learning rate and run directory given to `fit`, before anything is written."""
 
 import math
 import os
@@ -8,6 +8,7 @@ from typing import Any
 
 from qingformer.data.cells import plain
 from qingformer.errors import ConfigError
+from qingformer.files import is_path
 from qingformer.training import holds_run
 
 
@@ -61,13 +62,12 @@ def counts(
     )
 
 
-def check_plan(epochs: Any, learning_rate: Any, optimizer: Any) -> None:
-    """Refuse a number of epochs or a learning rate that no training can have.
+def check_rates(learning_rate: Any, optimizer: Any) -> None:
+    """Refuse a learning rate that no training can have: the optimizer's own ones, or `learning_rate` without one.
 
     Raises:
         ConfigError: names the argument.
     """
-    whole_number(epochs, "epochs")
     if optimizer is None:
         check_rate(learning_rate)
         return
@@ -94,7 +94,7 @@ def check_run(
         if resume or save_every:
             raise ConfigError("resume and save_every need a directory to keep resume points in")
         return
-    if not isinstance(directory, str | os.PathLike) or str(directory) == "":
+    if not is_path(directory):
         raise ConfigError(f"directory is {repr(directory)[:80]}; expected the path of a folder")
     folder = Path(directory)
     if resume and overwrite:

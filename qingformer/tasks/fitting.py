@@ -124,7 +124,7 @@ def fit(
     verbose: Any,
 ) -> dict[str, list[float]]:
     """See `ScoredTask.fit`; `held_out` are batches with labels, or what scores an epoch in their place."""
-    checks.check_plan(plan.epochs, plan.learning_rate, optimizer)
+    checks.check_rates(plan.learning_rate, optimizer)
     checks.check_run(run.directory, run.save_every, resume=run.resume, overwrite=run.overwrite)
     if plan.patience is not None and held_out is None:
         raise ConfigError("patience needs validation_data, whose score it watches")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from qingformer.checkpoints import own_files
 from qingformer.errors import CheckpointError, HeadWarning
+from qingformer.files import is_path
 from qingformer.folders import finish_update
 from qingformer.json_files import read_object
 from qingformer.models.fine_tuned import own_parameters, stated_kind, stated_labels
@@ -91,7 +92,7 @@ def saved_settings(path: Path) -> dict[str, Any]:
 
 def task_directory(directory: str | os.PathLike[str]) -> Path:
     """`directory` itself if a task was saved there, or its `best` folder if `fit` wrote it."""
-    if not isinstance(directory, str | os.PathLike) or str(directory) == "":
+    if not is_path(directory):
         raise CheckpointError(
             f"the folder is {repr(directory)[:80]}; give the path that train --output or save() wrote"
         )

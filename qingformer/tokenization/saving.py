@@ -70,20 +70,20 @@ def check_companions(new: Path, target: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for name in (MODEL_FILE, CONFIG_FILE):
             shutil.copyfile(new / name, Path(scratch, name))
-        alone = _read(scratch)
+        alone = _tokenizer_in(scratch)
         for name in companions:
             shutil.copyfile(target / name, Path(scratch, name))
-            if _read(scratch) != alone:
+            if _tokenizer_in(scratch) != alone:
                 raise TokenizerError(
                     f"{target}: holds {name} of another tokenizer, which would be read together with the new one; "
                     "remove it, or choose another folder"
                 )
 
 
-def _read(folder: str) -> tuple[str, dict[str, str], bool] | None:
-    """All that the files of a folder say of a tokenizer, None where they contradict each other."""
+def _tokenizer_in(folder: str) -> tuple[str, dict[str, str], bool] | None:
+    """Everything that makes up the tokenizer of a folder but its splitter of words; None where its files disagree."""
     try:
-        parts = build(find_source(folder), Options(pre_tokenize=str.split))  # any words: they are not compared
+        parts = build(find_source(folder), Options(pre_tokenize=str.split))  # a splitter, in case the saved one is code
     except TokenizerError:
         return None
     return parts.rust.to_str(), dict(parts.special_tokens), parts.split_special_tokens

@@ -9,6 +9,7 @@ from typing import Any
 from tokenizers import Tokenizer as RustTokenizer
 
 from qingformer.errors import TokenizerError
+from qingformer.files import is_path
 from qingformer.folders import finish_update, model_of_run
 from qingformer.json_files import quoted, read_object
 from qingformer.tokenization.special_tokens import STANDARD_NAMES, read_special_tokens
@@ -59,7 +60,7 @@ def find_source(source: str | os.PathLike[str]) -> Source:
 
         located = locate(str(source), need=["vocabulary"])  # and not the weights
         return _from_directory(Path(located.directory), str(source))
-    if not isinstance(source, str | os.PathLike) or str(source) == "":
+    if not is_path(source):
         raise TokenizerError(f"the source is {quoted(source)}, expected a path or hf://org/name")
     path = model_of_run(Path(source).expanduser())
     finish_update(path)

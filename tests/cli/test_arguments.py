@@ -162,7 +162,7 @@ def test_the_file_of_predict_and_evaluate_needs_no_option(capsys, verb, option):
 
 @pytest.mark.parametrize(("verb", "meant"), [("fit", "train"), ("eval", "evaluate"), ("infer", "predict")])
 def test_verbs_of_other_programs_are_understood(capsys, verb, meant):
-    assert f"{verb} is no command; write qingformer {meant} " in refused(capsys, verb, "--train", "a.jsonl")
+    assert f"{verb} is not a command; write qingformer {meant} " in refused(capsys, verb, "--train", "a.jsonl")
     assert "after a command: qingformer train" in refused(capsys, "--train", "a.jsonl")
 
 
