@@ -41,7 +41,7 @@ def arguments(
 
 def read(path: str, size: int | None = None) -> list[dict[str, str]]:
     """Rows of a JSONL, JSON, CSV or TSV file, at most `size` of them, as `{"text": ..., "label": ...}`."""
-    from qingformer.tasks.examples import read_examples
+    from qingformer.tasks.classification.text_examples import read_examples
 
     examples = read_examples(path)
     if any(example.labels is None or example.pair is not None for example in examples):

@@ -20,7 +20,7 @@ import numpy as np
 from examples.common import arguments, compare, read
 from qingformer import TextClassifier
 from qingformer.optimizers import LowRankUpdates, adamw, warmup_linear
-from qingformer.tasks.examples import Columns, read_examples
+from qingformer.tasks.classification.text_examples import Columns, read_examples
 
 LEFT_OUT = ("书籍", "计算机", "酒店")
 RATE, LOW_RANK_RATE, RANK, BATCH, LENGTH = 1e-3, 1e-2, 8, 32, 64

@@ -14,7 +14,7 @@ import qingformer as qf
 from examples.common import arguments, compare, read
 from qingformer import backend
 from qingformer.analysis import suggest_learning_rate
-from qingformer.tasks.noise import classifier_gradients
+from qingformer.tasks.classification.gradient_noise import classifier_gradients
 
 LAWS = {"constant": "constant", "square root": "sqrt", "linear": "linear", "noise scale": "adam"}
 

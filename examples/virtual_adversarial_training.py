@@ -10,7 +10,7 @@ labelled rows in each.
 import qingformer as qf
 from examples.common import arguments, compare, read
 from qingformer.objectives import VirtualAdversarialTraining
-from qingformer.tasks.examples import read_examples
+from qingformer.tasks.classification.text_examples import read_examples
 from qingformer.tasks.scratch import count_vocabulary
 
 

@@ -13,7 +13,7 @@ from qingformer.analysis.initialization import (
     suggest_deviation,
     truncated_normal_deviation,
 )
-from qingformer.analysis.memory import activation_bytes
+from qingformer.analysis.memory_estimate import activation_bytes
 from qingformer.analysis.noise_scale import GradientMoments, NoiseScale, per_example_estimate, two_batch_estimate
 from qingformer.analysis.parameters import count_parameters
 from qingformer.analysis.rate_laws import SignLaw, SignStep, mean_sign, power_rate, sgd_rate, sign_step

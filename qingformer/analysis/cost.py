@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from qingformer.analysis.memory import activation_bytes
+from qingformer.analysis.memory_estimate import activation_bytes
 from qingformer.analysis.parameters import count_parameters
 from qingformer.analysis.shape import EncoderSizes, Shape, option, shape_of
 from qingformer.errors import ConfigError

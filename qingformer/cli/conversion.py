@@ -10,7 +10,7 @@ from qingformer.cli.roles import HEADS, NONE, head_options, heads_of
 from qingformer.cli.running import prepare
 from qingformer.cli.stored import Stored, inspect, run_model
 from qingformer.errors import CheckpointError, ConfigError
-from qingformer.tasks.registry import TASK_FILE, load
+from qingformer.tasks.task_registry import TASK_FILE, load
 from qingformer.tokenization import Tokenizer
 
 AUTO = "auto"

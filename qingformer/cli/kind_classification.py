@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from qingformer.cli.kind import Kind, Options
-from qingformer.cli.report import print_report
+from qingformer.cli.score_report import print_report
 from qingformer.cli.settings import parse_class_weights
 from qingformer.tasks import Columns, TextClassifier
-from qingformer.tasks.examples import read_examples
+from qingformer.tasks.classification.text_examples import read_examples
 
 if TYPE_CHECKING:
     from rich.console import Console

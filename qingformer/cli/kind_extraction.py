@@ -6,7 +6,7 @@ from qingformer.cli.kind import Kind, Options
 from qingformer.data.relations import read_schema
 from qingformer.errors import ConfigError
 from qingformer.tasks import RelationExtractor
-from qingformer.tasks.relation_examples import read_texts
+from qingformer.tasks.relations.relation_examples import read_texts
 
 _CLASS = ("design", "pointer", "stride")
 

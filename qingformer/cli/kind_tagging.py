@@ -12,7 +12,7 @@ from qingformer.data.tagging import to_json
 from qingformer.errors import ConfigError
 from qingformer.tasks import SequenceTagger
 from qingformer.tasks.networks import CHAINS, POINTERS
-from qingformer.tasks.tagged import read_tagged
+from qingformer.tasks.tagging.tagged_texts import read_tagged
 
 if TYPE_CHECKING:
     from rich.console import Console

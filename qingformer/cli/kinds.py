@@ -9,7 +9,7 @@ from qingformer.cli.kind_classification import ClassificationKind
 from qingformer.cli.kind_extraction import RelationKind
 from qingformer.cli.kind_tagging import EntityKind, SegmentationKind
 from qingformer.errors import CheckpointError, ConfigError
-from qingformer.tasks.registry import TASK_FILE, saved_settings, task_directory
+from qingformer.tasks.task_registry import TASK_FILE, saved_settings, task_directory
 from qingformer.training import read_whole
 
 KINDS: dict[str, Kind] = {

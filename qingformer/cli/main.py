@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from qingformer.cli import convert, evaluate, info, predict, suggest_lr, train
-from qingformer.cli.arguments import check_arguments
+from qingformer.cli.argument_checks import check_arguments
 from qingformer.cli.console import as_options
 from qingformer.cli.quiet import import_keras_quietly
 from qingformer.cli.stopping import exit_code, last_word, leave_with

@@ -15,8 +15,8 @@ from qingformer.cli.progress import counting
 from qingformer.cli.running import load_model, new_task, prepare
 from qingformer.errors import ConfigError
 from qingformer.tasks import Columns, TextClassifier
-from qingformer.tasks.examples import Examples, read_examples
-from qingformer.tasks.noise import classifier_gradients
+from qingformer.tasks.classification.gradient_noise import classifier_gradients
+from qingformer.tasks.classification.text_examples import Examples, read_examples
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -19,8 +19,8 @@ from qingformer.models import (
     Seq2SeqLM,
     Similarity,
 )
+from qingformer.models.family_registry import family_class
 from qingformer.models.loading import Plan, loader_of
-from qingformer.models.registry import family_class
 from qingformer.models.shapes import weight_shapes
 
 NONE = "none"

@@ -184,7 +184,7 @@ def _same_file(begun: dict[str, Any], before: Any, now: Any) -> bool:
 
 def parse_transforms(wanted: list[str]) -> list[Any]:
     """`fgm=30%` as the object; unknown names are refused with those there are."""
-    from qingformer.objectives.named import named_transform
+    from qingformer.objectives.named_transforms import named_transform
 
     try:
         return [named_transform(text) for text in wanted]

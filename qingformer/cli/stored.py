@@ -13,9 +13,9 @@ from qingformer.errors import ConfigError
 from qingformer.json_files import read_json
 from qingformer.models import BackboneConfig
 from qingformer.models.config import unknown_keys
+from qingformer.models.family_registry import family_class, family_of
 from qingformer.models.loading import Plan, Request, loader_of, settle
-from qingformer.models.registry import family_class, family_of
-from qingformer.tasks.registry import BEST, TASK_FILE
+from qingformer.tasks.task_registry import BEST, TASK_FILE
 from qingformer.training import whole_folder
 
 PARTS = (

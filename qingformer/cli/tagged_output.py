@@ -14,7 +14,7 @@ from qingformer.data.spans import Span, longest_disjoint
 from qingformer.data.tagging import to_brat, to_columns
 from qingformer.files import atomic_directory
 from qingformer.tasks import Tagging
-from qingformer.tasks.tagged import words_between
+from qingformer.tasks.tagging.tagged_texts import words_between
 
 COLORS = (
     "green", "magenta", "cyan", "yellow", "blue", "red", "bright_green", "bright_magenta", "bright_cyan",

@@ -14,7 +14,7 @@ from qingformer.cli.settings import RunDirectory, Settings, check_begun, parse_t
 from qingformer.errors import ConfigError
 from qingformer.files import write_json
 from qingformer.tasks import Task
-from qingformer.tasks.registry import BEST
+from qingformer.tasks.task_registry import BEST
 from qingformer.training import PlotError, TrainingInterrupted, locked, plot_curve
 
 __all__ = ["Settings", "train_task"]

@@ -9,8 +9,8 @@ import keras
 import numpy as np
 
 from qingformer.data.fingerprint import fingerprint
-from qingformer.data.labels import RowLabels
 from qingformer.data.packed import PackedFeatures
+from qingformer.data.padded_labels import RowLabels
 from qingformer.data.plan import Plan, bucket_of, make_plan
 from qingformer.errors import DataError
 
@@ -30,7 +30,7 @@ class PaddedBatches(keras.utils.PyDataset):
     Args:
         features: objects with `token_ids` and `segment_ids`, or pairs of the two (see `PackedFeatures`).
         labels: (n, ...) array; or an object with a length and `gather(rows, length)`, the labels of a batch, blank for
-            rows of -1 (see `qingformer.data.labels`); or None for prediction.
+            rows of -1 (see `qingformer.data.padded_labels`); or None for prediction.
         sample_weights: (n,) array, or None for 1.0 each.
         start: `(epoch, batch)` to begin with. The first epoch then has `batch` items less.
         inputs: which of the three inputs the model has; Keras would take a superfluous one for another.

@@ -7,9 +7,9 @@ from itertools import pairwise
 from pathlib import Path as FilePath
 
 from qingformer.data.readers import Path
-from qingformer.data.sources import open_lines
 from qingformer.data.spans import Span, trimmed
 from qingformer.data.tagging_json import check_label, same_text, shown
+from qingformer.data.text_lines import open_lines
 from qingformer.errors import DataError
 
 _MARK = re.compile(r"(T\S*)\s+(\S+)\s+(\d{1,9} \d{1,9}(?:;\d{1,9} \d{1,9})*)(?:\t(.*))?")

@@ -11,8 +11,8 @@ from qingformer.data.choice_fields import answer_of, by_lower_name, choices_of, 
 from qingformer.data.documents import Sourced, read_documents, text_at
 from qingformer.data.readers import Path
 from qingformer.data.recognition import naming_other_tasks
-from qingformer.data.sources import check_file
 from qingformer.data.tables import rows_of
+from qingformer.data.text_lines import check_file
 from qingformer.errors import DataError
 
 BLANK = "#idiom#"

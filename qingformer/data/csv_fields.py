@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from qingformer.data.columns import is_usual_text_name
-from qingformer.data.sources import Path
+from qingformer.data.text_lines import Path
 from qingformer.errors import DataError
 
 Lines = Iterator[tuple[int, str]]

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 from qingformer.data.json_text import LinedText, elements, only_value
 from qingformer.data.readers import Path, read_rows
-from qingformer.data.sources import bare_suffix, open_lines
+from qingformer.data.text_lines import bare_suffix, open_lines
 from qingformer.errors import DataError
 
 TABLES = (".csv", ".tsv", ".tab")

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 from qingformer.data.columns import is_usual_text_name
-from qingformer.data.sources import Path
+from qingformer.data.text_lines import Path
 from qingformer.errors import DataError
 
 _OBJECT = re.compile(r'\s*\{\s*("|\}\s*$)')

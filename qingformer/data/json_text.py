@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from qingformer.data.sources import Path
+from qingformer.data.text_lines import Path
 from qingformer.errors import DataError
 from qingformer.json_files import RefusedError, without_contradiction
 

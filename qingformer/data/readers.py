@@ -10,8 +10,8 @@ from qingformer.data.cells import quoted, strip
 from qingformer.data.csv_fields import look_at_header, quoted_records
 from qingformer.data.guessing import guess_format, is_json_list
 from qingformer.data.json_text import LinedText, elements, reason_of
-from qingformer.data.sources import Path as Path
-from qingformer.data.sources import bare_suffix, check_file, open_lines
+from qingformer.data.text_lines import Path as Path
+from qingformer.data.text_lines import bare_suffix, check_file, open_lines
 from qingformer.errors import DataError
 from qingformer.json_files import RefusedError, without_contradiction
 

@@ -10,8 +10,8 @@ from qingformer.data.choice_fields import choices_of
 from qingformer.data.columns import LABEL_COLUMNS, TEXT_COLUMNS
 from qingformer.data.documents import read_documents
 from qingformer.data.readers import Path, read_rows
-from qingformer.data.sources import bare_suffix, open_lines
 from qingformer.data.tag_notation import tag_share
+from qingformer.data.text_lines import bare_suffix, open_lines
 from qingformer.errors import DataError
 
 TRIPLES = ("spo_list", "triple_list", "triples", "triple_list_gold", "relationMentions")

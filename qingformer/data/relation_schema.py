@@ -6,7 +6,7 @@ from typing import Any
 
 from qingformer.data.documents import read_documents, text_at
 from qingformer.data.readers import Path
-from qingformer.data.sources import open_lines
+from qingformer.data.text_lines import open_lines
 from qingformer.errors import DataError
 
 

@@ -8,7 +8,6 @@ from typing import Any
 from qingformer.data.brat import broken_note, is_brat, read_brat, unmarked_note
 from qingformer.data.readers import BlankLines, Path, read_rows
 from qingformer.data.schemes import WORD, TagScheme
-from qingformer.data.sources import check_file
 from qingformer.data.spans import Span
 from qingformer.data.tables import rows_of
 from qingformer.data.tagging_blocks import Block, texts_of
@@ -18,6 +17,7 @@ from qingformer.data.tagging_inline import form_of, read_inline
 from qingformer.data.tagging_objects import collected
 from qingformer.data.tagging_tables import is_named_tsv, raw_texts, read_table
 from qingformer.data.tagging_texts import TaggedText, TaggedTexts, join_tokens, joiner_of
+from qingformer.data.text_lines import check_file
 from qingformer.errors import DataError
 
 __all__ = ["TaggedText", "TaggedTexts", "from_rows", "read_tagging", "to_brat", "to_columns", "to_json"]

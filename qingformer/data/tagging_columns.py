@@ -6,9 +6,9 @@ from typing import Any
 from qingformer.data.cells import clean_name, strip
 from qingformer.data.column_layout import NO_WORD, TOKEN_ALONE, Layout, Line, columns_of, layout_of, tag_in
 from qingformer.data.readers import Path
-from qingformer.data.sources import open_lines
 from qingformer.data.tag_notation import tag_share
 from qingformer.data.tagging_blocks import Block
+from qingformer.data.text_lines import open_lines
 from qingformer.errors import DataError
 
 

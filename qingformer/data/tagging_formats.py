@@ -8,9 +8,9 @@ from pathlib import Path as FilePath
 
 from qingformer.data.column_layout import MOST, columns_of, divided_tags, has_named
 from qingformer.data.readers import Path
-from qingformer.data.sources import bare_suffix, open_lines
 from qingformer.data.tag_notation import tag_share
 from qingformer.data.tagging_inline import form_of, word_with_speech
+from qingformer.data.text_lines import bare_suffix, open_lines
 from qingformer.errors import DataError
 
 FORMATS = ("bio", "json", "csv", "words", "brat", "text")

@@ -4,9 +4,9 @@ import re
 from collections.abc import Sequence
 
 from qingformer.data.readers import Path
-from qingformer.data.sources import open_lines
 from qingformer.data.tag_notation import tag_share
 from qingformer.data.tagging_blocks import Block
+from qingformer.data.text_lines import open_lines
 from qingformer.errors import DataError
 
 _SEPARATORS = "/|_#^\\"

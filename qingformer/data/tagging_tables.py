@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qingformer.data.readers import Path, Row, read_rows
-from qingformer.data.sources import bare_suffix, open_lines
 from qingformer.data.tagging_blocks import Block
 from qingformer.data.tagging_texts import TaggedText
+from qingformer.data.text_lines import bare_suffix, open_lines
 from qingformer.errors import DataError
 
 _TOKEN = ("word", "words", "token", "tokens", "text", "sentence", "char", "character", "characters", "content")

@@ -13,10 +13,10 @@ from qingformer.layers.linear_attention import LinearAttention
 from qingformer.layers.linear_chain import ConditionalRandomField, MaximumEntropyMarkovModel
 from qingformer.layers.mask import AttentionMask
 from qingformer.layers.normalization import ConditionalLayerNormalization, LayerNormalization, RMSNormalization
-from qingformer.layers.output import OutputBias, TokenPooling, ZerosLike
+from qingformer.layers.output_bias import OutputBias, TokenPooling, ZerosLike
 from qingformer.layers.pooling import GlobalAveragePooling, GlobalMaxPooling
 from qingformer.layers.positions import PositionEmbedding, SinusoidalPositionEmbedding
-from qingformer.layers.relative import RelativePositionBias, RotaryPositions
+from qingformer.layers.relative_positions import RelativePositionBias, RotaryPositions
 from qingformer.layers.scale_offset import ScaleOffset
 from qingformer.layers.softmax_tagging import IndependentTags
 from qingformer.layers.start_end_pointers import StartEndPointers

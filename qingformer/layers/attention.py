@@ -10,11 +10,11 @@ from qingformer import backend
 from qingformer.errors import ConfigError
 from qingformer.layers.dense import Dense
 from qingformer.layers.normalization import RMSNormalization
-from qingformer.ops.attention import attention_weights, check_normalization, entropy_scale
-from qingformer.ops.dropout import dropout
+from qingformer.ops.attention_weights import attention_weights, check_normalization, entropy_scale
 from qingformer.ops.masking import masked_scores
-from qingformer.ops.relative import distances_to_keys, keys_to_distances, relative_table
+from qingformer.ops.relative_distances import distances_to_keys, keys_to_distances, relative_table
 from qingformer.ops.rotary import apply_rotary
+from qingformer.ops.seeded_dropout import dropout
 
 Tensor = Any
 IMPLEMENTATIONS = ("auto", "fused", "explicit")

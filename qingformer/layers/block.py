@@ -7,7 +7,7 @@ import keras
 
 from qingformer import backend
 from qingformer.errors import ConfigError
-from qingformer.ops.dropout import dropout
+from qingformer.ops.seeded_dropout import dropout
 
 Tensor = Any
 PARTS = (

@@ -11,11 +11,11 @@ from qingformer.layers.dense import Dense
 from qingformer.layers.linear_attention import refuse
 from qingformer.layers.scale_offset import ScaleOffset
 from qingformer.ops.activations import get_activation
-from qingformer.ops.attention import attention_weights
-from qingformer.ops.dropout import dropout
-from qingformer.ops.linear_attention import join_chunks, key_mask, key_values, split_chunks, sums_before
+from qingformer.ops.attention_weights import attention_weights
+from qingformer.ops.linear_attention_sums import join_chunks, key_mask, key_values, split_chunks, sums_before
 from qingformer.ops.masking import causal_mask
 from qingformer.ops.rotary import turned
+from qingformer.ops.seeded_dropout import dropout
 
 Tensor = Any
 MAPS = ("quadratic_query", "quadratic_key", "linear_query", "linear_key")

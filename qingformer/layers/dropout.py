@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from qingformer.ops.dropout import dropout
+from qingformer.ops.seeded_dropout import dropout
 
 Tensor = Any
 

@@ -9,7 +9,7 @@ import keras
 
 from qingformer.layers.dense import Dense
 from qingformer.ops.activations import get_activation
-from qingformer.ops.dropout import dropout
+from qingformer.ops.seeded_dropout import dropout
 
 Tensor = Any
 

@@ -10,9 +10,9 @@ from qingformer.errors import ConfigError
 from qingformer.layers.dense import Dense
 from qingformer.layers.scale_offset import ScaleOffset
 from qingformer.ops.activations import get_activation
-from qingformer.ops.attention import attention_weights, check_normalization
-from qingformer.ops.dropout import dropout
+from qingformer.ops.attention_weights import attention_weights, check_normalization
 from qingformer.ops.rotary import turned
+from qingformer.ops.seeded_dropout import dropout
 
 Tensor = Any
 

@@ -7,7 +7,7 @@ from keras import ops
 
 from qingformer.errors import ConfigError
 from qingformer.layers.dense import Dense
-from qingformer.ops.linear_attention import causal_linear_product, key_mask, linear_product
+from qingformer.ops.linear_attention_sums import causal_linear_product, key_mask, linear_product
 from qingformer.ops.rotary import turned
 
 Tensor = Any

@@ -9,8 +9,8 @@ from keras import ops
 
 from qingformer import backend
 from qingformer.errors import ConfigError
-from qingformer.losses.base import MEAN, WEIGHTED_MEAN, Loss, as_array
-from qingformer.ops import linear_chain
+from qingformer.losses.loss import MEAN, WEIGHTED_MEAN, Loss, as_array
+from qingformer.ops import chain_algorithms
 from qingformer.ops.classes import LARGEST, class_ids, finite, log_sum_exp, take_class
 from qingformer.ops.divergence import softmax_divergence
 
@@ -170,14 +170,14 @@ class LinearChain(keras.layers.Layer):
         transitions, (start, end) = self.transition_scores(), self.boundary_scores()
         if allowed is not None:
             transitions, start, end = self._within(allowed, transitions, start, end)
-        tags, scores = self._program(linear_chain.viterbi)(*given, transitions, start, end)
+        tags, scores = self._program(chain_algorithms.viterbi)(*given, transitions, start, end)
         return ops.convert_to_numpy(tags), ops.convert_to_numpy(scores)
 
     def _program(self, function: Callable[..., Any]) -> Callable[..., Any]:
         if function not in self._programs:
             self._programs[function] = backend.compile(
                 lambda emissions, mask, *scores: function(
-                    linear_chain.make_chain(emissions, scores[0], mask, *scores[1:])
+                    chain_algorithms.make_chain(emissions, scores[0], mask, *scores[1:])
                 )
             )
         return self._programs[function]
@@ -274,8 +274,8 @@ class ConditionalRandomField(LinearChain):
 
     def loss_values(self, tags: Tensor, mask: Tensor, emissions: Tensor) -> Tensor:
         """-log p(tags | emissions) of each text: (B,) float32."""
-        chain = linear_chain.make_chain(emissions, self.transition_scores(), mask, *self.boundary_scores())
-        return linear_chain.negative_log_likelihood(chain, tags)
+        chain = chain_algorithms.make_chain(emissions, self.transition_scores(), mask, *self.boundary_scores())
+        return chain_algorithms.negative_log_likelihood(chain, tags)
 
     def marginals(self, emissions: Any, mask: Any = None) -> np.ndarray:
         """Probability of each tag at each token over all paths: (B, T, L) to (B, T, L) float32, 0 where masked.
@@ -283,7 +283,7 @@ class ConditionalRandomField(LinearChain):
         Example: `crf.marginals(model.predict(x), mask).max(-1)` says how sure each token is
         """
         given = self._checked(emissions, mask)
-        found = self._program(linear_chain.marginals)(*given, self.transition_scores(), *self.boundary_scores())
+        found = self._program(chain_algorithms.marginals)(*given, self.transition_scores(), *self.boundary_scores())
         return ops.convert_to_numpy(found)
 
     def get_config(self) -> dict[str, Any]:

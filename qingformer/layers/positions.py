@@ -6,8 +6,8 @@ import keras
 from keras import ops
 
 from qingformer.errors import ConfigError
-from qingformer.ops.positions import hierarchical_positions
-from qingformer.ops.relative import sinusoidal_table
+from qingformer.ops.hierarchical_positions import hierarchical_positions
+from qingformer.ops.relative_distances import sinusoidal_table
 
 Tensor = Any
 MERGE_MODES = ("add", "mul", "zero", "concat")

@@ -7,8 +7,8 @@ import numpy as np
 from keras import ops
 
 from qingformer.layers.linear_chain import LinearChain
+from qingformer.ops.chain_algorithms import Chain
 from qingformer.ops.classes import finite, log_softmax, log_sum_exp, take_class
-from qingformer.ops.linear_chain import Chain
 
 Tensor = Any
 

@@ -9,7 +9,7 @@ from qingformer.losses.label_smoothing import LabelSmoothedCrossentropy
 from qingformer.losses.logit_adjustment import LogitAdjustedCrossentropy
 from qingformer.losses.margin_softmax import AMSoftmax, ArcFace, ASoftmax, MarginSoftmax
 from qingformer.losses.multilabel import MultilabelCategoricalCrossentropy, SparseMultilabelCategoricalCrossentropy
-from qingformer.losses.named import named_loss
+from qingformer.losses.named_losses import named_loss
 from qingformer.losses.power_binary import PowerBinaryCrossentropy
 from qingformer.losses.sequence import SequenceCrossentropy, sequence_targets
 from qingformer.losses.smooth_f1 import SmoothF1Crossentropy

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from qingformer.errors import ConfigError
-from qingformer.losses.base import MEAN, BatchLoss
+from qingformer.losses.loss import MEAN, BatchLoss
 from qingformer.losses.pairs import LAYOUTS, check_layout, grouped, one_each
 from qingformer.ops.classes import finite, log_sum_exp
 from qingformer.ops.vectors import cosine

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from qingformer.errors import ConfigError
-from qingformer.losses.base import MEAN, BatchLoss, binary_targets, of_classes, of_labels
+from qingformer.losses.loss import MEAN, BatchLoss, binary_targets, of_classes, of_labels
 from qingformer.ops.classes import finite, is_distribution, log_softmax, one_for_all
 
 Tensor = Any

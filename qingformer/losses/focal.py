@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from qingformer.errors import ConfigError
-from qingformer.losses.base import MEAN, ClassLoss, binary_targets, of_labels
+from qingformer.losses.loss import MEAN, ClassLoss, binary_targets, of_labels
 from qingformer.ops.classes import finite, log_softmax
 
 Tensor = Any

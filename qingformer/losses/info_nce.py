@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from qingformer.errors import ConfigError
-from qingformer.losses.base import WEIGHTED_MEAN, BatchLoss
+from qingformer.losses.loss import WEIGHTED_MEAN, BatchLoss
 from qingformer.losses.pairs import check_layout, grouped, one_each
 from qingformer.ops.classes import log_sum_exp
 from qingformer.ops.vectors import unit

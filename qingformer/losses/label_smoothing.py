@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from qingformer.errors import ConfigError
-from qingformer.losses.base import MEAN, ClassLoss
+from qingformer.losses.loss import MEAN, ClassLoss
 from qingformer.ops.classes import finite, log_softmax, visible
 
 Tensor = Any

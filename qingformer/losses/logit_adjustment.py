@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from qingformer.errors import ConfigError
-from qingformer.losses.base import MEAN, ClassLoss
+from qingformer.losses.loss import MEAN, ClassLoss
 from qingformer.ops.classes import finite, log_softmax
 
 Tensor = Any

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from qingformer.errors import ConfigError
-from qingformer.losses.base import MEAN, Loss, of_classes
+from qingformer.losses.loss import MEAN, Loss, of_classes
 from qingformer.ops.classes import finite, is_distribution, log_sum_exp, one_for_all
 
 Tensor = Any

@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from qingformer.backend.keras_internals import CompileLoss, get_keras_mask
-from qingformer.losses.base import WEIGHTED_MEAN
+from qingformer.losses.loss import WEIGHTED_MEAN
 
 Tensor = Any
 PLAIN, SUM = ("sum_over_batch_size", "mean"), "sum"

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from qingformer.errors import ConfigError
-from qingformer.losses.base import MEAN, Loss, of_labels
+from qingformer.losses.loss import MEAN, Loss, of_labels
 from qingformer.ops.classes import OUT_OF_REACH, class_ids, finite, log_sum_exp, visible
 
 Tensor = Any

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from qingformer.errors import ConfigError
-from qingformer.losses.base import MEAN, Loss
+from qingformer.losses.loss import MEAN, Loss
 from qingformer.ops.classes import finite, visible
 from qingformer.ops.divergence import bernoulli_divergence
 

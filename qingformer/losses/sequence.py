@@ -7,8 +7,8 @@ import numpy as np
 from keras import ops
 
 from qingformer.errors import ConfigError
-from qingformer.losses.base import WEIGHTED_MEAN, Loss, of_classes
 from qingformer.losses.label_smoothing import checked_smoothing
+from qingformer.losses.loss import WEIGHTED_MEAN, Loss, of_classes
 from qingformer.ops.classes import class_ids, finite, log_sum_exp, take_class, visible
 
 Tensor = Any

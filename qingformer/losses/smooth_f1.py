@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from qingformer.errors import ConfigError
-from qingformer.losses.base import MEAN, BatchLoss, binary_targets, of_labels
+from qingformer.losses.loss import MEAN, BatchLoss, binary_targets, of_labels
 from qingformer.ops.classes import finite
 
 Tensor = Any

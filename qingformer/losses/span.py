@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from qingformer.errors import ConfigError
-from qingformer.losses.base import MEAN, Loss, as_array
+from qingformer.losses.loss import MEAN, Loss, as_array
 from qingformer.ops.classes import LARGEST, class_ids, finite, log_sum_exp, take_class, visible
 from qingformer.ops.divergence import softmax_divergence
 

@@ -5,6 +5,7 @@ from qingformer.models.backbone import Backbone
 from qingformer.models.bert import Bert
 from qingformer.models.config import BackboneConfig
 from qingformer.models.electra import Electra
+from qingformer.models.family_registry import FAMILIES
 from qingformer.models.gau_alpha import GauAlpha
 from qingformer.models.gpt import GPT
 from qingformer.models.gpt2 import GPT2
@@ -20,7 +21,6 @@ from qingformer.models.heads import (
 )
 from qingformer.models.llama import Llama
 from qingformer.models.nezha import Nezha
-from qingformer.models.registry import FAMILIES
 from qingformer.models.roformer import RoFormer, RoFormerSim
 from qingformer.models.roformer_v2 import RoFormerV2
 from qingformer.models.seq2seq import Seq2SeqLM

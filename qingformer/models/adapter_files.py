@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from qingformer.checkpoints import finite, open_checkpoint, own_files, write_safetensors
+from qingformer.checkpoints import finite_weights, open_checkpoint, own_files, write_safetensors
 from qingformer.errors import CheckpointError
 from qingformer.files import write_json
 from qingformer.folders import finish_update, updated_directory
@@ -29,7 +29,7 @@ def save(model: Any, backbone: Any, directory: str | os.PathLike[str], format: s
         raise CheckpointError(f"unknown format {format!r} of adapters; use one of {', '.join(FORMATS)}")
     adapters = gather(model, backbone)
     if check_finite:
-        finite.check_finite(arrays_of(adapters))
+        finite_weights.check_finite(arrays_of(adapters))
     names = own_files.PEFT if format == "peft" else own_files.ADAPTERS
     with updated_directory(directory, lambda folder: own_files.of_earlier_adapters(folder, names)) as folder:
         if format == "peft":

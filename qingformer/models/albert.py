@@ -20,7 +20,7 @@ from qingformer.models.backbone import Backbone, Maker, Tensors
 from qingformer.models.bert import OLD_NORMS, TRAINING_STATE, block_rows, embedding_rows, next_sentence_rows
 from qingformer.models.config import BackboneConfig, block_group
 from qingformer.models.family import COMMON_KEYS
-from qingformer.models.registry import register_family
+from qingformer.models.family_registry import register_family
 
 SHARED_KEYS = (*COMMON_KEYS, "embedding_size", "num_hidden_groups")
 

@@ -8,8 +8,8 @@ from qingformer import backend, layers
 from qingformer.errors import ConfigError
 from qingformer.models.config import BackboneConfig, block_group
 from qingformer.models.family import Family
+from qingformer.models.family_registry import family_class
 from qingformer.models.pretrained import PretrainedModel
-from qingformer.models.registry import family_class
 from qingformer.ops.activations import get_activation
 
 Tensors = dict[str, Any]

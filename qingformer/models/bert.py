@@ -11,7 +11,7 @@ import keras
 from qingformer.checkpoints.weight_map import TRANSPOSE, Row, WeightMap, dense, norm
 from qingformer.models.backbone import Backbone
 from qingformer.models.config import BackboneConfig
-from qingformer.models.registry import register_family
+from qingformer.models.family_registry import register_family
 
 OLD_NORMS = ((r"LayerNorm\.weight$", "LayerNorm.gamma"), (r"LayerNorm\.bias$", "LayerNorm.beta"))
 TRAINING_STATE = (r"^global_step$", r"(^|/)(adam_[mv]|Adam(_1)?|AdamWeightDecayOptimizer(_1)?)$")

@@ -9,10 +9,10 @@ from typing import Any, get_args, get_type_hints
 from qingformer.errors import ConfigError
 from qingformer.json_files import quoted
 from qingformer.layers.block import NORM_POSITIONS
+from qingformer.models.family_registry import family_class
 from qingformer.models.limits import check_limits
-from qingformer.models.registry import family_class
 from qingformer.ops.activations import get_activation
-from qingformer.ops.attention import NORMALIZATIONS
+from qingformer.ops.attention_weights import NORMALIZATIONS
 
 # Keys of published configurations that say nothing about the numbers this package computes: provenance, serving and
 # training hints, and the settings of heads that live elsewhere.

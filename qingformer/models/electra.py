@@ -16,7 +16,7 @@ from qingformer.models.backbone import Backbone, Maker
 from qingformer.models.bert import OLD_NORMS, TRAINING_STATE, block_rows, embedding_rows
 from qingformer.models.config import BackboneConfig
 from qingformer.models.family import COMMON_KEYS, SUMMARY_KEYS
-from qingformer.models.registry import register_family
+from qingformer.models.family_registry import register_family
 
 
 @register_family("electra", huggingface_class="ElectraForPreTraining")

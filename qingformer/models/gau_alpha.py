@@ -15,7 +15,7 @@ from qingformer.errors import ConfigError
 from qingformer.models.backbone import Maker
 from qingformer.models.bert import bert_like, embedding_rows
 from qingformer.models.config import BackboneConfig
-from qingformer.models.registry import register_family
+from qingformer.models.family_registry import register_family
 from qingformer.models.roformer_v2 import DEPTH_FREE, RoFormerV2
 
 

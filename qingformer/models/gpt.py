@@ -17,7 +17,7 @@ from qingformer.models.backbone import Backbone, Maker
 from qingformer.models.bert import TRAINING_STATE, block_rows
 from qingformer.models.config import BackboneConfig
 from qingformer.models.family import padding_of
-from qingformer.models.registry import register_family
+from qingformer.models.family_registry import register_family
 
 OPENAI_KEYS = {
     "vocab_size": "vocab_size",

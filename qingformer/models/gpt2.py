@@ -14,8 +14,8 @@ from qingformer.errors import ConfigError
 from qingformer.models.bert import block_rows
 from qingformer.models.config import BackboneConfig
 from qingformer.models.family import padding_of
+from qingformer.models.family_registry import register_family
 from qingformer.models.gpt import GPT, OPENAI_IGNORED, OPENAI_KEYS, openai_map, openai_rows
-from qingformer.models.registry import register_family
 
 ONLY = {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False}
 

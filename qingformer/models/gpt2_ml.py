@@ -14,9 +14,9 @@ from qingformer.models.backbone import Maker
 from qingformer.models.bert import TRAINING_STATE
 from qingformer.models.config import BackboneConfig
 from qingformer.models.family import COMMON_KEYS
+from qingformer.models.family_registry import register_family
 from qingformer.models.gpt import GPT
-from qingformer.models.registry import register_family
-from qingformer.ops.dropout import dropout
+from qingformer.ops.seeded_dropout import dropout
 
 
 @keras.saving.register_keras_serializable("qingformer")

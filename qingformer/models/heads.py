@@ -7,8 +7,8 @@ import keras
 from qingformer.errors import ConfigError
 from qingformer.models.backbone import Backbone, Maker
 from qingformer.models.config import BackboneConfig
+from qingformer.models.family_registry import check_role, family_class
 from qingformer.models.pretrained import PretrainedModel
-from qingformer.models.registry import check_role, family_class
 
 
 class HeadModel(PretrainedModel):

@@ -17,7 +17,7 @@ from qingformer.errors import ConfigError
 from qingformer.models.backbone import Backbone, Maker
 from qingformer.models.config import BackboneConfig
 from qingformer.models.family import padding_of
-from qingformer.models.registry import register_family
+from qingformer.models.family_registry import register_family
 
 ONLY = {"mlp_bias": (False, None), "pretraining_tp": (1, None), "use_sliding_window": (False, None)}
 INVERSE_FREQUENCIES = r"rotary_emb\.inv_freq$"

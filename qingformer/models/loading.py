@@ -22,10 +22,10 @@ from qingformer.checkpoints.weight_map import Row, WeightMap
 from qingformer.errors import CheckpointError, ConfigError
 from qingformer.json_files import read_json
 from qingformer.models.config import BackboneConfig, block_group, check_known, unknown_keys
+from qingformer.models.family_registry import check_role, family_class, family_of
 from qingformer.models.fine_tuned import StoredHead, find_head
 from qingformer.models.limits import check_stored_sizes
 from qingformer.models.look_alikes import check_look_alike
-from qingformer.models.registry import check_role, family_class, family_of
 from qingformer.models.stored_heads import fine_tuned_patterns
 from qingformer.models.surgery import FirstRows, Stretch, VocabularySurgery, spare_rows_advice
 

@@ -16,9 +16,9 @@ from qingformer.layers.lora import low_rank_config, restore_low_rank
 from qingformer.layers.quantization import quantization_config, restore_quantization
 from qingformer.models import adapter_files, adapters, loading, lora, saving
 from qingformer.models.config import BackboneConfig
-from qingformer.models.registry import family_class
+from qingformer.models.family_registry import family_class
 from qingformer.models.surgery import CompoundToken, VocabularySurgery
-from qingformer.objectives.base import BaseModel
+from qingformer.objectives.transform import BaseModel
 from qingformer.ops.masking import padding_mask_from_ids
 
 Self = TypeVar("Self", bound="PretrainedModel")

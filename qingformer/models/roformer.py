@@ -13,7 +13,7 @@ from qingformer.models.backbone import Backbone
 from qingformer.models.bert import bert_like, block_rows, embedding_rows, head_rows
 from qingformer.models.config import BackboneConfig
 from qingformer.models.family import COMMON_KEYS, SUMMARY_KEYS
-from qingformer.models.registry import register_family
+from qingformer.models.family_registry import register_family
 
 EMBED_POSITIONS = r"encoder\.embed_positions\.weight$"
 

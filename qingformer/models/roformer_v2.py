@@ -17,7 +17,7 @@ from qingformer.checkpoints.weight_map import WeightMap, dense
 from qingformer.models.backbone import Maker, Tensors
 from qingformer.models.bert import bert_like, block_rows, embedding_rows
 from qingformer.models.config import BackboneConfig
-from qingformer.models.registry import register_family
+from qingformer.models.family_registry import register_family
 from qingformer.models.roformer import RoFormer
 
 UNDO_TRUNCATION = 1.13684723

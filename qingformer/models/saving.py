@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from qingformer.checkpoints import finite, own_files, write_safetensors, write_tensor_bundle
+from qingformer.checkpoints import finite_weights, own_files, write_safetensors, write_tensor_bundle
 from qingformer.checkpoints.weight_map import save_rows
 from qingformer.errors import CheckpointError, ConfigError
 from qingformer.files import write_json
 from qingformer.folders import updated_directory
 from qingformer.models.config import BackboneConfig
 from qingformer.models.family import COMMON_KEYS
-from qingformer.models.registry import family_class
-from qingformer.tokenization.saving import check_companions
+from qingformer.models.family_registry import family_class
+from qingformer.tokenization.tokenizer_saving import check_companions
 from qingformer.version import __version__
 
 # Values that say what a model is made for, not what it is made of.
@@ -44,7 +44,7 @@ def save(model: Any, directory: str | os.PathLike[str], format: str, tokenizer: 
         raise CheckpointError(f"unknown format {format!r}; use one of {', '.join(FORMATS)}")
     arrays = model.weight_arrays()
     if check_finite:
-        finite.check_finite(arrays)
+        finite_weights.check_finite(arrays)
 
     def superseded(folder: Path) -> list[str]:
         own_files.check_no_other_task(folder, Path(temporary))

@@ -8,7 +8,7 @@ from typing import ClassVar
 import keras
 
 from qingformer.models.bert import Bert
-from qingformer.models.registry import register_family
+from qingformer.models.family_registry import register_family
 
 
 @register_family("simbert", huggingface_class="BertForPreTraining")

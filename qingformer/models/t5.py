@@ -18,7 +18,7 @@ from qingformer.errors import ConfigError
 from qingformer.models.backbone import Backbone, Maker, Tensors
 from qingformer.models.bert import TRAINING_STATE
 from qingformer.models.config import BackboneConfig
-from qingformer.models.registry import register_family
+from qingformer.models.family_registry import register_family
 
 SIDES = ("encoder", "decoder")
 # Options of other families that would be ignored here.

@@ -13,7 +13,7 @@ import keras
 from qingformer import layers
 from qingformer.models.backbone import Maker, Tensors
 from qingformer.models.bert import Bert
-from qingformer.models.registry import register_family
+from qingformer.models.family_registry import register_family
 
 
 @register_family("tta")

@@ -6,7 +6,6 @@ import keras
 from keras import ops
 
 from qingformer import backend
-from qingformer.objectives.arguments import one_of, radius
 from qingformer.objectives.objective import Objective, Transform
 from qingformer.objectives.perturbation import (
     ATTACKS,
@@ -19,6 +18,7 @@ from qingformer.objectives.perturbation import (
     embedding_place,
     sized,
 )
+from qingformer.objectives.transform_arguments import one_of, radius
 
 
 @keras.saving.register_keras_serializable("qingformer")

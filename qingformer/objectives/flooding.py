@@ -5,9 +5,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from qingformer.objectives.arguments import not_negative
 from qingformer.objectives.objective import Array, Aux, Batch, Objective, State, Transform, TransformedObjective
 from qingformer.objectives.outputs import Output, Outputs, Term
+from qingformer.objectives.transform_arguments import not_negative
 
 
 @keras.saving.register_keras_serializable("qingformer")

@@ -8,7 +8,6 @@ from keras import ops
 
 from qingformer import backend
 from qingformer.errors import ConfigError
-from qingformer.objectives.arguments import not_negative, one_of
 from qingformer.objectives.objective import Array, Aux, Batch, Objective, State, Transform, TransformedObjective
 from qingformer.objectives.perturbation import (
     Inputs,
@@ -18,6 +17,7 @@ from qingformer.objectives.perturbation import (
     embedding_place,
     unshifted,
 )
+from qingformer.objectives.transform_arguments import not_negative, one_of
 
 _PLACES = ("embedding", "inputs", "parameters")
 _UNITS = ("row", "occurrence")

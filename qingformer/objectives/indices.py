@@ -8,7 +8,7 @@ import numpy as np
 
 from qingformer import backend
 from qingformer.errors import DataError
-from qingformer.losses.base import ClassLoss
+from qingformer.losses.loss import ClassLoss
 
 
 def index_limits(model: keras.Model) -> dict[str, tuple[int, str]]:

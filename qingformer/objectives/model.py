@@ -10,9 +10,9 @@ from qingformer.errors import ConfigError
 from qingformer.layers.linear_chain import ChainLoss
 from qingformer.layers.lora import low_rank_config, restore_low_rank
 from qingformer.layers.quantization import quantization_config, restore_quantization
-from qingformer.objectives.base import BaseModel, weigh_batch
 from qingformer.objectives.objective import ModelObjective, Objective, Transform, apply_transforms
-from qingformer.objectives.steps import train_step
+from qingformer.objectives.transform import BaseModel, weigh_batch
+from qingformer.objectives.transformed_steps import train_step
 
 
 @keras.saving.register_keras_serializable("qingformer")

@@ -9,10 +9,10 @@ import keras
 from keras import ops
 
 from qingformer.errors import ConfigError
-from qingformer.objectives.arguments import not_negative, one_of
 from qingformer.objectives.decoder_inputs import DecoderInputs, input_names
 from qingformer.objectives.layer_outputs import changed_outputs, find_layer
 from qingformer.objectives.objective import Array, Aux, Batch, Objective, State, Transform, TransformedObjective
+from qingformer.objectives.transform_arguments import not_negative, one_of
 
 _POSITIONS = ("target", "all")
 _SALT = zlib.crc32(b"EmbeddingNoise")

@@ -7,7 +7,6 @@ from keras import ops
 
 from qingformer import backend
 from qingformer.errors import ConfigError
-from qingformer.objectives.arguments import not_negative, one_of, radius
 from qingformer.objectives.objective import Array, Objective, State, Transform
 from qingformer.objectives.perturbation import (
     ATTACKS,
@@ -23,6 +22,7 @@ from qingformer.objectives.perturbation import (
     project,
     sized,
 )
+from qingformer.objectives.transform_arguments import not_negative, one_of, radius
 
 _SALT = 170606083
 

@@ -7,9 +7,9 @@ import keras
 from keras import losses, ops
 
 from qingformer.errors import ConfigError
-from qingformer.objectives.arguments import not_negative, one_of
 from qingformer.objectives.objective import Array, Aux, Batch, Objective, State, Transform, TransformedObjective
 from qingformer.objectives.outputs import Output, Outputs, Term
+from qingformer.objectives.transform_arguments import not_negative, one_of
 from qingformer.ops.divergence import (
     bernoulli_divergence,
     categorical_divergence,

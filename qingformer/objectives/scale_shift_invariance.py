@@ -5,8 +5,8 @@ from typing import Any
 import keras
 from keras import ops
 
-from qingformer.objectives.arguments import not_negative
 from qingformer.objectives.objective import Array
+from qingformer.objectives.transform_arguments import not_negative
 from qingformer.objectives.weight_penalty import KERNELS, WeightPenalty
 
 _NOTHING = 1e-30  # a sum of squares that counts as no weight at all

@@ -8,7 +8,6 @@ from keras import ops
 
 from qingformer import backend
 from qingformer.errors import ConfigError
-from qingformer.objectives.arguments import not_negative, one_of, radius
 from qingformer.objectives.objective import Array, Aux, Batch, Objective, State, Transform, TransformedObjective
 from qingformer.objectives.perturbation import (
     NORMS,
@@ -21,6 +20,7 @@ from qingformer.objectives.perturbation import (
     sized,
     unshifted,
 )
+from qingformer.objectives.transform_arguments import not_negative, one_of, radius
 from qingformer.ops.divergence import kullback_leibler
 
 _DISTRIBUTIONS = ("categorical", "bernoulli")

@@ -8,8 +8,8 @@ from keras import ops
 
 from qingformer import backend
 from qingformer.errors import ConfigError
-from qingformer.objectives.arguments import not_negative
 from qingformer.objectives.objective import Array, Aux, Batch, Objective, State, Transform, TransformedObjective
+from qingformer.objectives.transform_arguments import not_negative
 
 KERNELS = r"(^|/)kernel$"
 

@@ -1,17 +1,17 @@
 """What a user fits: each task reads its data, trains, scores, predicts, saves and loads."""
 
-from qingformer.tasks.choice import Choice, MultipleChoice
-from qingformer.tasks.classifier import TextClassifier
-from qingformer.tasks.examples import Columns
-from qingformer.tasks.prediction import Prediction
-from qingformer.tasks.reading import Answer, Reading, ReadingComprehension
-from qingformer.tasks.registry import load
-from qingformer.tasks.relation_examples import Extraction, FoundTriple
-from qingformer.tasks.relations import RelationExtractor
+from qingformer.tasks.choice.multiple_choice import Choice, MultipleChoice
+from qingformer.tasks.classification.classifier import TextClassifier
+from qingformer.tasks.classification.text_examples import Columns
+from qingformer.tasks.predictor import Prediction
+from qingformer.tasks.reading.reading_comprehension import Answer, Reading, ReadingComprehension
+from qingformer.tasks.relations.relation_examples import Extraction, FoundTriple
+from qingformer.tasks.relations.relation_extractor import RelationExtractor
 from qingformer.tasks.scratch import SIZES, count_vocabulary
-from qingformer.tasks.tagged import Entity, Tagging
-from qingformer.tasks.tagger import SequenceTagger
+from qingformer.tasks.tagging.tagged_texts import Entity, Tagging
+from qingformer.tasks.tagging.tagger import SequenceTagger
 from qingformer.tasks.task import Task
+from qingformer.tasks.task_registry import load
 
 __all__ = [
     "SIZES",

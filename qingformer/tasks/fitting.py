@@ -17,10 +17,10 @@ from qingformer.losses import named_loss
 from qingformer.optimizers import AdamW, AdjustableRate, adamw, warmup_linear
 from qingformer.optimizers.adamw import NOT_DECAYED
 from qingformer.tasks import checks, storage
-from qingformer.tasks.best import BestInMemory
+from qingformer.tasks.best_in_memory import BestInMemory
 from qingformer.tasks.head import reseed
 from qingformer.tasks.in_use import training_of
-from qingformer.tasks.registry import BEST
+from qingformer.tasks.task_registry import BEST
 from qingformer.training import Progress, ProgressEvent
 from qingformer.training.finite import located
 

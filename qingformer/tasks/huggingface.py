@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from qingformer.checkpoints import finite, own_files, write_safetensors
+from qingformer.checkpoints import finite_weights, own_files, write_safetensors
 from qingformer.errors import ConfigError
 from qingformer.files import write_json
 from qingformer.folders import updated_directory
 from qingformer.models import saving
 from qingformer.models.fine_tuned import ANSWERS, CHOICE, OURS, PARAMETERS, SEQUENCE, TOKENS
 from qingformer.tasks import storage
-from qingformer.tokenization.saving import check_companions
+from qingformer.tokenization.tokenizer_saving import check_companions
 
 INSTEAD = "or save with format='qingformer'"
 # How the classes of a family come to the vector that they classify.
@@ -34,7 +34,7 @@ def save(task: Any, directory: str | os.PathLike[str], check_finite: bool) -> Pa
     config |= {**more, **_labels(task), PARAMETERS: {OURS: storage.settings_of(task)}}
     stored |= _head_arrays(task, modules)
     if check_finite:
-        finite.check_finite(stored)
+        finite_weights.check_finite(stored)
     with updated_directory(directory, lambda folder: _superseded(temporary, folder)) as temporary:
         write_json(temporary / own_files.CONFIG, config)
         write_safetensors(temporary / own_files.WEIGHTS, stored, metadata={"format": "pt"})

@@ -19,7 +19,7 @@ from qingformer.models.adapter_state import Adapters, put
 from qingformer.models.fine_tuned import StoredHead
 from qingformer.models.peft_reading import PeftFile, read
 from qingformer.models.stored_heads import fine_tuned_head
-from qingformer.tasks.fine_tuned import NEVER
+from qingformer.tasks.fine_tuned_heads import NEVER
 
 KINDS = {"SEQ_CLS": "SequenceClassification", "TOKEN_CLS": "TokenClassification", "QUESTION_ANS": "QuestionAnswering"}
 

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from qingformer.checkpoints import finite, open_checkpoint, own_files, write_safetensors
+from qingformer.checkpoints import finite_weights, open_checkpoint, own_files, write_safetensors
 from qingformer.data.cells import plain
 from qingformer.errors import CheckpointError, ConfigError
 from qingformer.files import write_json
@@ -20,9 +20,9 @@ from qingformer.folders import updated_directory
 from qingformer.json_files import quoted, read_object
 from qingformer.layers.lora import adapted_layers
 from qingformer.models import Backbone, adapter_files
-from qingformer.tasks.registry import TASK_FILE
+from qingformer.tasks.task_registry import TASK_FILE
 from qingformer.tokenization import Tokenizer
-from qingformer.tokenization.saving import check_companions
+from qingformer.tokenization.tokenizer_saving import check_companions
 from qingformer.version import __version__
 
 HEAD_FILE = own_files.HEAD
@@ -82,7 +82,7 @@ def save(task: Any, directory: str | os.PathLike[str], check_finite: bool) -> Pa
     if task.model is None:
         raise ConfigError("there is nothing to save yet: call fit, or give labels")
     if check_finite:
-        finite.check_finite(task.backbone.weight_arrays() | _head_arrays(task))
+        finite_weights.check_finite(task.backbone.weight_arrays() | _head_arrays(task))
     with updated_directory(directory, lambda folder: _superseded(task, temporary, folder)) as temporary:
         write(task, temporary)
     return Path(directory)

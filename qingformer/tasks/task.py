@@ -17,11 +17,11 @@ from qingformer.evaluation.report import Report
 from qingformer.folders import model_of_run
 from qingformer.models import Backbone
 from qingformer.objectives import TrainableModel
-from qingformer.tasks import adapters, checks, fine_tuned, fitting, huggingface, storage
-from qingformer.tasks.arguments import check_arguments
-from qingformer.tasks.encoding import buckets_up_to
+from qingformer.tasks import checks, fine_tuned_heads, fitting, huggingface, storage, task_adapters
+from qingformer.tasks.classification.text_encoding import buckets_up_to
+from qingformer.tasks.fit_arguments import check_arguments
 from qingformer.tasks.head import new_backbone
-from qingformer.tasks.prediction import Predictor
+from qingformer.tasks.predictor import Predictor
 from qingformer.tasks.scratch import count_vocabulary, size_named
 from qingformer.tasks.windows import Window
 from qingformer.tokenization import Tokenizer
@@ -29,7 +29,7 @@ from qingformer.tokenization import Tokenizer
 Sourced = TypeVar("Sourced", bound=Any)  # examples with `name` and `notes`
 
 
-class Task(fine_tuned.TakesHeads, ABC):
+class Task(fine_tuned_heads.TakesHeads, ABC):
     """An encoder, a tokenizer and a network on top that are trained, scored, saved and loaded together.
 
     A task says what its data is (`_read`, `_texts`), what it must know before there is a network (`_settle`,
@@ -102,7 +102,7 @@ class Task(fine_tuned.TakesHeads, ABC):
         storage.check_fit(backbone, tokenizer, longest, f"{vocabulary or source}")
         if vocabulary is not None:
             storage.refuse_another_vocabulary(backbone, tokenizer, str(vocabulary))
-        made: Self = fine_tuned.make(cls, backbone, tokenizer, settings, str(source))
+        made: Self = fine_tuned_heads.make(cls, backbone, tokenizer, settings, str(source))
         return made
 
     @classmethod
@@ -150,7 +150,7 @@ class Task(fine_tuned.TakesHeads, ABC):
             DataError: names what is wrong, its file and line.
         """
         examples = self._read(train, "training data", **reading)
-        fine_tuned.drop_unfit_head(self, examples)
+        fine_tuned_heads.drop_unfit_head(self, examples)
         self._settle(examples)
         self._check(examples)
         for other in others:
@@ -191,7 +191,7 @@ class Task(fine_tuned.TakesHeads, ABC):
 
         Example: `classifier.backbone.enable_lora(8)`, `classifier.fit(...)`, `classifier.save_adapters("sentiment")`
         """
-        return adapters.save(self, directory, check_finite)
+        return task_adapters.save(self, directory, check_finite)
 
     def load_adapters(self, directory: str | os.PathLike[str], strict: bool = True) -> list[str]:
         """Read what `save_adapters` wrote into a task over the same encoder; returns the paths of the adapters.
@@ -203,7 +203,7 @@ class Task(fine_tuned.TakesHeads, ABC):
 
         Example: `TextClassifier.from_pretrained("chinese_L-12_H-768_A-12").load_adapters("sentiment")`
         """
-        return adapters.load(self, directory, strict)
+        return task_adapters.load(self, directory, strict)
 
     # --- what a task says ---------------------------------------------------------------------------------------------
 
@@ -266,7 +266,7 @@ class Task(fine_tuned.TakesHeads, ABC):
 
     def _prepare(self, examples: Any, *more: Any) -> None:
         """Settle what was left open until the data is there: labels, vocabulary, encoder, network."""
-        fine_tuned.drop_unfit_head(self, examples)
+        fine_tuned_heads.drop_unfit_head(self, examples)
         self._start = None
         self._settle(examples)
         self._check(examples)

@@ -10,9 +10,9 @@ from tokenizers import Tokenizer as RustTokenizer
 from qingformer.errors import TokenizerError
 from qingformer.files import check_not_pointer
 from qingformer.json_files import quoted, read_object
-from qingformer.tokenization.frames import around, frame, roberta
-from qingformer.tokenization.options import Options, first
+from qingformer.tokenization.special_token_templates import around, frame, roberta
 from qingformer.tokenization.special_tokens import check_names
+from qingformer.tokenization.tokenizer_options import Options, first
 from qingformer.tokenization.vocabulary import read_vocabulary
 
 _WORD_END = "</w>"

@@ -12,13 +12,13 @@ from qingformer.json_files import quoted
 from qingformer.tokenization.added import add_named, named_tokens
 from qingformer.tokenization.bpe import from_bpe
 from qingformer.tokenization.characters import is_cjk
-from qingformer.tokenization.frames import frame
-from qingformer.tokenization.options import Options, first
 from qingformer.tokenization.published import NORMALIZATIONS
 from qingformer.tokenization.sentencepiece import from_sentencepiece
 from qingformer.tokenization.sentencepiece_model import read_sentencepiece
-from qingformer.tokenization.sources import Source, read_model
+from qingformer.tokenization.special_token_templates import frame
 from qingformer.tokenization.special_tokens import BERT_SPECIAL_TOKENS, check_names, resolve_special_tokens
+from qingformer.tokenization.tokenizer_options import Options, first
+from qingformer.tokenization.tokenizer_sources import Source, read_model
 from qingformer.tokenization.vocabulary import check_line, read_vocabulary
 from qingformer.tokenization.wordpiece import add_special, build_wordpiece
 from qingformer.tokenization.words import WordSplitter

@@ -5,7 +5,7 @@ from typing import overload
 
 from tokenizers import Encoding as RustEncoding
 
-from qingformer.tokenization.spans import Reading
+from qingformer.tokenization.character_spans import Reading
 
 
 class Encoding:

@@ -10,8 +10,6 @@ from tokenizers import Tokenizer as RustTokenizer
 from qingformer.errors import TokenizerError
 from qingformer.tokenization.characters import SPACE
 from qingformer.tokenization.charsmap import removed_controls
-from qingformer.tokenization.frames import around, frame, xlnet
-from qingformer.tokenization.options import Options, first
 from qingformer.tokenization.sentencepiece_model import (
     BPE,
     CONTROL,
@@ -21,8 +19,10 @@ from qingformer.tokenization.sentencepiece_model import (
     USER_DEFINED,
     SentencePieceModel,
 )
-from qingformer.tokenization.sources import one_line
+from qingformer.tokenization.special_token_templates import around, frame, xlnet
 from qingformer.tokenization.special_tokens import check_names
+from qingformer.tokenization.tokenizer_options import Options, first
+from qingformer.tokenization.tokenizer_sources import one_line
 
 _NAMES = {
     "pad_token": ("[PAD]", "<pad>"),

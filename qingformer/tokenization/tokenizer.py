@@ -14,16 +14,16 @@ from tokenizers import Tokenizer as RustTokenizer
 from qingformer.errors import TokenizerError
 from qingformer.json_files import quoted
 from qingformer.tokenization.build import Parts, build, from_tokens, has_bert_normalizer
+from qingformer.tokenization.character_spans import Reading
 from qingformer.tokenization.decoding import join_tokens
 from qingformer.tokenization.encoding import Encoding, Encodings
 from qingformer.tokenization.inputs import check_truncation, explain
-from qingformer.tokenization.options import Options
 from qingformer.tokenization.published import PublishedForm
-from qingformer.tokenization.saving import save
 from qingformer.tokenization.sentencepiece import without_special
-from qingformer.tokenization.sources import find_source
-from qingformer.tokenization.spans import Reading
 from qingformer.tokenization.special_tokens import NamedSpecialTokens
+from qingformer.tokenization.tokenizer_options import Options
+from qingformer.tokenization.tokenizer_saving import save
+from qingformer.tokenization.tokenizer_sources import find_source
 from qingformer.tokenization.vocabulary import check_keep, check_line, check_tokens, renumber, simplified_ids
 from qingformer.tokenization.words import WordSplitter, with_words
 

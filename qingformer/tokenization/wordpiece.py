@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as RustTokenizer
 
-from qingformer.tokenization.frames import frame
+from qingformer.tokenization.special_token_templates import frame
 
 
 def build_wordpiece(

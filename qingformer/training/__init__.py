@@ -3,13 +3,6 @@
 from qingformer.training.averages import SwapAverages, keep_averages, weights_to_keep
 from qingformer.training.best import BestCheckpoint
 from qingformer.training.curve import LearningCurve, plot_curve, read_curve
-from qingformer.training.errors import (
-    DivergenceError,
-    PlotError,
-    RunInUseError,
-    TrainingInterrupted,
-    TrainingStateError,
-)
 from qingformer.training.finite import FiniteTraining, check_weights
 from qingformer.training.folder import read_whole
 from qingformer.training.interrupt import Interruptible
@@ -20,6 +13,13 @@ from qingformer.training.run_files import clear_run, holds_run
 from qingformer.training.seeds import seed_everything
 from qingformer.training.state import TrainingState
 from qingformer.training.steps import OrderedSteps, Progress, ProgressEvent
+from qingformer.training.training_errors import (
+    DivergenceError,
+    PlotError,
+    RunInUseError,
+    TrainingInterrupted,
+    TrainingStateError,
+)
 
 __all__ = [
     "BestCheckpoint",

@@ -10,10 +10,10 @@ import keras
 
 from qingformer.errors import ConfigError
 from qingformer.training.averages import weights_to_keep
-from qingformer.training.errors import TrainingStateError
 from qingformer.training.finite import check_weights, located
 from qingformer.training.kept import KeptFolder
 from qingformer.training.steps import Logs
+from qingformer.training.training_errors import TrainingStateError
 
 _SMALLER_IS_BETTER = ("loss", "error", "mse", "mae", "perplexity")
 

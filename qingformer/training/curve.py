@@ -11,8 +11,8 @@ import keras
 
 from qingformer.files import atomic_file
 from qingformer.json_files import check_kinds, parse_json
-from qingformer.training.errors import PlotError
 from qingformer.training.steps import Logs, OrderedSteps
+from qingformer.training.training_errors import PlotError
 
 Row = dict[str, Any]
 

@@ -9,8 +9,8 @@ import keras
 import numpy as np
 
 from qingformer.checkpoints.examination import count_not_finite
-from qingformer.training.errors import DivergenceError
 from qingformer.training.steps import Logs, OrderedSteps
+from qingformer.training.training_errors import DivergenceError
 
 REMEDY = "lower the learning rate, clip the gradients (transforms=[ClipGradients(1.0)]), or train in float32"
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import keras
 
-from qingformer.training.errors import TrainingInterrupted
 from qingformer.training.state import TrainingState
+from qingformer.training.training_errors import TrainingInterrupted
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

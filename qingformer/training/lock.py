@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from qingformer.training.errors import RunInUseError
+from qingformer.training.training_errors import RunInUseError
 
 LOCK_FILE = ".run.lock"
 _WINDOWS_BYTE = 1 << 30  # far behind the text: a locked byte cannot be read by others there

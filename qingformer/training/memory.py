@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from qingformer.json_files import read_object
-from qingformer.training.errors import TrainingStateError
+from qingformer.training.training_errors import TrainingStateError
 
 FORMAT = 1
 

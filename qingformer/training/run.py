@@ -12,7 +12,6 @@ from qingformer.errors import ConfigError
 from qingformer.training.averages import SwapAverages
 from qingformer.training.best import BestCheckpoint
 from qingformer.training.curve import LearningCurve
-from qingformer.training.errors import TrainingInterrupted, TrainingStateError
 from qingformer.training.finite import FiniteTraining
 from qingformer.training.folder import clear_leftovers
 from qingformer.training.interrupt import Interruptible
@@ -20,6 +19,7 @@ from qingformer.training.kept import KeptFolder
 from qingformer.training.lock import locked
 from qingformer.training.state import TrainingState
 from qingformer.training.steps import Logs
+from qingformer.training.training_errors import TrainingInterrupted, TrainingStateError
 
 
 @dataclass(frozen=True)

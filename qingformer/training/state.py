@@ -8,7 +8,6 @@ import keras
 
 from qingformer.files import write_json
 from qingformer.optimizers import chain
-from qingformer.training.errors import TrainingStateError
 from qingformer.training.finite import FiniteTraining, located
 from qingformer.training.folder import clear_leftovers, new_folder
 from qingformer.training.memory import (
@@ -20,8 +19,7 @@ from qingformer.training.memory import (
     remember_all,
 )
 from qingformer.training.run_files import STATE_FILES, drop_state, states_in
-from qingformer.training.steps import Logs, OrderedSteps
-from qingformer.training.storage import (
+from qingformer.training.state_files import (
     check_same,
     describe,
     optimizer_name,
@@ -29,6 +27,8 @@ from qingformer.training.storage import (
     variables_of,
     write_values,
 )
+from qingformer.training.steps import Logs, OrderedSteps
+from qingformer.training.training_errors import TrainingStateError
 
 _VALUES, _INFO = STATE_FILES
 

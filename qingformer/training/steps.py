@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import keras
 
-from qingformer.training.errors import TrainingStateError
+from qingformer.training.training_errors import TrainingStateError
 
 Logs = dict[str, float]
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from qingformer.analysis import activation_bytes, cost, encoder_cost, memory
+from qingformer.analysis import activation_bytes, cost, encoder_cost, memory_estimate
 from qingformer.errors import ConfigError
 from tests.analysis.products import product_flops
 
@@ -105,7 +105,7 @@ def test_impossible_requests_are_named(length, labels):
         encoder_cost(Sizes(), length, num_labels=labels)
 
 
-@pytest.mark.parametrize("module", [cost, memory])
+@pytest.mark.parametrize("module", [cost, memory_estimate])
 def test_docstring_examples_run(module):
     assert doctest.testmod(module).failed == 0
     assert doctest.testmod(module).attempted > 0

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from qingformer.checkpoints.finite import check_finite
+from qingformer.checkpoints.finite_weights import check_finite
 from qingformer.cli import run
 from qingformer.errors import CheckpointError
 from qingformer.models import Backbone

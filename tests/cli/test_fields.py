@@ -7,11 +7,11 @@ import pytest
 from qingformer.cli.kind import OFF
 from qingformer.cli.kinds import KINDS
 from qingformer.cli.output import json_line, with_fields
-from qingformer.tasks.choice import Choice
-from qingformer.tasks.prediction import Prediction
-from qingformer.tasks.reading import Reading
-from qingformer.tasks.relation_examples import Extraction
-from qingformer.tasks.tagged import Tagging
+from qingformer.tasks.choice.multiple_choice import Choice
+from qingformer.tasks.predictor import Prediction
+from qingformer.tasks.reading.reading_comprehension import Reading
+from qingformer.tasks.relations.relation_examples import Extraction
+from qingformer.tasks.tagging.tagged_texts import Tagging
 
 QUESTION = {"context": "昨天下雨了", "question": "何时？"}
 READ = {

@@ -16,7 +16,7 @@ from qingformer.analysis.rate_plot import plot_rates
 from qingformer.cli.rates import in_words
 from qingformer.errors import ConfigError, DataError
 from qingformer.tasks import load
-from qingformer.tasks.noise import classifier_gradients
+from qingformer.tasks.classification.gradient_noise import classifier_gradients
 
 
 def asked(work, *more):

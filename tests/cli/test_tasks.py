@@ -10,7 +10,7 @@ from qingformer.cli.settings import RUN_FILE
 from qingformer.cli.tagged_output import Columns, coloured, line_by_line, words_of
 from qingformer.data.tagging import read_tagging
 from qingformer.tasks import Entity, Tagging, load
-from qingformer.tasks.tagged import read_tagged
+from qingformer.tasks.tagging.tagged_texts import read_tagged
 from tests.cli.conftest import with_options
 from tests.tasks.helpers import backbone, rows, tokenizer
 

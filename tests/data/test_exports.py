@@ -10,7 +10,7 @@ from qingformer.data.relations import read_relations
 from qingformer.data.spans import Span
 from qingformer.data.tagging import read_tagging
 from qingformer.errors import DataError
-from qingformer.tasks.examples import Columns, read_examples
+from qingformer.tasks.classification.text_examples import Columns, read_examples
 
 TEXT = "李雷在北京"
 SPANS = (Span(0, 2, "PER"), Span(3, 5, "LOC"))

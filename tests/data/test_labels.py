@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qingformer.data import PaddedBatches
-from qingformer.data.labels import JointLabels, PairLabels, RowLabels, StartEndLabels, TokenLabels
+from qingformer.data.padded_labels import JointLabels, PairLabels, RowLabels, StartEndLabels, TokenLabels
 from qingformer.errors import DataError
 
 TYPES = 3

@@ -8,9 +8,9 @@ from qingformer.data.choice import read_choice
 from qingformer.data.reading import read_reading
 from qingformer.data.recognition import tasks_of
 from qingformer.errors import DataError
-from qingformer.tasks.examples import Columns, read_examples
-from qingformer.tasks.relation_examples import read_texts
-from qingformer.tasks.tagged import read_tagged
+from qingformer.tasks.classification.text_examples import Columns, read_examples
+from qingformer.tasks.relations.relation_examples import read_texts
+from qingformer.tasks.tagging.tagged_texts import read_tagged
 
 SQUAD = {"data": [{"paragraphs": [{"context": "昨天下雨了", "qas": [{"id": "1", "question": "何时", "answers": []}]}]}]}
 C3 = [["下雨了"], [{"question": "天气?", "choice": ["晴", "雨"], "answer": 1}], "1"]

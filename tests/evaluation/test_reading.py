@@ -6,7 +6,7 @@ import pytest
 
 from qingformer.data.reading import Question, questions_from_rows, read_reading
 from qingformer.errors import DataError
-from qingformer.evaluation.reading import evaluate_reading, normalize_answer
+from qingformer.evaluation.reading_scores import evaluate_reading, normalize_answer
 
 
 def ask(*references):

@@ -7,8 +7,8 @@ import pytest
 from qingformer.data.reading import Question
 from qingformer.evaluation import evaluate_classification, evaluate_multi_label
 from qingformer.evaluation.classification import ClassScore
-from qingformer.evaluation.reading import evaluate_reading
-from qingformer.evaluation.spans import evaluate_spans
+from qingformer.evaluation.reading_scores import evaluate_reading
+from qingformer.evaluation.span_scores import evaluate_spans
 from qingformer.evaluation.triples import evaluate_triples
 
 REPORTS = {

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from qingformer.data.spans import Span
 from qingformer.errors import DataError
 from qingformer.evaluation.classification import ClassScore
-from qingformer.evaluation.spans import evaluate_spans
+from qingformer.evaluation.span_scores import evaluate_spans
 from qingformer.evaluation.table import display_width
 
 GOLD = [[(0, 2, "PER"), (4, 6, "LOC"), (7, 8, "LOC")], [(0, 1, "PER")], []]

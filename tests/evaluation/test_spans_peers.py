@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from qingformer.data.schemes import tags_to_spans
-from qingformer.evaluation.spans import evaluate_spans
+from qingformer.evaluation.span_scores import evaluate_spans
 
 pytestmark = pytest.mark.peers
 

@@ -8,7 +8,7 @@ import pytest
 from keras import ops
 
 from qingformer import layers
-from qingformer.ops.relative import relative_table
+from qingformer.ops.relative_distances import relative_table
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures" / "bert4keras" / "layers"
 CASES = sorted(path.stem for path in FIXTURES.glob("mha_*.npz"))

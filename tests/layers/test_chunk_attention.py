@@ -9,7 +9,7 @@ from keras import ops
 
 from qingformer import backend, layers
 from qingformer.errors import ConfigError
-from qingformer.ops.linear_attention import (
+from qingformer.ops.linear_attention_sums import (
     causal_linear_product,
     join_chunks,
     linear_product,

@@ -10,7 +10,7 @@ from keras import ops
 
 from qingformer import layers
 from qingformer.errors import ConfigError
-from qingformer.ops.attention import attention_weights
+from qingformer.ops.attention_weights import attention_weights
 from qingformer.ops.rotary import rotary_table
 from tests.conftest import slow_on_jax
 from tests.layers.bricks import (

@@ -7,7 +7,7 @@ from keras import ops
 
 from qingformer import layers
 from qingformer.errors import ConfigError
-from qingformer.ops.relative import clipped_positions, relative_buckets, sinusoidal_table
+from qingformer.ops.relative_distances import clipped_positions, relative_buckets, sinusoidal_table
 from qingformer.ops.rotary import apply_rotary, rotary_table, turned
 from tests.layers.bricks import check_comes_back, fixture, numpy, run, tensor
 from tests.references.gated_attention import turn_all

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from qingformer.ops.relative import distances_to_keys, keys_to_distances, relative_table, sinusoidal_table
+from qingformer.ops.relative_distances import distances_to_keys, keys_to_distances, relative_table, sinusoidal_table
 
 SIZES = [(1, 1), (1, 3), (2, 1), (3, 2), (4, 4), (5, 2), (9, 3), (9, 8), (9, 12)]
 

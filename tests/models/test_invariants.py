@@ -8,8 +8,8 @@ import pytest
 from keras import ops
 
 from qingformer.models import FAMILIES, Backbone, CausalLM, MaskedLM, Seq2SeqLM
-from qingformer.ops.attention import attention_weights
-from qingformer.ops.relative import distances_to_keys, relative_table
+from qingformer.ops.attention_weights import attention_weights
+from qingformer.ops.relative_distances import distances_to_keys, relative_table
 from qingformer.ops.rotary import apply_rotary, rotary_table
 from tests.models import random_models
 from tests.models.random_models import numpy

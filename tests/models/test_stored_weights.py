@@ -10,7 +10,7 @@ import pytest
 from qingformer.checkpoints import open_checkpoint, write_safetensors, write_tensor_bundle
 from qingformer.errors import LONGEST, CheckpointError, ConfigError
 from qingformer.models import Backbone, BackboneConfig, CausalLM, MaskedLM
-from qingformer.models.registry import family_class
+from qingformer.models.family_registry import family_class
 from tests.models import zoo
 from tests.models.test_zoo_errors import refused
 

@@ -7,7 +7,7 @@ import pytest
 from qingformer import backend
 from qingformer.errors import ConfigError
 from qingformer.objectives import FGM, GradientAccumulation, RDrop, TrainableModel, Transform, TransformedObjective
-from qingformer.objectives.accumulation import _parts
+from qingformer.objectives.gradient_accumulation import _parts
 from tests.conftest import SLOW_ON_JAX, slow_on_jax
 from tests.objectives.conftest import CLASSES, VOCABULARY, build, cross_entropy
 from tests.objectives.test_fgm import hand_computed

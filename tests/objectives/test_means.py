@@ -6,7 +6,7 @@ import pytest
 
 import qingformer as qf
 from qingformer.data import PaddedBatches
-from qingformer.data.labels import TokenLabels
+from qingformer.data.padded_labels import TokenLabels
 from qingformer.layers import ConditionalRandomField, IndependentTags
 from qingformer.losses import DiceLoss, FocalLoss, SmoothF1Crossentropy
 from qingformer.objectives import FGM, Flooding, GradientAccumulation, GradientPenalty, RDrop, TrainableModel

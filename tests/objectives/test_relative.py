@@ -6,7 +6,7 @@ import pytest
 
 from qingformer.errors import ConfigError
 from qingformer.objectives import FGM, PGD, TrainableModel, VirtualAdversarialTraining
-from qingformer.objectives.named import named_transform
+from qingformer.objectives.named_transforms import named_transform
 from qingformer.objectives.perturbation import RELATIVE
 
 from .evaluation import evaluate

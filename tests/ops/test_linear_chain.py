@@ -7,8 +7,8 @@ import pytest
 from keras import ops
 
 from qingformer import backend
-from qingformer.ops import linear_chain
-from qingformer.ops.linear_chain import (
+from qingformer.ops import chain_algorithms
+from qingformer.ops.chain_algorithms import (
     log_partition,
     make_chain,
     marginals,
@@ -70,7 +70,7 @@ def log_sum_exp(x):
 def test_all_of_it_is_what_all_paths_give(left, boundaries, scale):
     """Lengths 1 to 4; with scale 30 the transitions span more than the product form can hold."""
     emissions, transitions, start, end = chain(batch=4, scale=scale, boundaries=boundaries)
-    assert (np.ptp(transitions) > linear_chain.SAFE_SPAN) == (scale > 1)
+    assert (np.ptp(transitions) > chain_algorithms.SAFE_SPAN) == (scale > 1)
     lengths = [4, 1, 3, 2]
     mask = padded(lengths, 4, left)
     tags = np.random.default_rng(1).integers(0, TAGS, (4, 4)).astype("int32")
@@ -166,8 +166,8 @@ def test_both_ways_of_summing_agree_at_the_limit():
     transitions = (transitions - transitions.min()) / np.ptp(transitions) * 39.9
     scores = -random.exponential(60, (6, 4)).astype("float32")
     scores[:, 1] = 0
-    quick = linear_chain._sums_over_previous_by_product(ops.convert_to_tensor(transitions))
-    exact = linear_chain._sums_over_previous(ops.convert_to_tensor(transitions))
+    quick = chain_algorithms._sums_over_previous_by_product(ops.convert_to_tensor(transitions))
+    exact = chain_algorithms._sums_over_previous(ops.convert_to_tensor(transitions))
     np.testing.assert_allclose(
         numpy(quick(ops.convert_to_tensor(scores))), numpy(exact(ops.convert_to_tensor(scores))), rtol=1e-5, atol=1e-5
     )

@@ -5,7 +5,7 @@ import pytest
 from keras import ops
 
 from qingformer import backend
-from qingformer.ops.linear_chain import make_chain, negative_log_likelihood, viterbi
+from qingformer.ops.chain_algorithms import make_chain, negative_log_likelihood, viterbi
 
 pytestmark = pytest.mark.peers
 

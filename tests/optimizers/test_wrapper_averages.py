@@ -7,7 +7,7 @@ import pytest
 from qingformer.errors import ConfigError
 from qingformer.objectives import FGM
 from qingformer.optimizers import ExponentialMovingAverage, averages_of
-from qingformer.tasks.best import BestInMemory
+from qingformer.tasks.best_in_memory import BestInMemory
 from qingformer.training import (
     BestCheckpoint,
     SwapAverages,
@@ -17,7 +17,7 @@ from qingformer.training import (
     run,
     weights_to_keep,
 )
-from qingformer.training.storage import optimizer_name
+from qingformer.training.state_files import optimizer_name
 from tests.conftest import SLOW_ON_JAX, slow_on_jax
 from tests.optimizers.test_wrapper import adam, everything, fit, make_model, rows
 from tests.optimizers.toolkit import numbers

@@ -10,8 +10,8 @@ from qingformer.data.choice import BLANK
 from qingformer.errors import ConfigError, DataError
 from qingformer.objectives import FGM, GradientAccumulation, RDrop
 from qingformer.tasks import MultipleChoice, load
-from qingformer.tasks.choice import ChoiceRow
-from qingformer.tasks.choice_batches import ChoiceBatches, ChoiceCrossentropy
+from qingformer.tasks.choice.choice_batches import ChoiceBatches, ChoiceCrossentropy
+from qingformer.tasks.choice.multiple_choice import ChoiceRow
 from tests.tasks.helpers import FIT, WORDS, backbone, tokenizer
 
 FOOD, OTHERS = WORDS["food"], WORDS["music"] + WORDS["weather"]

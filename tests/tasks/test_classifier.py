@@ -13,7 +13,7 @@ from qingformer.errors import CheckpointError, ConfigError, DataError
 from qingformer.models import Backbone
 from qingformer.objectives import FGM, VirtualAdversarialTraining
 from qingformer.tasks import Columns, TextClassifier, load
-from qingformer.tasks.examples import inputs_of, read_examples
+from qingformer.tasks.classification.text_examples import inputs_of, read_examples
 from qingformer.training import TrainingInterrupted
 from tests.tasks.helpers import FIT, VOCABULARY, backbone, classifier, rows, tokenizer
 

@@ -10,7 +10,7 @@ from qingformer.data.choice import read_choice
 from qingformer.data.reading import read_reading
 from qingformer.data.relations import read_relations, read_schema
 from qingformer.data.tagging import read_tagging
-from qingformer.tasks.examples import read_examples
+from qingformer.tasks.classification.text_examples import read_examples
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 READERS = {

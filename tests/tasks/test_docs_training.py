@@ -10,7 +10,7 @@ import pytest
 
 import qingformer as qf
 from qingformer.losses import named_loss
-from qingformer.objectives.named import named_transform
+from qingformer.objectives.named_transforms import named_transform
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SOURCE = "chinese_L-12_H-768_A-12"

@@ -12,8 +12,8 @@ from qingformer.data.relations import relations_from_rows
 from qingformer.data.tables import rows_of
 from qingformer.data.tagging import from_rows, read_tagging
 from qingformer.errors import ConfigError, DataError, QingFormerError
-from qingformer.tasks.arguments import check_transforms
 from qingformer.tasks.checks import check_run, whole_number
+from qingformer.tasks.fit_arguments import check_transforms
 from qingformer.tasks.task import rows_for
 
 

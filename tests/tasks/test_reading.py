@@ -8,8 +8,8 @@ import pytest
 from qingformer.data.reading import Question, Questions
 from qingformer.errors import ConfigError, DataError
 from qingformer.tasks import ReadingComprehension, load
-from qingformer.tasks.question_windows import AnswerMask, PairFrame, QuestionWindow, question_windows
-from qingformer.tasks.reading import best_spans
+from qingformer.tasks.reading.question_windows import AnswerMask, PairFrame, QuestionWindow, question_windows
+from qingformer.tasks.reading.reading_comprehension import best_spans
 from qingformer.tasks.windows import pieces_of
 from qingformer.tokenization import Tokenizer
 from tests.tasks.helpers import CHARACTERS, FIT, backbone, tokenizer

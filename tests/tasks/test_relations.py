@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from qingformer.data.relations import RelationText, RelationTexts, Triple
 from qingformer.errors import ConfigError, DataError
 from qingformer.tasks import RelationExtractor, load
-from qingformer.tasks.relation_cascade import CascadeBatches, spans_of
-from qingformer.tasks.relation_examples import TokenTriple, found_triples, moved, read_texts
-from qingformer.tasks.relation_linker import OUTPUTS, linked, untied
-from qingformer.tasks.relations import DESIGNS
+from qingformer.tasks.relations.cascade import CascadeBatches, spans_of
+from qingformer.tasks.relations.gplinker import OUTPUTS, linked, untied
+from qingformer.tasks.relations.relation_examples import TokenTriple, found_triples, moved, read_texts
+from qingformer.tasks.relations.relation_extractor import DESIGNS
 from qingformer.tokenization import Tokenizer
 from tests.tasks.helpers import backbone
 

@@ -10,11 +10,12 @@ from qingformer.data.schemes import TagScheme, may_follow, split_tag
 from qingformer.data.spans import Span, longest_disjoint
 from qingformer.errors import CheckpointError, ConfigError, DataError
 from qingformer.objectives import FGM, RDrop
-from qingformer.tasks import SequenceTagger, load, tagger_decoding
+from qingformer.tasks import SequenceTagger, load
 from qingformer.tasks.networks import CHAINS, POINTERS
-from qingformer.tasks.tagged import Entity, Tagging, read_tagged
-from qingformer.tasks.tagger import HEADS
-from qingformer.tasks.tagger_decoding import chain_spans, pointer_spans
+from qingformer.tasks.tagging import tagger_decoding
+from qingformer.tasks.tagging.tagged_texts import Entity, Tagging, read_tagged
+from qingformer.tasks.tagging.tagger import HEADS
+from qingformer.tasks.tagging.tagger_decoding import chain_spans, pointer_spans
 from qingformer.tokenization import Tokenizer
 from qingformer.training import TrainingInterrupted
 from tests.tasks.helpers import backbone

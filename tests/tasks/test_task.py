@@ -15,14 +15,12 @@ from qingformer.tasks import (
     RelationExtractor,
     SequenceTagger,
     TextClassifier,
-    choice,
-    choice_batches,
     load,
-    question_windows,
-    reading,
     task,
 )
-from qingformer.tasks.registry import TASKS
+from qingformer.tasks.choice import choice_batches, multiple_choice
+from qingformer.tasks.reading import question_windows, reading_comprehension
+from qingformer.tasks.task_registry import TASKS
 from qingformer.training import TrainingInterrupted
 from qingformer.training.curve import read_curve
 from tests.tasks.helpers import FIT, VOCABULARY, backbone, tokenizer
@@ -292,8 +290,8 @@ def test_adapters_that_do_not_fit_change_nothing(adapted):
 
 
 @pytest.mark.parametrize("module", [
-    pytest.param(reading, marks=pytest.mark.slow), pytest.param(choice, marks=pytest.mark.slow), question_windows,
-    choice_batches, task,
+    pytest.param(reading_comprehension, marks=pytest.mark.slow), pytest.param(multiple_choice, marks=pytest.mark.slow),
+    question_windows, choice_batches, task,
 ])  # fmt: skip
 def test_docstring_examples_run(module):
     found = doctest.testmod(module)

@@ -7,7 +7,7 @@ import pytest
 import qingformer as qf
 from qingformer.errors import ConfigError
 from qingformer.losses import FocalLoss, LabelSmoothedCrossentropy, named_loss
-from qingformer.tasks.arguments import check_arguments
+from qingformer.tasks.fit_arguments import check_arguments
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"好看的电影难书姚明生于上海"]
 ROWS = [("好看的电影", "p"), ("难看的书", "n"), ("好书", "p"), ("难看", "n"), ("好电影", "p")]

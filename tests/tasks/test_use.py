@@ -9,8 +9,8 @@ import pytest
 from qingformer.errors import ConfigError
 from qingformer.models import Backbone
 from qingformer.tasks import RelationExtractor, SequenceTagger, TextClassifier, load
-from qingformer.tasks.choice import Choice
-from qingformer.tasks.reading import Answer, Reading
+from qingformer.tasks.choice.multiple_choice import Choice
+from qingformer.tasks.reading.reading_comprehension import Answer, Reading
 from qingformer.tokenization import Tokenizer
 from tests.tasks.helpers import VOCABULARY, backbone, classifier, tokenizer
 

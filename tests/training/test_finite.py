@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from qingformer.tasks.best import BestInMemory
+from qingformer.tasks.best_in_memory import BestInMemory
 from qingformer.training import BestCheckpoint, DivergenceError, FiniteTraining
 from tests.training.program import batches, make_model, train
 

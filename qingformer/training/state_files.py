@@ -10,8 +10,8 @@ import numpy as np
 
 from qingformer import backend
 from qingformer.optimizers import chain
-from qingformer.training.errors import TrainingStateError
 from qingformer.training.finite import check_values
+from qingformer.training.training_errors import TrainingStateError
 
 Variables = dict[str, list[Any]]
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from qingformer.data.labels import JointLabels, PairLabels
+from qingformer.data.padded_labels import JointLabels, PairLabels
 from qingformer.losses import SparseMultilabelCategoricalCrossentropy
 from qingformer.models import Backbone
 from qingformer.objectives import TrainableModel
 from qingformer.tasks.networks import OnTop
-from qingformer.tasks.relation_examples import TokenTriple
-from qingformer.tasks.tagger_decoding import positive
+from qingformer.tasks.relations.relation_examples import TokenTriple
+from qingformer.tasks.tagging.tagger_decoding import positive
 
 OUTPUTS = ("entities", "heads", "tails")
 SUBJECT, OBJECT = 0, 1

@@ -11,8 +11,8 @@ from keras import ops
 
 from qingformer import backend
 from qingformer.backend.keras_internals import unscale_loss_for_distribution
-from qingformer.objectives.base import weigh_batch
 from qingformer.objectives.objective import Aux, Batch, Objective, State
+from qingformer.objectives.transform import weigh_batch
 
 
 def train_step(model: keras.Model, objective: Objective, *arguments: Any) -> Any:

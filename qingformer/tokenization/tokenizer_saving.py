@@ -15,9 +15,15 @@ from qingformer.files import write_json
 from qingformer.folders import updated_directory
 from qingformer.tokenization.added import ADDED_FILE
 from qingformer.tokenization.build import CUSTOM_WORDS, build
-from qingformer.tokenization.options import Options
-from qingformer.tokenization.sources import CONFIG_FILE, MODEL_FILE, SPECIAL_FILE, VOCABULARY_FILE, find_source
 from qingformer.tokenization.special_tokens import BERT_SPECIAL_TOKENS, STANDARD_NAMES
+from qingformer.tokenization.tokenizer_options import Options
+from qingformer.tokenization.tokenizer_sources import (
+    CONFIG_FILE,
+    MODEL_FILE,
+    SPECIAL_FILE,
+    VOCABULARY_FILE,
+    find_source,
+)
 from qingformer.tokenization.vocabulary import check_line, vocabulary_lines
 from qingformer.tokenization.words import WordSplitter
 

@@ -19,9 +19,8 @@ from qingformer.models import Backbone
 from qingformer.models.fine_tuned import SEQUENCE, StoredHead
 from qingformer.objectives import TrainableModel
 from qingformer.tasks import checks, fitting
-from qingformer.tasks.arguments import check_arguments
-from qingformer.tasks.encoding import Encoded, encode
-from qingformer.tasks.examples import (
+from qingformer.tasks.classification.text_encoding import Encoded, encode
+from qingformer.tasks.classification.text_examples import (
     Columns,
     Examples,
     check_inputs,
@@ -29,12 +28,13 @@ from qingformer.tasks.examples import (
     read_examples,
     refuse_other_inputs,
 )
+from qingformer.tasks.fit_arguments import check_arguments
 from qingformer.tasks.head import check_hidden, check_vector, classifier_model, head_layers
 from qingformer.tasks.head_labels import Unusable, labels_for, places_of
-from qingformer.tasks.labels import check_labels, discover_labels, label_targets, row_weights
-from qingformer.tasks.prediction import Prediction, choose
-from qingformer.tasks.registry import register_task
+from qingformer.tasks.label_sets import check_labels, discover_labels, label_targets, row_weights
+from qingformer.tasks.predictor import Prediction, choose
 from qingformer.tasks.task import Task, asked, rows_for
+from qingformer.tasks.task_registry import register_task
 from qingformer.tokenization import Tokenizer
 
 _F1 = {False: ("macro_f1", "weighted_f1"), True: ("macro_f1", "weighted_f1", "micro_f1")}  # by multi_label

@@ -14,12 +14,12 @@ from qingformer.evaluation import ClassificationReport, evaluate_classification
 from qingformer.models import Backbone
 from qingformer.models.fine_tuned import CHOICE, StoredHead
 from qingformer.objectives import TrainableModel
-from qingformer.tasks.choice_batches import ChoiceBatches, ChoiceCrossentropy
+from qingformer.tasks.choice.choice_batches import ChoiceBatches, ChoiceCrossentropy
 from qingformer.tasks.head import check_hidden, check_vector, classifier_model, head_layers
 from qingformer.tasks.head_labels import Unusable
-from qingformer.tasks.question_windows import PairFrame
-from qingformer.tasks.registry import register_task
+from qingformer.tasks.reading.question_windows import PairFrame
 from qingformer.tasks.task import ScoredTask, asked, rows_for
+from qingformer.tasks.task_registry import register_task
 from qingformer.tasks.windows import pieces_of
 from qingformer.tokenization import Tokenizer
 

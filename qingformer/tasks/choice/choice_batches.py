@@ -10,7 +10,7 @@ from keras import ops
 from qingformer.data import PaddedBatches
 from qingformer.data.packed import PackedFeatures
 from qingformer.errors import ConfigError, DataError
-from qingformer.losses.base import MEAN, Loss, as_array
+from qingformer.losses.loss import MEAN, Loss, as_array
 from qingformer.ops.classes import HIDDEN, finite, log_sum_exp
 from qingformer.ops.divergence import softmax_divergence
 

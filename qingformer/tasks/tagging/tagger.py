@@ -4,22 +4,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from qingformer.data import PaddedBatches
-from qingformer.data.labels import PairLabels, TokenLabels
+from qingformer.data.padded_labels import PairLabels, TokenLabels
 from qingformer.data.schemes import SCHEMES, WORD, TagScheme, split_tag
 from qingformer.data.spans import Span, longest_disjoint
 from qingformer.errors import ConfigError, DataError
-from qingformer.evaluation.spans import SpanReport, evaluate_spans
+from qingformer.evaluation.span_scores import SpanReport, evaluate_spans
 from qingformer.losses import SparseMultilabelCategoricalCrossentropy
 from qingformer.models import Backbone
 from qingformer.models.fine_tuned import TOKENS, StoredHead
 from qingformer.objectives import TrainableModel
 from qingformer.tasks.head_labels import Unusable, places_of, plain_tags, tags_for
-from qingformer.tasks.labels import check_names
+from qingformer.tasks.label_sets import check_names
 from qingformer.tasks.networks import CHAINS, POINTERS, chain_layer, chain_model, pointer_model
-from qingformer.tasks.registry import register_task
-from qingformer.tasks.tagged import TaggedExamples, Tagging, entities_of, read_tagged, with_gaps
-from qingformer.tasks.tagger_decoding import chain_spans, pointer_spans
+from qingformer.tasks.tagging.tagged_texts import TaggedExamples, Tagging, entities_of, read_tagged, with_gaps
+from qingformer.tasks.tagging.tagger_decoding import chain_spans, pointer_spans
 from qingformer.tasks.task import ScoredTask, asked, first_windows, rows_for
+from qingformer.tasks.task_registry import register_task
 from qingformer.tasks.windows import Frame, Pieces, Window, inside, pieces_of, windows_of
 from qingformer.tokenization import Tokenizer
 

@@ -8,13 +8,13 @@ import numpy as np
 from keras import ops
 
 from qingformer.data import PaddedBatches
-from qingformer.data.labels import JointLabels, StartEndLabels
+from qingformer.data.padded_labels import JointLabels, StartEndLabels
 from qingformer.layers import ConditionalLayerNormalization, StartEndPointers
 from qingformer.losses import PowerBinaryCrossentropy
 from qingformer.models import Backbone
 from qingformer.objectives import TrainableModel
 from qingformer.tasks.networks import OnTop
-from qingformer.tasks.relation_examples import Place, TokenTriple
+from qingformer.tasks.relations.relation_examples import Place, TokenTriple
 
 SUBJECT_POWER, OBJECT_POWER = 2.0, 4.0
 START, END = 0.6, 0.5  # probabilities above which a token starts and ends a name

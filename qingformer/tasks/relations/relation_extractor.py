@@ -11,12 +11,11 @@ from qingformer.errors import ConfigError, DataError
 from qingformer.evaluation.triples import TripleReport, evaluate_triples
 from qingformer.models import Backbone
 from qingformer.objectives import TrainableModel
-from qingformer.tasks import relation_cascade, relation_linker
-from qingformer.tasks.labels import check_names
+from qingformer.tasks.label_sets import check_names
 from qingformer.tasks.networks import POINTERS
-from qingformer.tasks.prediction import Predictor
-from qingformer.tasks.registry import register_task
-from qingformer.tasks.relation_examples import (
+from qingformer.tasks.predictor import Predictor
+from qingformer.tasks.relations import cascade, gplinker
+from qingformer.tasks.relations.relation_examples import (
     Extraction,
     TokenTriple,
     found_triples,
@@ -25,6 +24,7 @@ from qingformer.tasks.relation_examples import (
     token_triples,
 )
 from qingformer.tasks.task import ScoredTask, asked, first_windows, rows_for
+from qingformer.tasks.task_registry import register_task
 from qingformer.tasks.windows import Frame, Pieces, Views, Window, inside, pieces_of, windows_of
 from qingformer.tokenization import Tokenizer
 
@@ -166,19 +166,17 @@ class RelationExtractor(ScoredTask):
         assert self.backbone is not None
         assert self.relations is not None
         if self.design == "gplinker":
-            return relation_linker.linker_model(
-                self.backbone, self.pointer, len(self.relations), self.dropout, self.seed
-            )
-        cascade = relation_cascade.Cascade(self.backbone, len(self.relations), self.dropout, self.seed)
-        self._halves = Predictor(cascade.first, lambda outputs: outputs), Predictor(cascade.second, lambda x: x)
-        return cascade.model
+            return gplinker.linker_model(self.backbone, self.pointer, len(self.relations), self.dropout, self.seed)
+        made = cascade.Cascade(self.backbone, len(self.relations), self.dropout, self.seed)
+        self._halves = Predictor(made.first, lambda outputs: outputs), Predictor(made.second, lambda x: x)
+        return made.model
 
     def _loss(self) -> Any:
-        return relation_linker.linker_losses() if self.design == "gplinker" else relation_cascade.cascade_losses()
+        return gplinker.linker_losses() if self.design == "gplinker" else cascade.cascade_losses()
 
     def _loss_weights(self) -> dict[str, float] | None:
         assert self.relations is not None
-        return relation_linker.linker_weights(len(self.relations)) if self.design == "gplinker" else None
+        return gplinker.linker_weights(len(self.relations)) if self.design == "gplinker" else None
 
     def _held_out_scores(self, examples: Any) -> dict[str, float]:
         exact = self.evaluate(examples).exact
@@ -209,10 +207,10 @@ class RelationExtractor(ScoredTask):
             n for n, each in enumerate(placed) for place in range(len(each)) if (n, place) not in learnt
         ])  # fmt: skip
         if self.design == "gplinker":
-            labels = relation_linker.linker_labels(rows, len(self.relations))
+            labels = gplinker.linker_labels(rows, len(self.relations))
             return self._padded(windows, labels, batch_size=batch_size, shuffle=True, seed=seed)
         return self._padded(
-            windows, rows, kind=relation_cascade.CascadeBatches, relations=len(self.relations),
+            windows, rows, kind=cascade.CascadeBatches, relations=len(self.relations),
             batch_size=batch_size, shuffle=True, seed=seed,
         )  # fmt: skip
 
@@ -257,7 +255,7 @@ class RelationExtractor(ScoredTask):
             for place, row in enumerate(rows.tolist()):
                 if row >= 0:
                     last = shift + windows[row].count - 1
-                    yield row, relation_linker.linked(relation_linker.untied(outputs, place), shift, last)
+                    yield row, gplinker.linked(gplinker.untied(outputs, place), shift, last)
 
     def _cascaded(
         self, predictor: Predictor, batches: PaddedBatches, windows: Sequence[Window], shift: int
@@ -268,9 +266,7 @@ class RelationExtractor(ScoredTask):
                 (place, span)
                 for place, row in enumerate(rows.tolist())
                 if row >= 0
-                for _, span in self._names(
-                    outputs["subjects"][place], relation_cascade.SUBJECT_POWER, windows[row], shift
-                )
+                for _, span in self._names(outputs["subjects"][place], cascade.SUBJECT_POWER, windows[row], shift)
             ]
             found: dict[int, list[TokenTriple]] = {place: [] for place, row in enumerate(rows.tolist()) if row >= 0}
             vectors = outputs["vectors"]
@@ -284,10 +280,10 @@ class RelationExtractor(ScoredTask):
                 mask = (np.arange(vectors.shape[1]) < counts[taken][:, None]).astype("int32")
                 scores = second.once({"vectors": vectors[taken], "mask": mask, "subject": spans})
                 for (place, span), each in zip(part, scores):
-                    names = self._names(each, relation_cascade.OBJECT_POWER, windows[rows[place]], shift)
+                    names = self._names(each, cascade.OBJECT_POWER, windows[rows[place]], shift)
                     found[place] += [TokenTriple(span, relation, target) for relation, target in names]
             for place, triples in found.items():
                 yield int(rows[place]), triples
 
     def _names(self, scores: np.ndarray, power: float, window: Window, shift: int) -> list[Any]:
-        return relation_cascade.spans_of(scores, power, shift, shift + window.count - 1)
+        return cascade.spans_of(scores, power, shift, shift + window.count - 1)

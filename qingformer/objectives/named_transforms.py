@@ -4,19 +4,19 @@ from collections.abc import Callable
 from typing import Any
 
 from qingformer.errors import ConfigError
-from qingformer.objectives.accumulation import GradientAccumulation
 from qingformer.objectives.child_tuning import ChildTuningF
 from qingformer.objectives.child_tuning_fisher import ChildTuningD
 from qingformer.objectives.clipping import ClipGradients
 from qingformer.objectives.fgm import FGM
 from qingformer.objectives.flooding import Flooding
+from qingformer.objectives.gradient_accumulation import GradientAccumulation
 from qingformer.objectives.gradient_penalty import GradientPenalty
-from qingformer.objectives.label_smoothing import LabelSmoothing
 from qingformer.objectives.noise import EmbeddingNoise
 from qingformer.objectives.objective import Transform
 from qingformer.objectives.pgd import PGD
 from qingformer.objectives.r_drop import RDrop
 from qingformer.objectives.scale_shift_invariance import ScaleShiftInvariance
+from qingformer.objectives.smoothed_labels import LabelSmoothing
 from qingformer.objectives.vat import VirtualAdversarialTraining
 from qingformer.objectives.weight_penalty import L2Regularization
 

@@ -9,7 +9,7 @@ import numpy as np
 from qingformer.data import class_weights
 from qingformer.data.cells import label_text, quoted
 from qingformer.errors import ConfigError, DataError
-from qingformer.tasks.examples import Examples
+from qingformer.tasks.classification.text_examples import Examples
 
 
 def discover_labels(examples: Examples) -> list[str]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from qingformer.tasks.examples import Examples
+from qingformer.tasks.classification.text_examples import Examples
 from qingformer.tokenization import Tokenizer
 
 _BUCKETS = (16, 32, 64, 128, 256, 512, 1024, 2048)

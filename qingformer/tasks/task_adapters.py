@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from qingformer.checkpoints import finite, own_files
+from qingformer.checkpoints import finite_weights, own_files
 from qingformer.errors import CheckpointError, ConfigError
 from qingformer.files import write_json
 from qingformer.folders import finish_update, updated_directory
@@ -12,8 +12,8 @@ from qingformer.json_files import read_object
 from qingformer.models import adapter_files
 from qingformer.models.adapter_state import gather
 from qingformer.tasks import peft_heads
-from qingformer.tasks.registry import TASK_FILE
 from qingformer.tasks.storage import read_settings, settings_of
+from qingformer.tasks.task_registry import TASK_FILE
 
 
 def save(task: Any, directory: str | os.PathLike[str], check_finite: bool) -> Path:
@@ -22,7 +22,7 @@ def save(task: Any, directory: str | os.PathLike[str], check_finite: bool) -> Pa
         raise ConfigError("there is nothing to save yet: call fit, or give labels")
     adapters = gather(task.model, task.backbone)
     if check_finite:
-        finite.check_finite(adapter_files.arrays_of(adapters))
+        finite_weights.check_finite(adapter_files.arrays_of(adapters))
 
     def superseded(folder: Path) -> list[str]:
         own_files.check_same_task(folder, settings_of(task), own_files.HEAD, "the model")

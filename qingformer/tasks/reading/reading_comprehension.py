@@ -11,7 +11,7 @@ import numpy as np
 from qingformer.data import PaddedBatches
 from qingformer.data.reading import Question, Questions, questions_from_rows, read_reading
 from qingformer.errors import ConfigError, DataError
-from qingformer.evaluation.reading import Metric, ReadingReport, evaluate_reading
+from qingformer.evaluation.reading_scores import Metric, ReadingReport, evaluate_reading
 from qingformer.layers.global_pointer import IMPOSSIBLE
 from qingformer.losses import SpanCrossentropy
 from qingformer.models import Backbone
@@ -19,9 +19,9 @@ from qingformer.models.fine_tuned import ANSWERS, StoredHead
 from qingformer.objectives import TrainableModel
 from qingformer.tasks.head_labels import Unusable
 from qingformer.tasks.networks import OnTop
-from qingformer.tasks.question_windows import AnswerMask, PairFrame, QuestionWindow, question_windows
-from qingformer.tasks.registry import register_task
+from qingformer.tasks.reading.question_windows import AnswerMask, PairFrame, QuestionWindow, question_windows
 from qingformer.tasks.task import ScoredTask, asked, rows_for
+from qingformer.tasks.task_registry import register_task
 from qingformer.tasks.windows import Pieces, pieces_of
 from qingformer.tokenization import Tokenizer
 

@@ -10,10 +10,10 @@ from qingformer.analysis import GradientMoments, measure_gradients
 from qingformer.data import PaddedBatches
 from qingformer.errors import ConfigError, DataError
 from qingformer.tasks import fitting
-from qingformer.tasks.encoding import buckets_up_to
-from qingformer.tasks.examples import Columns, Examples
+from qingformer.tasks.classification.text_encoding import buckets_up_to
+from qingformer.tasks.classification.text_examples import Columns, Examples
 from qingformer.tasks.head import reseed
-from qingformer.tasks.labels import label_targets
+from qingformer.tasks.label_sets import label_targets
 
 
 def classifier_gradients(

@@ -7,7 +7,7 @@ import keras
 
 from qingformer.errors import ConfigError
 from qingformer.objectives import Transform
-from qingformer.objectives.named import NAMED
+from qingformer.objectives.named_transforms import NAMED
 from qingformer.optimizers import AdjustableRate, chain
 
 _CHANGE_RATES = (keras.callbacks.ReduceLROnPlateau, keras.callbacks.LearningRateScheduler)

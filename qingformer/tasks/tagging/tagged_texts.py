@@ -10,10 +10,10 @@ from typing import Any
 from qingformer.data.documents import TABLES
 from qingformer.data.recognition import naming_other_tasks, other_task, tasks_of_file
 from qingformer.data.schemes import WORD
-from qingformer.data.sources import bare_suffix
 from qingformer.data.spans import Span, is_blank
 from qingformer.data.tagging import from_rows, read_tagging
 from qingformer.data.tagging_texts import TaggedText, TaggedTexts
+from qingformer.data.text_lines import bare_suffix
 from qingformer.errors import DataError
 from qingformer.tasks.windows import Pieces
 

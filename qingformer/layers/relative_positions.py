@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from qingformer.ops.relative import relative_buckets
+from qingformer.ops.relative_distances import relative_buckets
 from qingformer.ops.rotary import rotary_table
 
 Tensor = Any

@@ -1,0 +1,1 @@
+"""Multiple choice: which of several answers goes with a question and a text."""

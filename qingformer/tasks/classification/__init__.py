@@ -1,0 +1,1 @@
+"""Text classification: one text or a pair, one label or several."""

@@ -1,0 +1,1 @@
+"""Relation extraction: the triples (subject, relation, object) that a text states."""
