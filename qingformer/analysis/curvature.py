@@ -10,11 +10,12 @@ import numpy as np
 from keras import ops
 
 from qingformer import backend
-from qingformer.analysis.gradients import Array, Gradients, pieces
+from qingformer.analysis.gradients import Gradients, pieces
 from qingformer.analysis.intervals import jackknife_covariance, ratio_interval
 from qingformer.errors import ConfigError
 from qingformer.losses.means import over_all_rows
 from qingformer.objectives import Batch, ModelObjective, Objective, State
+from qingformer.types import Tensor
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def hessian_product(taken: Gradients) -> Callable[[Batch, list[np.ndarray]], lis
     """A compiled function from a batch and a direction v (arrays shaped as the weights) to H v."""
     objective = taken.objective
 
-    def along(trainable: list[Array], state: State, batch: Batch, direction: list[Array]) -> Array:
+    def along(trainable: list[Tensor], state: State, batch: Batch, direction: list[Tensor]) -> Tensor:
         with over_all_rows(taken.model):
             _, gradients = objective.value_and_grad(trainable, state, batch)
         return sum(ops.sum(ops.cast(g, "float32") * v) for g, v in zip(gradients, direction))

@@ -12,8 +12,8 @@ from qingformer.analysis.noise_scale import GradientMoments
 from qingformer.errors import ConfigError
 from qingformer.losses.means import over_all_rows
 from qingformer.objectives import Batch, ModelObjective, Objective, State
+from qingformer.types import Tensor
 
-Array = Any
 _CHUNK = 2**20  # columns of a product that are converted to float64 at a time
 
 
@@ -101,7 +101,7 @@ class Gradients:
             raise ConfigError(f"model {model.name!r} has no trainable variables; unfreeze some of its layers")
         self.model, self.objective = model, objective
 
-        def compute(trainable: list[Array], state: State, batch: Batch) -> tuple[Array, ...]:
+        def compute(trainable: list[Tensor], state: State, batch: Batch) -> tuple[Tensor, ...]:
             with over_all_rows(model):  # `pieces` scales the weights
                 (_, aux), gradients = objective.value_and_grad(trainable, state, batch)
             gradients = [ops.cast(g, "float32") for g in gradients]
@@ -129,7 +129,7 @@ class Gradients:
                 seen += count
                 yield float(loss), arrays, np.asarray(ops.convert_to_numpy(squares), "float64"), count
 
-    def trainable(self) -> list[Array]:
+    def trainable(self) -> list[Tensor]:
         """The present weights."""
         return [variable.value for variable in self.model.trainable_variables]
 

@@ -21,6 +21,7 @@ from qingformer.backend.library import check_device, keep_reads_in_order, name, 
 from qingformer.backend.loops import scan
 from qingformer.backend.steps import dense_train_step
 from qingformer.backend.updates import fused_adam, in_place, mix, move, subtract_in_place
+from qingformer.types import Tensor
 
 __all__ = [
     "FixedSeed",
@@ -53,7 +54,6 @@ __all__ = [
     "without_gradients",
 ]
 
-Array = Any  # a backend tensor; the three libraries share no base class
 Function = Callable[..., Any]
 
 keep_reads_in_order()
@@ -129,7 +129,7 @@ def twice_differentiable() -> AbstractContextManager[Any]:
     return nullcontext()
 
 
-def dense(array: Array) -> Array:
+def dense(array: Tensor) -> Tensor:
     """`array` as a tensor that is not sparse: embedding layers of Keras can give gradients that hold only some rows.
 
     Example:
@@ -172,7 +172,7 @@ def _jax_value_and_grad(function: Function, has_aux: bool) -> Function:
 def _torch_value_and_grad(function: Function, has_aux: bool) -> Function:
     import torch
 
-    def track(leaf: Array, nested: bool) -> Array:
+    def track(leaf: Tensor, nested: bool) -> Tensor:
         leaf = keras.ops.convert_to_tensor(leaf)
         # An alias, so that other uses of the same tensor stay constants; inside an outer call it keeps the outer graph.
         if nested and leaf.requires_grad:
@@ -304,7 +304,7 @@ def _user_cache() -> Path:
 # --- random seeds and gradient checkpointing --------------------------------------------------------------------------
 
 
-def fresh_seed(generator: keras.random.SeedGenerator) -> Array:
+def fresh_seed(generator: keras.random.SeedGenerator) -> Tensor:
     """Draw the next seed of `generator` as an array `(2,)`, to be handed to a pure function (see `FixedSeed`)."""
     return generator.next()
 
@@ -320,11 +320,11 @@ class FixedSeed(keras.random.SeedGenerator):
         >>> keras.random.dropout(keras.ops.ones(4), 0.5, seed=FixedSeed(seed)).shape
     """
 
-    def __init__(self, seed: Array) -> None:  # the parent would create a variable, which a traced function must not
+    def __init__(self, seed: Tensor) -> None:  # the parent would create a variable, which a traced function must not
         self.seed = seed
         self._initial_seed = 0  # on torch, dropout ignores generators that were made without a seed
 
-    def next(self, ordered: bool = True) -> Array:
+    def next(self, ordered: bool = True) -> Tensor:
         """The seed itself, every time."""
         return self.seed
 
@@ -342,7 +342,7 @@ def repeated_randomness() -> AbstractContextManager[Any]:
     return nullcontext()
 
 
-def random_state() -> dict[str, Array]:
+def random_state() -> dict[str, Tensor]:
     """The generators of the process that drive layers without being variables: `{"cpu": (n,) uint8, ...}` on torch.
 
     Empty on JAX and TensorFlow, where every seed is a variable. `set_random_state` puts it back.
@@ -357,7 +357,7 @@ def random_state() -> dict[str, Array]:
     return state
 
 
-def set_random_state(state: dict[str, Array]) -> None:
+def set_random_state(state: dict[str, Tensor]) -> None:
     """Put back what `random_state` returned; devices that are not there are passed over."""
     if name() != "torch":
         return
@@ -371,7 +371,7 @@ def set_random_state(state: dict[str, Array]) -> None:
             torch.cuda.set_rng_state(tensor, int(device.removeprefix("cuda_")))
 
 
-def checkpointed(function: Function, *arrays: Array) -> Any:
+def checkpointed(function: Function, *arrays: Tensor) -> Any:
     """Call `function(*arrays)` and recompute it in the backward pass instead of keeping its intermediate results.
 
     `function` must not change any state: seeds are drawn outside and passed among `arrays` (`fresh_seed`, `FixedSeed`).
@@ -388,7 +388,7 @@ def checkpointed(function: Function, *arrays: Array) -> Any:
     # TensorFlow asks for the gradient of every argument, so masks and seeds must not be arguments.
     floats = [place for place, array in enumerate(arrays) if array.dtype.is_floating]
 
-    def of_floats(*given: Array) -> Any:
+    def of_floats(*given: Tensor) -> Any:
         whole = dict(zip(floats, given))
         return function(*(whole.get(place, array) for place, array in enumerate(arrays)))
 
@@ -398,7 +398,7 @@ def checkpointed(function: Function, *arrays: Array) -> Any:
 # --- choices that depend on the library -------------------------------------------------------------------------------
 
 
-def keep_mask(seed: Array, shape: tuple[int, ...], rate: float, site: int = 0) -> Array:
+def keep_mask(seed: Tensor, shape: tuple[int, ...], rate: float, site: int = 0) -> Tensor:
     """A bool array of `shape` that is False with probability `rate`, a pure function of `seed` (2,) and `site`.
 
     On JAX the bits are a hash of the element's index: unlike the default generator's, they cost a dozen integer
@@ -413,7 +413,7 @@ def keep_mask(seed: Array, shape: tuple[int, ...], rate: float, site: int = 0) -
     import jax.numpy as jnp
     from jax import lax
 
-    def scramble(x: Array) -> Array:  # the 32-bit finaliser of MurmurHash3: every input bit reaches every output bit
+    def scramble(x: Tensor) -> Tensor:  # the 32-bit finaliser of MurmurHash3: every input bit reaches every output bit
         x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
         x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
         return x ^ (x >> 16)
@@ -438,7 +438,7 @@ def prefers_fused_attention() -> bool:
 # --- products ---------------------------------------------------------------------------------------------------------
 
 
-def product(x: Array, kernel: Array) -> Array:
+def product(x: Tensor, kernel: Tensor) -> Tensor:
     """`ops.matmul(x, kernel)` for `x` (..., d) and `kernel` (d, e), with a gradient that is fast on JAX on CPUs.
 
     XLA multiplies by a transposed right-hand side at down to half its usual rate, and the gradient of `x` is such a
@@ -457,10 +457,10 @@ def product(x: Array, kernel: Array) -> Array:
 def _jax_product() -> Function:
     import jax
 
-    def plain(x: Array, kernel: Array) -> Array:
+    def plain(x: Tensor, kernel: Tensor) -> Tensor:
         return keras.ops.matmul(x, kernel)
 
-    def backward(kept: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    def backward(kept: tuple[Tensor, Tensor], gradient: Tensor) -> tuple[Tensor, Tensor]:
         x, kernel = kept
         # Without the barrier XLA would fold the transposition back into the product.
         transposed = jax.lax.optimization_barrier(kernel.T)

@@ -6,8 +6,7 @@ import keras
 
 from qingformer.backend.keras_internals import in_stateless_scope
 from qingformer.backend.library import name, without_gradients
-
-Array = Any  # a backend tensor
+from qingformer.types import Tensor
 
 
 def in_place() -> bool:
@@ -18,7 +17,7 @@ def in_place() -> bool:
     return name() == "torch" and not in_stateless_scope()
 
 
-def mix(value: Array, target: Array, share: float | Array) -> Array:
+def mix(value: Tensor, target: Tensor, share: float | Tensor) -> Tensor:
     """`(1 - share) * value + share * target`, in one pass over memory on torch.
 
     Example:
@@ -31,7 +30,7 @@ def mix(value: Array, target: Array, share: float | Array) -> Array:
     return value + share * (target - value)
 
 
-def move(variable: keras.Variable, target: Array, share: float | Array) -> Array:
+def move(variable: keras.Variable, target: Tensor, share: float | Tensor) -> Tensor:
     """Move `variable` a share (scalar) of the way to `target` (its shape and dtype); returns the new value.
 
     Example:
@@ -45,7 +44,7 @@ def move(variable: keras.Variable, target: Array, share: float | Array) -> Array
     return value
 
 
-def subtract_in_place(variable: keras.Variable, change: Array, rate: Array) -> None:
+def subtract_in_place(variable: keras.Variable, change: Tensor, rate: Tensor) -> None:
     """`variable -= rate * change` in one pass (torch only); `rate` is a scalar array, dtypes are equal."""
     with without_gradients():
         variable.value.addcmul_(change, rate, value=-1)
@@ -53,10 +52,10 @@ def subtract_in_place(variable: keras.Variable, change: Array, rate: Array) -> N
 
 def fused_adam(
     variables: list[keras.Variable],
-    gradients: list[Array],
+    gradients: list[Tensor],
     means: list[keras.Variable],
     squares: list[keras.Variable],
-    step: Array | None,
+    step: Tensor | None,
     **settings: Any,
 ) -> list[bool]:
     """Adam's update with torch's kernel, one pass over memory for all variables; returns which were updated.

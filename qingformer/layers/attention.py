@@ -15,8 +15,8 @@ from qingformer.ops.masking import masked_scores
 from qingformer.ops.relative_distances import distances_to_keys, keys_to_distances, relative_table
 from qingformer.ops.rotary import apply_rotary
 from qingformer.ops.seeded_dropout import dropout
+from qingformer.types import Tensor
 
-Tensor = Any
 IMPLEMENTATIONS = ("auto", "fused", "explicit")
 
 

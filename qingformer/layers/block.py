@@ -8,8 +8,8 @@ import keras
 from qingformer import backend
 from qingformer.errors import ConfigError
 from qingformer.ops.seeded_dropout import dropout
+from qingformer.types import Tensor
 
-Tensor = Any
 PARTS = (
     "attention",
     "feed_forward",

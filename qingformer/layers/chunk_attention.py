@@ -16,8 +16,8 @@ from qingformer.ops.linear_attention_sums import join_chunks, key_mask, key_valu
 from qingformer.ops.masking import causal_mask
 from qingformer.ops.rotary import turned
 from qingformer.ops.seeded_dropout import dropout
+from qingformer.types import Tensor
 
-Tensor = Any
 MAPS = ("quadratic_query", "quadratic_key", "linear_query", "linear_key")
 
 

@@ -7,8 +7,7 @@ from keras import ops
 
 from qingformer.errors import ConfigError
 from qingformer.ops.vectors import unit
-
-Tensor = Any
+from qingformer.types import Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")

@@ -8,8 +8,8 @@ from keras import ops
 
 from qingformer import backend
 from qingformer.errors import ConfigError
+from qingformer.types import Tensor
 
-Tensor = Any
 ADAPTER = ("lora_kernel_a", "lora_kernel_b")
 START = ("lora_start_a", "lora_start_b")
 _SCALE = "lora_scale"

@@ -5,8 +5,7 @@ from typing import Any
 import keras
 
 from qingformer.ops.seeded_dropout import dropout
-
-Tensor = Any
+from qingformer.types import Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")

@@ -10,8 +10,7 @@ import keras
 from qingformer.layers.dense import Dense
 from qingformer.ops.activations import get_activation
 from qingformer.ops.seeded_dropout import dropout
-
-Tensor = Any
+from qingformer.types import Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")

@@ -13,8 +13,7 @@ from qingformer.ops.activations import get_activation
 from qingformer.ops.attention_weights import attention_weights, check_normalization
 from qingformer.ops.rotary import turned
 from qingformer.ops.seeded_dropout import dropout
-
-Tensor = Any
+from qingformer.types import Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")

@@ -9,8 +9,8 @@ from qingformer.errors import ConfigError
 from qingformer.layers.dense import Dense
 from qingformer.ops.classes import HIDDEN
 from qingformer.ops.rotary import apply_rotary, rotary_table
+from qingformer.types import Tensor
 
-Tensor = Any
 IMPOSSIBLE = 10 * HIDDEN  # below what `ops.classes.visible` lets into a loss
 
 

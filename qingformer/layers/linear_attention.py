@@ -9,8 +9,8 @@ from qingformer.errors import ConfigError
 from qingformer.layers.dense import Dense
 from qingformer.ops.linear_attention_sums import causal_linear_product, key_mask, linear_product
 from qingformer.ops.rotary import turned
+from qingformer.types import Tensor
 
-Tensor = Any
 FEATURE_MAPS = ("elu", "relu")
 SMALLEST = 1e-6
 

@@ -13,8 +13,7 @@ from qingformer.losses.loss import MEAN, WEIGHTED_MEAN, Loss, as_array
 from qingformer.ops import chain_algorithms
 from qingformer.ops.classes import LARGEST, class_ids, finite, log_sum_exp, take_class
 from qingformer.ops.divergence import softmax_divergence
-
-Tensor = Any
+from qingformer.types import Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")

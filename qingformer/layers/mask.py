@@ -7,8 +7,8 @@ from keras import ops
 
 from qingformer.errors import ConfigError
 from qingformer.ops.masking import causal_mask, keys_mask, others_mask, unilm_mask
+from qingformer.types import Tensor
 
-Tensor = Any
 APPLICATIONS = ("encoder", "lm", "unilm")
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-Tensor = Any
+from qingformer.types import Tensor
 
 
 class _GlobalPooling(keras.layers.Layer):

@@ -8,8 +8,8 @@ from keras import ops
 from qingformer.errors import ConfigError
 from qingformer.ops.hierarchical_positions import hierarchical_positions
 from qingformer.ops.relative_distances import sinusoidal_table
+from qingformer.types import Tensor
 
-Tensor = Any
 MERGE_MODES = ("add", "mul", "zero", "concat")
 
 

@@ -7,8 +7,7 @@ from keras import ops
 
 from qingformer.ops.relative_distances import relative_buckets
 from qingformer.ops.rotary import rotary_table
-
-Tensor = Any
+from qingformer.types import Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")

@@ -7,8 +7,7 @@ from keras import ops
 
 from qingformer.errors import ConfigError
 from qingformer.ops.activations import get_activation
-
-Tensor = Any
+from qingformer.types import Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")

@@ -9,8 +9,7 @@ from keras import ops
 from qingformer.layers.linear_chain import LinearChain
 from qingformer.ops.chain_algorithms import Chain
 from qingformer.ops.classes import finite, log_softmax, log_sum_exp, take_class
-
-Tensor = Any
+from qingformer.types import Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")

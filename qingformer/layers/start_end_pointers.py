@@ -8,8 +8,7 @@ from keras import ops
 from qingformer.errors import ConfigError
 from qingformer.layers.dense import Dense
 from qingformer.layers.global_pointer import IMPOSSIBLE
-
-Tensor = Any
+from qingformer.types import Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")

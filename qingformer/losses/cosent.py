@@ -10,8 +10,7 @@ from qingformer.losses.loss import MEAN, BatchLoss
 from qingformer.losses.pairs import LAYOUTS, check_layout, grouped, one_each
 from qingformer.ops.classes import finite, log_sum_exp
 from qingformer.ops.vectors import cosine
-
-Tensor = Any
+from qingformer.types import Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")

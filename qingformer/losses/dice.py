@@ -8,8 +8,8 @@ from keras import ops
 from qingformer.errors import ConfigError
 from qingformer.losses.loss import MEAN, BatchLoss, binary_targets, of_classes, of_labels
 from qingformer.ops.classes import finite, is_distribution, log_softmax, one_for_all
+from qingformer.types import Tensor
 
-Tensor = Any
 _LEVELS = ("example", "batch")
 
 

@@ -9,8 +9,7 @@ from keras import ops
 from qingformer.errors import ConfigError
 from qingformer.losses.loss import MEAN, ClassLoss, binary_targets, of_labels
 from qingformer.ops.classes import finite, log_softmax
-
-Tensor = Any
+from qingformer.types import Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")

@@ -10,8 +10,8 @@ from qingformer.losses.loss import WEIGHTED_MEAN, BatchLoss
 from qingformer.losses.pairs import check_layout, grouped, one_each
 from qingformer.ops.classes import log_sum_exp
 from qingformer.ops.vectors import unit
+from qingformer.types import Tensor
 
-Tensor = Any
 _NEGATIVES = ("across", "all")
 
 

@@ -7,8 +7,8 @@ from keras import ops
 
 from qingformer.ops.classes import finite, is_distribution, one_for_all, take_class, visible
 from qingformer.ops.divergence import softmax_divergence
+from qingformer.types import Tensor
 
-Tensor = Any
 MEAN = "sum_over_batch_size"
 WEIGHTED_MEAN = "mean_with_sample_weight"
 

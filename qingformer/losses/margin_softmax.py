@@ -9,8 +9,7 @@ from keras import ops
 from qingformer.errors import ConfigError
 from qingformer.losses.loss import MEAN, Loss, of_classes
 from qingformer.ops.classes import finite, is_distribution, log_sum_exp, one_for_all
-
-Tensor = Any
+from qingformer.types import Tensor
 
 
 class MarginSoftmax(Loss):

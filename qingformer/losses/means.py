@@ -9,8 +9,8 @@ from keras import ops
 
 from qingformer.backend.keras_internals import CompileLoss, get_keras_mask
 from qingformer.losses.loss import WEIGHTED_MEAN
+from qingformer.types import Tensor
 
-Tensor = Any
 PLAIN, SUM = ("sum_over_batch_size", "mean"), "sum"
 
 

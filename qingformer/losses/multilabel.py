@@ -8,8 +8,7 @@ from keras import ops
 from qingformer.errors import ConfigError
 from qingformer.losses.loss import MEAN, Loss, of_labels
 from qingformer.ops.classes import OUT_OF_REACH, class_ids, finite, log_sum_exp, visible
-
-Tensor = Any
+from qingformer.types import Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")

@@ -5,8 +5,8 @@ from typing import Any
 from keras import ops
 
 from qingformer.errors import ConfigError
+from qingformer.types import Tensor
 
-Tensor = Any
 LAYOUTS = ("rows", "pairs")
 
 

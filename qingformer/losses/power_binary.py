@@ -10,8 +10,8 @@ from qingformer.errors import ConfigError
 from qingformer.losses.loss import MEAN, Loss
 from qingformer.ops.classes import finite, visible
 from qingformer.ops.divergence import bernoulli_divergence
+from qingformer.types import Tensor
 
-Tensor = Any
 _TINY = 1e-20  # far above what float32 rounds to 0, and far below its precision beside 1
 
 

@@ -10,8 +10,8 @@ from qingformer.errors import ConfigError
 from qingformer.losses.label_smoothing import checked_smoothing
 from qingformer.losses.loss import WEIGHTED_MEAN, Loss, of_classes
 from qingformer.ops.classes import class_ids, finite, log_sum_exp, take_class, visible
+from qingformer.types import Tensor
 
-Tensor = Any
 IGNORE = -100
 
 

@@ -8,8 +8,8 @@ from keras import ops
 from qingformer.errors import ConfigError
 from qingformer.losses.loss import MEAN, BatchLoss, binary_targets, of_labels
 from qingformer.ops.classes import finite
+from qingformer.types import Tensor
 
-Tensor = Any
 _AVERAGES = ("micro", "macro")
 
 

@@ -9,8 +9,7 @@ from qingformer.errors import ConfigError
 from qingformer.losses.loss import MEAN, Loss, as_array
 from qingformer.ops.classes import LARGEST, class_ids, finite, log_sum_exp, take_class, visible
 from qingformer.ops.divergence import softmax_divergence
-
-Tensor = Any
+from qingformer.types import Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")

@@ -10,8 +10,8 @@ from qingformer.losses.loss import WEIGHTED_MEAN, BatchLoss
 from qingformer.losses.pairs import check_layout
 from qingformer.ops.classes import LARGEST, class_ids
 from qingformer.ops.vectors import cosine, unit
+from qingformer.types import Tensor
 
-Tensor = Any
 _DISTANCES = ("cosine", "euclidean")
 
 

@@ -11,8 +11,7 @@ from qingformer.models.family import Family
 from qingformer.models.family_registry import family_class
 from qingformer.models.pretrained import PretrainedModel
 from qingformer.ops.activations import get_activation
-
-Tensors = dict[str, Any]
+from qingformer.types import Tensors
 
 
 @keras.saving.register_keras_serializable("qingformer")

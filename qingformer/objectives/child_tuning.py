@@ -8,8 +8,9 @@ from keras import ops
 
 from qingformer import backend
 from qingformer.errors import ConfigError
-from qingformer.objectives.objective import Array, Aux, Batch, Objective, State, Transform, TransformedObjective
+from qingformer.objectives.objective import Aux, Batch, Objective, State, Transform, TransformedObjective
 from qingformer.objectives.selection import select, select_body
+from qingformer.types import Tensor
 
 _SALT, _APART = 2109, 104729  # two weights of one shape share no mask within so many steps
 
@@ -64,8 +65,8 @@ class _RandomlyMasked(TransformedObjective):
         self.indices = selected(objective.model, settings.select, "ChildTuningF")
 
     def value_and_grad(
-        self, trainable: list[Array], state: State, batch: Batch
-    ) -> tuple[tuple[Array, Aux], list[Array]]:
+        self, trainable: list[Tensor], state: State, batch: Batch
+    ) -> tuple[tuple[Tensor, Aux], list[Tensor]]:
         result, gradients = self.objective.value_and_grad(trainable, state, batch)
         gradients = list(gradients)
         for index in self.indices:
@@ -76,7 +77,7 @@ class _RandomlyMasked(TransformedObjective):
         return result, gradients
 
 
-def masked(gradient: Array, keep: Array, fraction: float) -> Array:
+def masked(gradient: Tensor, keep: Tensor, fraction: float) -> Tensor:
     """`gradient / fraction` where `keep`, exactly 0 elsewhere (an infinite element is dropped with the rest)."""
     return ops.where(keep, gradient / ops.cast(fraction, gradient.dtype), ops.zeros_like(gradient))
 

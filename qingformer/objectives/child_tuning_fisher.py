@@ -12,7 +12,8 @@ from keras import ops
 from qingformer.errors import ConfigError
 from qingformer.objectives.child_tuning import as_patterns, checked_fraction, masked, selected
 from qingformer.objectives.fisher import fisher_information
-from qingformer.objectives.objective import Array, Aux, Batch, Objective, State, Transform, TransformedObjective
+from qingformer.objectives.objective import Aux, Batch, Objective, State, Transform, TransformedObjective
+from qingformer.types import Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -136,8 +137,8 @@ class _Masked(TransformedObjective):
         self.settings = settings
 
     def value_and_grad(
-        self, trainable: list[Array], state: State, batch: Batch
-    ) -> tuple[tuple[Array, Aux], list[Array]]:
+        self, trainable: list[Tensor], state: State, batch: Batch
+    ) -> tuple[tuple[Tensor, Aux], list[Tensor]]:
         settings = self.settings
         if not settings.measured or settings.mask is None:
             raise ConfigError(

@@ -6,7 +6,8 @@ import keras
 from keras import ops
 
 from qingformer.errors import ConfigError
-from qingformer.objectives.objective import Array, Aux, Batch, Objective, State, Transform, TransformedObjective
+from qingformer.objectives.objective import Aux, Batch, Objective, State, Transform, TransformedObjective
+from qingformer.types import Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -60,8 +61,8 @@ class _Clipped(TransformedObjective):
         self.settings = settings
 
     def value_and_grad(
-        self, trainable: list[Array], state: State, batch: Batch
-    ) -> tuple[tuple[Array, Aux], list[Array]]:
+        self, trainable: list[Tensor], state: State, batch: Batch
+    ) -> tuple[tuple[Tensor, Aux], list[Tensor]]:
         result, gradients = self.objective.value_and_grad(trainable, state, batch)
         bound = self.settings.bound * ops.cast(state.scale, "float32")
         precise = [ops.cast(g, "float32") for g in gradients]

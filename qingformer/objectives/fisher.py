@@ -10,9 +10,9 @@ from keras import ops
 from qingformer import backend
 from qingformer.errors import ConfigError, DataError
 from qingformer.losses.means import over_all_rows
-from qingformer.objectives.objective import Array
 from qingformer.objectives.reduction import SUM, reductions
 from qingformer.objectives.rows import Rows, rows_of
+from qingformer.types import Tensor
 
 
 def fisher_information(
@@ -72,12 +72,14 @@ def fisher_information(
     return _means(model, indices, sums, count, owner)
 
 
-def _summation(model: keras.Model, indices: list[int]) -> Callable[..., list[Array]]:
+def _summation(model: keras.Model, indices: list[int]) -> Callable[..., list[Tensor]]:
     """`(trainable, others, sums, groups, kept) -> sums`, with the groups of a batch one after the other."""
     factor_is_size = SUM not in reductions(model)
     split = len(model.non_trainable_variables)
 
-    def loss_of(chosen: list[Array], trainable: list[Array], others: list[Array], x: Any, y: Any, weight: Any) -> Array:
+    def loss_of(
+        chosen: list[Tensor], trainable: list[Tensor], others: list[Tensor], x: Any, y: Any, weight: Any
+    ) -> Tensor:
         values = list(trainable)
         for index, value in zip(indices, chosen):
             values[index] = value
@@ -93,8 +95,10 @@ def _summation(model: keras.Model, indices: list[int]) -> Callable[..., list[Arr
             model._losses_override = []
         return loss
 
-    def add(trainable: list[Array], others: list[Array], sums: list[Array], groups: Any, kept: Array) -> list[Array]:
-        def one_group(sums: list[Array], element: Any) -> tuple[list[Array], Array]:
+    def add(
+        trainable: list[Tensor], others: list[Tensor], sums: list[Tensor], groups: Any, kept: Tensor
+    ) -> list[Tensor]:
+        def one_group(sums: list[Tensor], element: Any) -> tuple[list[Tensor], Tensor]:
             (x, y, weight), kept = element
             chosen = [trainable[index] for index in indices]
             loss, gradients = backend.value_and_grad(loss_of)(chosen, trainable, others, x, y, weight)
@@ -142,7 +146,7 @@ def _grouped(rows: Rows, kept: np.ndarray, group: int) -> tuple[Rows, np.ndarray
     return (x, y, weight), kept
 
 
-def _means(model: keras.Model, indices: list[int], sums: list[Array], count: int, owner: str) -> list[np.ndarray]:
+def _means(model: keras.Model, indices: list[int], sums: list[Tensor], count: int, owner: str) -> list[np.ndarray]:
     if not count:
         raise DataError(f"{owner}: the data hold no example with a weight above 0")
     means = [np.asarray(ops.convert_to_numpy(s)) / np.float32(count) for s in sums]

@@ -5,9 +5,10 @@ from typing import Any
 import keras
 from keras import ops
 
-from qingformer.objectives.objective import Array, Aux, Batch, Objective, State, Transform, TransformedObjective
+from qingformer.objectives.objective import Aux, Batch, Objective, State, Transform, TransformedObjective
 from qingformer.objectives.outputs import Output, Outputs, Term
 from qingformer.objectives.transform_arguments import not_negative
+from qingformer.types import Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -53,18 +54,18 @@ class _Flooded(TransformedObjective):
         super().__init__(objective)
         self.level = level
 
-    def __call__(self, trainable: list[Array], state: State, batch: Batch) -> tuple[Array, Aux]:
+    def __call__(self, trainable: list[Tensor], state: State, batch: Batch) -> tuple[Tensor, Aux]:
         loss, aux = self.objective(trainable, state, batch)
         return self._flooded(loss, aux, state)
 
     def value_and_grad(
-        self, trainable: list[Array], state: State, batch: Batch
-    ) -> tuple[tuple[Array, Aux], list[Array]]:
+        self, trainable: list[Tensor], state: State, batch: Batch
+    ) -> tuple[tuple[Tensor, Aux], list[Tensor]]:
         (loss, aux), gradients = self.objective.value_and_grad(trainable, state, batch)
         sign = ops.sign(loss / ops.cast(state.scale, loss.dtype) - self.level)
         return self._flooded(loss, aux, state), [g * ops.cast(sign, g.dtype) for g in gradients]
 
-    def _flooded(self, loss: Array, aux: Aux, state: State) -> tuple[Array, Aux]:
+    def _flooded(self, loss: Tensor, aux: Aux, state: State) -> tuple[Tensor, Aux]:
         level = self.level * ops.cast(state.scale, loss.dtype)
         logged = ops.abs(aux.loss - self.level) + self.level
         return ops.abs(loss - level) + level, aux._replace(loss=logged)
@@ -76,7 +77,7 @@ class _FloodedSamples(TransformedObjective):
         self.level = level
         self.outputs = Outputs(self.model, "Flooding")
 
-    def __call__(self, trainable: list[Array], state: State, batch: Batch) -> tuple[Array, Aux]:
+    def __call__(self, trainable: list[Tensor], state: State, batch: Batch) -> tuple[Tensor, Aux]:
         loss, aux = self.objective(trainable, state, batch)
         terms = [(output, self._below(output)) for output in self.outputs.found]
         added = self.outputs.total(terms, batch, aux.predictions)
@@ -86,7 +87,7 @@ class _FloodedSamples(TransformedObjective):
     def _below(self, output: Output) -> Term:
         """|l - b| + b = l + 2 max(b - l, 0): what is added to the loss that is there already."""
 
-        def below(labels: Array, predicted: Array) -> Array:
+        def below(labels: Tensor, predicted: Tensor) -> Tensor:
             return 2 * ops.relu(self.level - ops.cast(output.loss.call(labels, predicted), "float32"))
 
         return below

@@ -7,8 +7,9 @@ import keras
 from keras import ops
 
 from qingformer.errors import ConfigError
-from qingformer.objectives.objective import Array, Aux, Batch, Objective, State, Transform, TransformedObjective
+from qingformer.objectives.objective import Aux, Batch, Objective, State, Transform, TransformedObjective
 from qingformer.objectives.selection import select_each
+from qingformer.types import Tensor
 
 Span = tuple[int, int | None]
 
@@ -77,30 +78,30 @@ class _Frozen(TransformedObjective):
                 self.spans.setdefault(index, []).append(spans[pattern])
 
     def value_and_grad(
-        self, trainable: list[Array], state: State, batch: Batch
-    ) -> tuple[tuple[Array, Aux], list[Array]]:
+        self, trainable: list[Tensor], state: State, batch: Batch
+    ) -> tuple[tuple[Tensor, Aux], list[Tensor]]:
         result, gradients = self.objective.value_and_grad(trainable, state, batch)
         for index, frozen in self._frozen(state).items():
             gradients[index] = ops.where(frozen, ops.zeros_like(gradients[index]), gradients[index])
         return result, gradients
 
-    def held(self, state: State) -> dict[int, Array]:
+    def held(self, state: State) -> dict[int, Tensor]:
         held = self.objective.held(state)
         for index, frozen in self._frozen(state).items():
             held[index] = held[index] | frozen if index in held else frozen
         return held
 
-    def _frozen(self, state: State) -> dict[int, Array]:
+    def _frozen(self, state: State) -> dict[int, Tensor]:
         step = ops.cast(state.step, "int32")
         return {index: _any([_within(step, span) for span in spans]) for index, spans in self.spans.items()}
 
 
-def _within(step: Array, span: Span) -> Array:
+def _within(step: Tensor, span: Span) -> Tensor:
     start, end = span
     return (step >= start) if end is None else (step >= start) & (step < end)
 
 
-def _any(conditions: list[Array]) -> Array:
+def _any(conditions: list[Tensor]) -> Tensor:
     first, *others = conditions
     for other in others:
         first = first | other

@@ -9,10 +9,11 @@ from keras import ops
 from qingformer import backend
 from qingformer.errors import ConfigError
 from qingformer.losses.means import rows_with_weight
-from qingformer.objectives.objective import Array, Aux, Batch, Objective, State, Transform, TransformedObjective
+from qingformer.objectives.objective import Aux, Batch, Objective, State, Transform, TransformedObjective
 from qingformer.objectives.reduction import PLAIN, SUM, reductions
+from qingformer.types import Tensor
 
-Result = tuple[tuple[Array, Aux], list[Array]]
+Result = tuple[tuple[Tensor, Aux], list[Tensor]]
 _TINY = 1e-20  # weight of a part that counts for nothing, so that a batch of such parts is not divided by zero
 
 
@@ -85,15 +86,15 @@ class _Accumulated(TransformedObjective):
         # Several outputs whose means are over the rows that have a weight, the same for all.
         self.by_rows = getattr(objective.model, "_only_weighted", False) and len(kinds) > 1 and set(kinds) <= set(PLAIN)
 
-    def __call__(self, trainable: list[Array], state: State, batch: Batch) -> tuple[Array, Aux]:
+    def __call__(self, trainable: list[Tensor], state: State, batch: Batch) -> tuple[Tensor, Aux]:
         return self._in_parts(lambda *part: (self.objective(trainable, *part), []), [], state, batch)[0]
 
-    def value_and_grad(self, trainable: list[Array], state: State, batch: Batch) -> Result:
+    def value_and_grad(self, trainable: list[Tensor], state: State, batch: Batch) -> Result:
         evaluate = self.objective.value_and_grad
         return self._in_parts(lambda *part: evaluate(trainable, *part), trainable, state, batch)
 
     def _in_parts(
-        self, evaluate: Callable[[State, Batch], Result], like: list[Array], state: State, batch: Batch
+        self, evaluate: Callable[[State, Batch], Result], like: list[Tensor], state: State, batch: Batch
     ) -> Result:
         parts, divided = _divide(batch, self.parts)
 
@@ -128,7 +129,7 @@ def _times(sample_weight: Any, parts: Any) -> Any:
     return keras.tree.map_structure(lambda w: None if w is None else _float(w) * parts, sample_weight)
 
 
-def _weight_of(aux: Aux, batch: Batch, by_rows: bool) -> Array:
+def _weight_of(aux: Aux, batch: Batch, by_rows: bool) -> Tensor:
     known = [weight for weight in aux.weights if weight is not None]
     if not known:
         return ops.ones(())
@@ -143,7 +144,7 @@ def _weight_of(aux: Aux, batch: Batch, by_rows: bool) -> Array:
     return ops.maximum(_float(known[0]), _TINY)
 
 
-def _float(array: Array) -> Array:
+def _float(array: Tensor) -> Tensor:
     return ops.cast(array, "float32")
 
 
@@ -168,12 +169,12 @@ def _divide(batch: Batch, parts: int) -> tuple[Any, Batch]:
     rows = _rows(batch)
     found = _parts(rows, parts)
 
-    def divide(leaf: Array) -> Array:
+    def divide(leaf: Tensor) -> Tensor:
         return None if leaf is None else ops.reshape(leaf, (found, rows // found, *ops.shape(leaf)[1:]))
 
     return found, Batch(*(keras.tree.map_structure(divide, part) for part in batch))
 
 
-def _joined(stacked: Array) -> Array:
+def _joined(stacked: Tensor) -> Tensor:
     shape = ops.shape(stacked)
     return ops.reshape(stacked, (shape[0] * shape[1], *shape[2:]))

@@ -8,7 +8,8 @@ from keras import ops
 
 from qingformer import backend
 from qingformer.errors import ConfigError
-from qingformer.objectives.objective import Array, Aux, Batch, Objective, State, Transform, TransformedObjective
+from qingformer.objectives.objective import Aux, Batch, Objective, State, Transform, TransformedObjective
+from qingformer.types import Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -64,10 +65,10 @@ class GradientNormalization(Transform):
 class _Task(NamedTuple):
     """Loss (scaled), its logged value, and gradients of one task without the added losses; what to multiply it by."""
 
-    loss: Array
-    logged: Array
-    gradients: list[Array]
-    factor: Array
+    loss: Tensor
+    logged: Tensor
+    gradients: list[Tensor]
+    factor: Tensor
 
 
 class _Normalized(TransformedObjective):
@@ -89,7 +90,7 @@ class _Normalized(TransformedObjective):
                 f"GradientNormalization: shared={shared!r} fits no trainable variable; there are: {', '.join(paths)}"
             )
 
-    def __call__(self, trainable: list[Array], state: State, batch: Batch) -> tuple[Array, Aux]:
+    def __call__(self, trainable: list[Tensor], state: State, batch: Batch) -> tuple[Tensor, Aux]:
         here = [ops.stop_gradient(value) for value in trainable]
         with backend.repeated_randomness():
             tasks, ((_, aux), _) = self._tasks(here, state, batch)
@@ -99,8 +100,8 @@ class _Normalized(TransformedObjective):
         return loss, aux._replace(loss=logged, state=aux.state._replace(tasks=state.tasks))
 
     def value_and_grad(
-        self, trainable: list[Array], state: State, batch: Batch
-    ) -> tuple[tuple[Array, Aux], list[Array]]:
+        self, trainable: list[Tensor], state: State, batch: Batch
+    ) -> tuple[tuple[Tensor, Aux], list[Tensor]]:
         tasks, ((loss, aux), gradients) = self._tasks(trainable, state, batch)
         logged = aux.loss
         for task in tasks:
@@ -109,7 +110,7 @@ class _Normalized(TransformedObjective):
             gradients = [total + ops.cast(task.factor, g.dtype) * g for total, g in zip(gradients, task.gradients)]
         return (loss, aux._replace(loss=logged, state=aux.state._replace(tasks=state.tasks))), gradients
 
-    def _tasks(self, trainable: list[Array], state: State, batch: Batch) -> tuple[list[_Task], Any]:
+    def _tasks(self, trainable: list[Tensor], state: State, batch: Batch) -> tuple[list[_Task], Any]:
         """Every task by itself, and value and gradient of what is added to all of them."""
         choices = [tuple(float(i == task) for i in range(self.count)) for task in range(self.count)]
         alone = []
@@ -127,7 +128,7 @@ class _Normalized(TransformedObjective):
             tasks.append(_Task(loss - added, aux.loss - added_aux.loss, own, factor))
         return tasks, rest
 
-    def _factor(self, gradients: list[Array], weight: float, state: State) -> Array:
+    def _factor(self, gradients: list[Tensor], weight: float, state: State) -> Tensor:
         squares = sum(ops.sum(ops.cast(gradients[place], "float32") ** 2) for place in self.places)
         length = ops.sqrt(squares) / ops.cast(state.scale, "float32")
         there = length > 0

@@ -8,7 +8,7 @@ from keras import ops
 
 from qingformer import backend
 from qingformer.errors import ConfigError
-from qingformer.objectives.objective import Array, Aux, Batch, Objective, State, Transform, TransformedObjective
+from qingformer.objectives.objective import Aux, Batch, Objective, State, Transform, TransformedObjective
 from qingformer.objectives.perturbation import (
     Inputs,
     Place,
@@ -18,6 +18,7 @@ from qingformer.objectives.perturbation import (
     unshifted,
 )
 from qingformer.objectives.transform_arguments import not_negative, one_of
+from qingformer.types import Tensor
 
 _PLACES = ("embedding", "inputs", "parameters")
 _UNITS = ("row", "occurrence")
@@ -108,7 +109,7 @@ class _Penalised(TransformedObjective):
         self.epsilon = epsilon
         self.place = place
 
-    def __call__(self, trainable: list[Array], state: State, batch: Batch) -> tuple[Array, Aux]:
+    def __call__(self, trainable: list[Tensor], state: State, batch: Batch) -> tuple[Tensor, Aux]:
         point = Point(trainable, state, batch)
         with backend.twice_differentiable():
             (loss, aux), gradients = self.place.value_and_slope(point, self.place.zeros(point))

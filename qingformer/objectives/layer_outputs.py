@@ -13,9 +13,9 @@ from keras import ops
 
 from qingformer.backend.keras_internals import get_keras_mask, set_keras_mask
 from qingformer.errors import ConfigError
+from qingformer.types import Tensor
 
-Array = Any
-Shifts = Mapping[int, list[Array]]  # number of the layer (see `all_layers`) -> one array for each of its calls
+Shifts = Mapping[int, list[Tensor]]  # number of the layer (see `all_layers`) -> one array for each of its calls
 
 
 def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
@@ -57,7 +57,7 @@ def find_layer(model: keras.Model, name: str, asking: str) -> keras.layers.Layer
 
 @contextmanager
 def changed_outputs(
-    layer: keras.layers.Layer, change: Callable[[Array], Array], only_of: Array | None = None
+    layer: keras.layers.Layer, change: Callable[[Tensor], Tensor], only_of: Tensor | None = None
 ) -> Iterator[None]:
     """Within the block, `layer` puts out `change(output)`; with `only_of`, where it is applied to that very tensor.
 
@@ -129,8 +129,8 @@ def observed_shapes(model: keras.Model, layers: list[int]) -> Iterator[dict[int,
         yield found
 
 
-def _noter(name: str, shapes: list[Any]) -> Callable[[Array], Array]:
-    def note(output: Array) -> Array:
+def _noter(name: str, shapes: list[Any]) -> Callable[[Tensor], Tensor]:
+    def note(output: Tensor) -> Tensor:
         if not keras.ops.is_tensor(output) or not keras.backend.is_float_dtype(output.dtype):
             raise ConfigError(f"layer {name!r} does not put out one float array, so it cannot be perturbed")
         shapes.append(ops.shape(output))
@@ -139,8 +139,8 @@ def _noter(name: str, shapes: list[Any]) -> Callable[[Array], Array]:
     return note
 
 
-def _adder(name: str, arrays: list[Array]) -> Callable[[Array], Array]:
-    def add(output: Array) -> Array:
+def _adder(name: str, arrays: list[Tensor]) -> Callable[[Tensor], Tensor]:
+    def add(output: Tensor) -> Tensor:
         if not arrays:
             raise ConfigError(f"layer {name!r} is called more often than perturbations were made for it")
         shift = arrays.pop(0)

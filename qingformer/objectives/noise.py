@@ -11,8 +11,9 @@ from keras import ops
 from qingformer.errors import ConfigError
 from qingformer.objectives.decoder_inputs import DecoderInputs, input_names
 from qingformer.objectives.layer_outputs import changed_outputs, find_layer
-from qingformer.objectives.objective import Array, Aux, Batch, Objective, State, Transform, TransformedObjective
+from qingformer.objectives.objective import Aux, Batch, Objective, State, Transform, TransformedObjective
 from qingformer.objectives.transform_arguments import not_negative, one_of
+from qingformer.types import Tensor
 
 _POSITIONS = ("target", "all")
 _SALT = zlib.crc32(b"EmbeddingNoise")
@@ -84,13 +85,13 @@ class _Noisy(TransformedObjective):
             tokens, segments = tokens or (names[0] if len(names) == 1 else None), ""
         self.inputs = DecoderInputs(self.model, "EmbeddingNoise", tokens, segments)
 
-    def __call__(self, trainable: list[Array], state: State, batch: Batch) -> tuple[Array, Aux]:
+    def __call__(self, trainable: list[Tensor], state: State, batch: Batch) -> tuple[Tensor, Aux]:
         with self._noise(state, batch) as batch:
             return self.objective(trainable, state, batch)
 
     def value_and_grad(
-        self, trainable: list[Array], state: State, batch: Batch
-    ) -> tuple[tuple[Array, Aux], list[Array]]:
+        self, trainable: list[Tensor], state: State, batch: Batch
+    ) -> tuple[tuple[Tensor, Aux], list[Tensor]]:
         with self._noise(state, batch) as batch:
             return self.objective.value_and_grad(trainable, state, batch)
 
@@ -100,7 +101,7 @@ class _Noisy(TransformedObjective):
         where = self.inputs.target(batch.x) if self.settings.positions == "target" else None
         calls = []
 
-        def change(output: Array) -> Array:
+        def change(output: Tensor) -> Tensor:
             calls.append(output)
             noise = keras.random.normal(ops.shape(output), seed=state.seed(_SALT + self.settings.seed))
             noise = noise * self.settings.stddev

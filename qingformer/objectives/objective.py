@@ -18,8 +18,7 @@ from qingformer import backend
 from qingformer.backend.keras_internals import random_seed_dtype
 from qingformer.objectives.layer_outputs import shifted_outputs
 from qingformer.objectives.reduction import divisors
-
-Array = Any  # a backend tensor
+from qingformer.types import Tensor
 
 
 class Batch(NamedTuple):
@@ -42,13 +41,13 @@ class State(NamedTuple):
     `shifts`: what every forward pass adds to outputs of layers (see `layer_outputs.shifted_outputs`), or None.
     """
 
-    non_trainable: list[Array]
-    metrics: list[Array]
-    scale: Array
-    step: Array = 0
-    part: Array = 0
+    non_trainable: list[Tensor]
+    metrics: list[Tensor]
+    scale: Tensor
+    step: Tensor = 0
+    part: Tensor = 0
     tasks: tuple[Any, ...] | None = None
-    shifts: dict[int, list[Array]] | None = None
+    shifts: dict[int, list[Tensor]] | None = None
 
     def seed(self, salt: int) -> backend.FixedSeed:
         """A seed for `keras.random.*` that is a function of `salt` (of the transform), step and part alone.
@@ -69,10 +68,10 @@ class Aux(NamedTuple):
     its elements (or where nothing is divided); see `GradientAccumulation`.
     """
 
-    loss: Array
+    loss: Tensor
     predictions: Any
     state: State
-    weights: tuple[Array | None, ...] = ()
+    weights: tuple[Tensor | None, ...] = ()
 
 
 class Objective:
@@ -80,17 +79,17 @@ class Objective:
 
     model: keras.Model
 
-    def __call__(self, trainable: list[Array], state: State, batch: Batch) -> tuple[Array, Aux]:
+    def __call__(self, trainable: list[Tensor], state: State, batch: Batch) -> tuple[Tensor, Aux]:
         """The loss to minimise (float scalar, scaled by `state.scale`) and what comes with it."""
         raise TypeError(f"{type(self).__name__} does not define its value")
 
     def value_and_grad(
-        self, trainable: list[Array], state: State, batch: Batch
-    ) -> tuple[tuple[Array, Aux], list[Array]]:
+        self, trainable: list[Tensor], state: State, batch: Batch
+    ) -> tuple[tuple[Tensor, Aux], list[Tensor]]:
         """The value, and its gradient with respect to every entry of `trainable`."""
         return backend.value_and_grad(self, has_aux=True)(trainable, state, batch)
 
-    def held(self, state: State) -> dict[int, Array]:
+    def held(self, state: State) -> dict[int, Tensor]:
         """Weights which this step must not move, whatever the optimizer does: index in `trainable` -> bool array.
 
         The array is broadcast against the weight; where it is True, the step puts the old values back.
@@ -111,7 +110,7 @@ class ModelObjective(Objective):
         self.model = model
         self.training = training
 
-    def __call__(self, trainable: list[Array], state: State, batch: Batch) -> tuple[Array, Aux]:
+    def __call__(self, trainable: list[Tensor], state: State, batch: Batch) -> tuple[Tensor, Aux]:
         """Forward pass and loss, without touching any variable; `training` decides about dropout and the like."""
         model = self.model
         with shifted_outputs(model, state.shifts):
@@ -207,15 +206,15 @@ class TransformedObjective(Objective):
         self.objective = objective
         self.model = objective.model
 
-    def __call__(self, trainable: list[Array], state: State, batch: Batch) -> tuple[Array, Aux]:
+    def __call__(self, trainable: list[Tensor], state: State, batch: Batch) -> tuple[Tensor, Aux]:
         """The inner value."""
         return self.objective(trainable, state, batch)
 
-    def held(self, state: State) -> dict[int, Array]:
+    def held(self, state: State) -> dict[int, Tensor]:
         """What the inner objective holds."""
         return self.objective.held(state)
 
-    def value_of(self, variable: keras.Variable, state: State) -> Array:
+    def value_of(self, variable: keras.Variable, state: State) -> Tensor:
         """The value that `state` holds for a variable of the transform."""
         return state.non_trainable[[id(v) for v in self.model.non_trainable_variables].index(id(variable))]
 

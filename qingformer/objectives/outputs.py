@@ -9,9 +9,10 @@ from keras import ops
 from qingformer.backend.keras_internals import LossFunctionWrapper, set_keras_mask
 from qingformer.errors import ConfigError
 from qingformer.losses.means import WeightedMean
-from qingformer.objectives.objective import Array, Batch, copied
+from qingformer.objectives.objective import Batch, copied
+from qingformer.types import Tensor
 
-Term = Callable[[Array, Array], Array]  # (labels, predictions) of an output -> one value for each of its entries
+Term = Callable[[Tensor, Tensor], Tensor]  # (labels, predictions) of an output -> one value for each of its entries
 
 
 class Output(NamedTuple):
@@ -53,14 +54,14 @@ class Outputs:
             if loss is not None
         ]
 
-    def total(self, terms: Iterable[tuple[Output, Term]], batch: Batch, predictions: Any) -> Array:
+    def total(self, terms: Iterable[tuple[Output, Term]], batch: Batch, predictions: Any) -> Tensor:
         """The sum of the terms, each times the weight of its output in the total loss: a float scalar.
 
         A term is reduced as the loss of its output is: same sample weights, masks, ignored class, and divisor.
         """
         return sum((self._mean(output, term, batch, predictions) for output, term in terms), start=ops.zeros(()))
 
-    def _mean(self, output: Output, term: Term, batch: Batch, predictions: Any) -> Array:
+    def _mean(self, output: Output, term: Term, batch: Batch, predictions: Any) -> Tensor:
         labels = self._of(output, batch.y, single=len(self.found) == 1)
         weights = batch.sample_weight
         if weights is not None and keras.tree.is_nested(weights):
@@ -101,7 +102,7 @@ class _Reduced(keras.losses.Loss):
         self.ignored = output.option("ignore_class")
         self._fn_kwargs = {"ignore_class": self.ignored}
 
-    def __call__(self, y_true: Array, y_pred: Array, sample_weight: Any = None) -> Array:
+    def __call__(self, y_true: Tensor, y_pred: Tensor, sample_weight: Any = None) -> Tensor:
         """The reduced term, whose entries have the weights of the loss's own."""
         if hasattr(self.loss, "entry_weights"):
             sample_weight = self.loss.entry_weights(y_true, y_pred, sample_weight)
@@ -110,7 +111,7 @@ class _Reduced(keras.losses.Loss):
                 sample_weight = ops.expand_dims(sample_weight, -1)
         return super().__call__(y_true, y_pred, sample_weight)
 
-    def call(self, y_true: Array, y_pred: Array) -> Array:
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         if self.ignored is None:
             values = self.term(y_true, y_pred)
             # A divergence of a given name is over the last axis; the entries of such a loss have several.

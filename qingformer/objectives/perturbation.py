@@ -15,7 +15,8 @@ from keras import ops
 from qingformer import backend
 from qingformer.errors import ConfigError
 from qingformer.objectives.layer_outputs import all_layers, find_layers, observed_shapes
-from qingformer.objectives.objective import Array, Aux, Batch, Objective, State, TransformedObjective
+from qingformer.objectives.objective import Aux, Batch, Objective, State, TransformedObjective
+from qingformer.types import Tensor
 
 ATTACKS = ("l2", "linf")
 NORMS = ("matrix", "row", "sample")
@@ -25,7 +26,7 @@ RELATIVE = 0.05  # of the length of a token's vector: what `FGM`, `PGD` and `Vir
 class Point(NamedTuple):
     """Where an objective is evaluated: `objective(*point)`."""
 
-    trainable: list[Array]
+    trainable: list[Tensor]
     state: State
     batch: Batch
 
@@ -40,20 +41,20 @@ class Place:
     def __init__(self, objective: Objective) -> None:
         self.objective = objective
 
-    def zeros(self, point: Point) -> list[Array]:
+    def zeros(self, point: Point) -> list[Tensor]:
         """A perturbation that changes nothing."""
         raise TypeError(f"{type(self).__name__} does not define its zeros")
 
-    def add(self, point: Point, deltas: list[Array]) -> Point:
+    def add(self, point: Point, deltas: list[Tensor]) -> Point:
         """The point with `deltas` added."""
         raise TypeError(f"{type(self).__name__} does not define its sum")
 
-    def value_and_slope(self, point: Point, deltas: list[Array]) -> tuple[tuple[Array, Aux], list[Array]]:
+    def value_and_slope(self, point: Point, deltas: list[Tensor]) -> tuple[tuple[Tensor, Aux], list[Tensor]]:
         """`((loss, aux), gradients)`: the gradient of the value with respect to `deltas`, in unscaled units."""
         result, found = backend.value_and_grad(lambda d: self.objective(*self.add(point, d)), has_aux=True)(deltas)
         return result, unscaled(found, point.state.scale)
 
-    def slope(self, point: Point, deltas: list[Array]) -> tuple[Aux, list[Array]]:
+    def slope(self, point: Point, deltas: list[Tensor]) -> tuple[Aux, list[Tensor]]:
         """What an attack follows: the gradient, constant with respect to the weights."""
         (_, aux), gradients = self.value_and_slope(point.held(), deltas)
         return aux, gradients
@@ -66,18 +67,18 @@ class Weights(Place):
         super().__init__(objective)
         self.indices = indices
 
-    def zeros(self, point: Point) -> list[Array]:
+    def zeros(self, point: Point) -> list[Tensor]:
         """One array for each weight."""
         return [ops.zeros_like(point.trainable[index], dtype="float32") for index in self.indices]
 
-    def add(self, point: Point, deltas: list[Array]) -> Point:
+    def add(self, point: Point, deltas: list[Tensor]) -> Point:
         """The point at moved weights."""
         moved = list(point.trainable)
         for index, delta in zip(self.indices, deltas):
             moved[index] = moved[index] + ops.cast(delta, moved[index].dtype)
         return point._replace(trainable=moved)
 
-    def slope(self, point: Point, deltas: list[Array]) -> tuple[Aux, list[Array]]:
+    def slope(self, point: Point, deltas: list[Tensor]) -> tuple[Aux, list[Tensor]]:
         """By the objective's own gradient, which a transform inside may have redefined."""
         (_, aux), found = self.objective.value_and_grad(*self.add(point.held(), deltas))
         return aux, unscaled([found[index] for index in self.indices], point.state.scale)
@@ -90,7 +91,7 @@ class Outputs(Place):
         super().__init__(objective)
         self.layers = layers
 
-    def zeros(self, point: Point) -> list[Array]:
+    def zeros(self, point: Point) -> list[Tensor]:
         """Shapes are those of the last forward pass that the objective makes."""
         with observed_shapes(self.objective.model, self.layers) as shapes:
             backend.traced(lambda: self.objective(*point))
@@ -100,7 +101,7 @@ class Outputs(Place):
         self.calls = {number: len(each) for number, each in shapes.items()}
         return [ops.zeros(shape, "float32") for each in shapes.values() for shape in each]
 
-    def add(self, point: Point, deltas: list[Array]) -> Point:
+    def add(self, point: Point, deltas: list[Tensor]) -> Point:
         """The point whose state has the sums of its shifts and these."""
         rest, shifts = list(deltas), dict(point.state.shifts or {})
         for number, count in self.calls.items():
@@ -117,11 +118,11 @@ class Inputs(Place):
         super().__init__(objective)
         self.pattern, self.asking = pattern, asking
 
-    def zeros(self, point: Point) -> list[Array]:
+    def zeros(self, point: Point) -> list[Tensor]:
         """One array for each float input."""
         return [ops.zeros_like(leaf, dtype="float32") for leaf, chosen in self._leaves(point.batch.x) if chosen]
 
-    def add(self, point: Point, deltas: list[Array]) -> Point:
+    def add(self, point: Point, deltas: list[Tensor]) -> Point:
         """The point with moved inputs."""
         rest = iter(deltas)
         moved = [
@@ -129,7 +130,7 @@ class Inputs(Place):
         ]
         return point._replace(batch=point.batch._replace(x=keras.tree.pack_sequence_as(point.batch.x, moved)))
 
-    def _leaves(self, x: Any) -> list[tuple[Array, bool]]:
+    def _leaves(self, x: Any) -> list[tuple[Tensor, bool]]:
         named = [("/".join(map(str, path)), leaf) for path, leaf in keras.tree.flatten_with_path(x)]
         floats = {name for name, leaf in named if leaf is not None and keras.backend.is_float_dtype(leaf.dtype)}
         chosen = {name for name in floats if self.pattern is None or re.search(self.pattern, name)}
@@ -148,12 +149,12 @@ class MovedObjective(TransformedObjective):
         """Where the objective inside is evaluated."""
         raise TypeError(f"{type(self).__name__} does not define where it goes")
 
-    def __call__(self, trainable: list[Array], state: State, batch: Batch) -> tuple[Array, Aux]:
+    def __call__(self, trainable: list[Tensor], state: State, batch: Batch) -> tuple[Tensor, Aux]:
         return unshifted(self.objective(*self.moved(Point(trainable, state, batch))), state)
 
     def value_and_grad(
-        self, trainable: list[Array], state: State, batch: Batch
-    ) -> tuple[tuple[Array, Aux], list[Array]]:
+        self, trainable: list[Tensor], state: State, batch: Batch
+    ) -> tuple[tuple[Tensor, Aux], list[Tensor]]:
         result, gradients = self.objective.value_and_grad(*self.moved(Point(trainable, state, batch)))
         return unshifted(result, state), gradients
 
@@ -202,7 +203,7 @@ class Length:
         if not self.trainable and not self.others:
             raise ConfigError(f"{asking}: layer {layer!r} has no weights to be relative to; give epsilon= instead")
 
-    def __call__(self, point: Point) -> Array:
+    def __call__(self, point: Point) -> Tensor:
         """A float32 scalar."""
         values = [point.trainable[i] for i in self.trainable] + [point.state.non_trainable[i] for i in self.others]
         squares = [ops.sum(ops.square(ops.cast(ops.stop_gradient(value), "float32"))) for value in values]
@@ -216,12 +217,12 @@ def sized(epsilon: float | None, relative: float | None, length: Length | None, 
     return epsilon if length is None or relative is None else relative * length(point)
 
 
-def unscaled(gradients: list[Array], scale: Array) -> list[Array]:
+def unscaled(gradients: list[Tensor], scale: Tensor) -> list[Tensor]:
     """Float32 gradients of the loss before it was multiplied by `scale`."""
     return [ops.cast(gradient, "float32") / ops.cast(scale, "float32") for gradient in gradients]
 
 
-def lengths(values: list[Array], norm: str) -> list[Array]:
+def lengths(values: list[Tensor], norm: str) -> list[Tensor]:
     """L2 lengths, broadcastable to each of `values`: of all together, of every row, or of every sample `(B, ...)`."""
     squares = [ops.square(value) for value in values]
     if norm == "row":
@@ -234,7 +235,7 @@ def lengths(values: list[Array], norm: str) -> list[Array]:
     return [ops.reshape(ops.sqrt(total), (-1, *[1] * (len(v.shape) - 1))) for total, v in zip(totals, values)]
 
 
-def ascent(gradients: list[Array], size: Any, attack: str, norm: str) -> list[Array]:
+def ascent(gradients: list[Tensor], size: Any, attack: str, norm: str) -> list[Tensor]:
     """The step that increases the loss most: `size g / (||g|| + 1e-8)`, or `size sign(g)` with "linf".
 
     A gradient that has overflowed has no direction and gives zeros: 0 inf would put NaN into the logs.
@@ -246,7 +247,7 @@ def ascent(gradients: list[Array], size: Any, attack: str, norm: str) -> list[Ar
     return steps
 
 
-def project(deltas: list[Array], epsilon: Any, attack: str, norm: str) -> list[Array]:
+def project(deltas: list[Tensor], epsilon: Any, attack: str, norm: str) -> list[Tensor]:
     """The nearest perturbation no longer than `epsilon`: scaled down as a whole, or with "linf" cut entry by entry."""
     if attack == "linf":
         return [ops.maximum(ops.minimum(delta, epsilon), -epsilon) for delta in deltas]
@@ -255,7 +256,7 @@ def project(deltas: list[Array], epsilon: Any, attack: str, norm: str) -> list[A
     ]
 
 
-def directions(values: list[Array], norm: str) -> list[Array]:
+def directions(values: list[Tensor], norm: str) -> list[Tensor]:
     """Each of `values` at length 1, however small it is; zeros, and what is not finite, give zeros."""
     largest = ops.max(ops.stack([ops.max(ops.abs(value)) for value in values]))
     # Squares of very small numbers would vanish.
@@ -268,7 +269,7 @@ def directions(values: list[Array], norm: str) -> list[Array]:
     ]
 
 
-def noise(like: list[Array], state: State, salt: int, bound: float | None = None) -> list[Array]:
+def noise(like: list[Tensor], state: State, salt: int, bound: float | None = None) -> list[Tensor]:
     """Normal numbers in the shapes of `like`, or uniform ones up to `bound`: a function of salt, step and part."""
     drawn = []
     for place, each in enumerate(like):
@@ -280,7 +281,7 @@ def noise(like: list[Array], state: State, salt: int, bound: float | None = None
     return drawn
 
 
-def unshifted(result: tuple[Array, Aux], state: State) -> tuple[Array, Aux]:
+def unshifted(result: tuple[Tensor, Aux], state: State) -> tuple[Tensor, Aux]:
     """`(loss, aux)` whose state has the shifts of `state` again, for what comes after this pass."""
     loss, aux = result
     return loss, aux._replace(state=aux.state._replace(shifts=state.shifts))

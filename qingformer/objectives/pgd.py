@@ -7,7 +7,7 @@ from keras import ops
 
 from qingformer import backend
 from qingformer.errors import ConfigError
-from qingformer.objectives.objective import Array, Objective, State, Transform
+from qingformer.objectives.objective import Objective, State, Transform
 from qingformer.objectives.perturbation import (
     ATTACKS,
     NORMS,
@@ -23,6 +23,7 @@ from qingformer.objectives.perturbation import (
     sized,
 )
 from qingformer.objectives.transform_arguments import not_negative, one_of, radius
+from qingformer.types import Tensor
 
 _SALT = 170606083
 
@@ -121,7 +122,7 @@ class _Projected(MovedObjective):
             deltas = [ops.stop_gradient(delta) for delta in deltas]
         return self.place.add(point, deltas)
 
-    def _start(self, zeros: list[Array], state: State, epsilon: Any) -> list[Array]:
+    def _start(self, zeros: list[Tensor], state: State, epsilon: Any) -> list[Tensor]:
         norm = self.settings.norm
         if self.settings.attack == "linf":
             return [epsilon * each for each in noise(zeros, state, _SALT, bound=1.0)]

@@ -7,7 +7,7 @@ import keras
 from keras import losses, ops
 
 from qingformer.errors import ConfigError
-from qingformer.objectives.objective import Array, Aux, Batch, Objective, State, Transform, TransformedObjective
+from qingformer.objectives.objective import Aux, Batch, Objective, State, Transform, TransformedObjective
 from qingformer.objectives.outputs import Output, Outputs, Term
 from qingformer.objectives.transform_arguments import not_negative, one_of
 from qingformer.ops.divergence import (
@@ -17,6 +17,7 @@ from qingformer.ops.divergence import (
     softmax_divergence,
     squared_divergence,
 )
+from qingformer.types import Tensor
 
 _DIVERGENCES = {
     "softmax": softmax_divergence,
@@ -32,7 +33,7 @@ _CATEGORICAL = (
     losses.categorical_focal_crossentropy,
 )
 _BINARY = (losses.binary_crossentropy, losses.binary_focal_crossentropy)
-Comparison = Callable[[Array, Array, Array], Array]  # (labels, predictions, other predictions) to values
+Comparison = Callable[[Tensor, Tensor, Tensor], Tensor]  # (labels, predictions, other predictions) to values
 _RATES = ("rate", "dropout", "_dropout", "dropout_rate", "recurrent_dropout", "stddev")
 _FORMS = ("mean", "sum")
 
@@ -124,7 +125,7 @@ class _TwoPasses(TransformedObjective):
             raise ConfigError("RDrop: no output is compared; give at least one a divergence other than 'none'")
         self.seeds = _seed_places(self.model)
 
-    def __call__(self, trainable: list[Array], state: State, batch: Batch) -> tuple[Array, Aux]:
+    def __call__(self, trainable: list[Tensor], state: State, batch: Batch) -> tuple[Tensor, Aux]:
         first, aux = self.objective(trainable, state, batch)
         second, other = self.objective(trainable, aux.state, batch)
         penalty = self.settings.alpha / 4 * self._divergence(batch, aux.predictions, other.predictions)
@@ -136,7 +137,7 @@ class _TwoPasses(TransformedObjective):
         after = other.state._replace(non_trainable=kept)
         return loss, aux._replace(loss=logged, state=after)
 
-    def _divergence(self, batch: Batch, ones: Any, others: Any) -> Array:
+    def _divergence(self, batch: Batch, ones: Any, others: Any) -> Tensor:
         flat = keras.tree.flatten(others)
         terms = [(output, _apart(function, flat[output.place])) for output, function in self.compared]
         return self.outputs.total(terms, batch, ones)
@@ -150,7 +151,7 @@ class _TwoPasses(TransformedObjective):
         return None if function is None else lambda labels, one, other: function(other, one)
 
 
-def _apart(function: Comparison, other: Array) -> Term:
+def _apart(function: Comparison, other: Tensor) -> Term:
     return lambda labels, predicted: function(labels, predicted, other)
 
 

@@ -9,7 +9,8 @@ from keras import ops
 
 from qingformer.errors import ConfigError
 from qingformer.objectives.decoder_inputs import DecoderInputs
-from qingformer.objectives.objective import Array, Aux, Batch, Objective, State, Transform, TransformedObjective
+from qingformer.objectives.objective import Aux, Batch, Objective, State, Transform, TransformedObjective
+from qingformer.types import Tensor
 
 _SOURCES = ("target", "example", "vocabulary")
 _SALT = zlib.crc32(b"RandomReplacement")
@@ -91,12 +92,12 @@ class _Replaced(TransformedObjective):
         self.settings = settings
         self.inputs = DecoderInputs(self.model, "RandomReplacement", settings.token_input, settings.segment_input)
 
-    def __call__(self, trainable: list[Array], state: State, batch: Batch) -> tuple[Array, Aux]:
+    def __call__(self, trainable: list[Tensor], state: State, batch: Batch) -> tuple[Tensor, Aux]:
         return self.objective(trainable, state, self.replaced(state, batch))
 
     def value_and_grad(
-        self, trainable: list[Array], state: State, batch: Batch
-    ) -> tuple[tuple[Array, Aux], list[Array]]:
+        self, trainable: list[Tensor], state: State, batch: Batch
+    ) -> tuple[tuple[Tensor, Aux], list[Tensor]]:
         return self.objective.value_and_grad(trainable, state, self.replaced(state, batch))
 
     def replaced(self, state: State, batch: Batch) -> Batch:
@@ -114,13 +115,13 @@ class _Replaced(TransformedObjective):
         drawn = self._drawn(batch.x, ids, target, choice)
         return batch._replace(x=self.inputs.replace(batch.x, ops.where(chosen, drawn, ids)))
 
-    def _allowed(self, ids: Array) -> Array:
+    def _allowed(self, ids: Tensor) -> Tensor:
         allowed = ids == ids
         for token in self.settings.spared:
             allowed = allowed & (ids != token)
         return allowed
 
-    def _drawn(self, x: Any, ids: Array, target: Array, choice: Array) -> Array:
+    def _drawn(self, x: Any, ids: Tensor, target: Tensor, choice: Tensor) -> Tensor:
         if self.settings.source == "vocabulary":
             size = (self.settings.vocabulary_size or 0) - len(self.settings.spared)
             drawn = ops.minimum(ops.cast(ops.floor(choice * size), ids.dtype), size - 1)
@@ -136,7 +137,7 @@ class _Replaced(TransformedObjective):
         return _pick(ids, target, choice)
 
 
-def _pick(ids: Array, eligible: Array, choice: Array) -> Array:
+def _pick(ids: Tensor, eligible: Tensor, choice: Tensor) -> Tensor:
     """For each number in [0, 1) of `choice` (B, T) one of the eligible tokens of `ids` (B, S) of its row."""
     length = ops.shape(ids)[1]
     places = ops.arange(length)[None]

@@ -5,9 +5,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from qingformer.objectives.objective import Array
 from qingformer.objectives.transform_arguments import not_negative
 from qingformer.objectives.weight_penalty import KERNELS, WeightPenalty
+from qingformer.types import Tensor
 
 _NOTHING = 1e-30  # a sum of squares that counts as no weight at all
 
@@ -43,7 +43,7 @@ class ScaleShiftInvariance(WeightPenalty):
         self.norm_strength = not_negative("ScaleShiftInvariance", "norm_strength", norm_strength)
         self.shape_strength = not_negative("ScaleShiftInvariance", "shape_strength", shape_strength)
 
-    def penalty(self, weight: Array) -> Array:
+    def penalty(self, weight: Tensor) -> Tensor:
         """norm_strength * log ||W||_F + shape_strength * ||W||_1 / ||W||_F."""
         squares = ops.sum(weight**2)
         squares = ops.where(squares > _NOTHING, squares, 1.0)

@@ -8,8 +8,9 @@ import keras
 from keras import ops
 
 from qingformer.errors import ConfigError
-from qingformer.objectives.objective import Array, Aux, Batch, Objective, State, Transform, TransformedObjective
+from qingformer.objectives.objective import Aux, Batch, Objective, State, Transform, TransformedObjective
 from qingformer.objectives.selection import select_each
+from qingformer.types import Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -62,8 +63,8 @@ class _Scaled(TransformedObjective):
                 self.factors[index] *= factors[pattern]
 
     def value_and_grad(
-        self, trainable: list[Array], state: State, batch: Batch
-    ) -> tuple[tuple[Array, Aux], list[Array]]:
+        self, trainable: list[Tensor], state: State, batch: Batch
+    ) -> tuple[tuple[Tensor, Aux], list[Tensor]]:
         result, gradients = self.objective.value_and_grad(trainable, state, batch)
         return result, [
             g if factor == 1.0 else g * ops.cast(factor, g.dtype) for g, factor in zip(gradients, self.factors)

@@ -6,8 +6,9 @@ import keras
 from keras import losses, ops
 
 from qingformer.errors import ConfigError
-from qingformer.objectives.objective import Array, Aux, Batch, Objective, State, Transform, TransformedObjective
+from qingformer.objectives.objective import Aux, Batch, Objective, State, Transform, TransformedObjective
 from qingformer.objectives.outputs import Output, Outputs, Term
+from qingformer.types import Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -61,7 +62,7 @@ class _Smoothed(TransformedObjective):
                 f"label_smoothing= (losses: {there})"
             )
 
-    def __call__(self, trainable: list[Array], state: State, batch: Batch) -> tuple[Array, Aux]:
+    def __call__(self, trainable: list[Tensor], state: State, batch: Batch) -> tuple[Tensor, Aux]:
         loss, aux = self.objective(trainable, state, batch)
         terms = [(output, _gap(output)) for output in self.sparse]
         added = self.rate * self.outputs.total(terms, batch, aux.predictions)
@@ -72,7 +73,7 @@ class _Smoothed(TransformedObjective):
 def _gap(output: Output) -> Term:
     """How far the label's logit is above the mean of all."""
 
-    def gap(labels: Array, predicted: Array) -> Array:
+    def gap(labels: Tensor, predicted: Tensor) -> Tensor:
         z = ops.cast(predicted, "float32")
         if not output.option("from_logits", False):
             z = ops.log(ops.clip(z, 1e-7, 1.0))

@@ -8,7 +8,7 @@ from keras import ops
 
 from qingformer import backend
 from qingformer.errors import ConfigError
-from qingformer.objectives.objective import Array, Aux, Batch, Objective, State, Transform, TransformedObjective
+from qingformer.objectives.objective import Aux, Batch, Objective, State, Transform, TransformedObjective
 from qingformer.objectives.perturbation import (
     NORMS,
     RELATIVE,
@@ -22,6 +22,7 @@ from qingformer.objectives.perturbation import (
 )
 from qingformer.objectives.transform_arguments import not_negative, one_of, radius
 from qingformer.ops.divergence import kullback_leibler
+from qingformer.types import Tensor
 
 _DISTRIBUTIONS = ("categorical", "bernoulli")
 _SALT = 170403976
@@ -137,13 +138,13 @@ class _Smoothed(TransformedObjective):
             self.length = Length(self.model, settings.layer, "l2", "VirtualAdversarialTraining")
         self._chosen(self.model.output)  # names that do not fit are reported now
 
-    def __call__(self, trainable: list[Array], state: State, batch: Batch) -> tuple[Array, Aux]:
+    def __call__(self, trainable: list[Tensor], state: State, batch: Batch) -> tuple[Tensor, Aux]:
         point = Point(trainable, state, batch)
         with backend.repeated_randomness():
             loss, aux = self.objective(*point)
         clean = [ops.stop_gradient(output) for output in self._chosen(aux.predictions)]
 
-        def divergence(at: Point, deltas: list[Array]) -> Array:
+        def divergence(at: Point, deltas: list[Tensor]) -> Tensor:
             _, moved = self.objective(*self.place.add(at, deltas))
             return self._mean_divergence(clean, self._chosen(moved.predictions), batch.x)
 
@@ -159,7 +160,7 @@ class _Smoothed(TransformedObjective):
         total = loss + ops.cast(term * ops.cast(state.scale, term.dtype), loss.dtype)
         return unshifted((total, aux._replace(loss=aux.loss + ops.cast(term, aux.loss.dtype))), state)
 
-    def _chosen(self, predictions: Any) -> list[Array]:
+    def _chosen(self, predictions: Any) -> list[Tensor]:
         if isinstance(predictions, Mapping):
             named = dict(predictions)
         else:
@@ -172,7 +173,7 @@ class _Smoothed(TransformedObjective):
             )
         return [named[name] for name in wanted]
 
-    def _mean_divergence(self, clean: list[Array], moved: list[Array], x: Any) -> Array:
+    def _mean_divergence(self, clean: list[Tensor], moved: list[Tensor], x: Any) -> Tensor:
         tokens = self._tokens(x)
         total = ops.zeros((), "float32")
         for p, q in zip(clean, moved):
@@ -187,7 +188,7 @@ class _Smoothed(TransformedObjective):
             total += ops.sum(rows * means) / ops.maximum(ops.sum(rows), 1.0)
         return total
 
-    def _tokens(self, x: Any) -> Array | None:
+    def _tokens(self, x: Any) -> Tensor | None:
         """Where an input `(B, ...)` holds something, bool; None for a model that takes no whole numbers."""
         padding = self.settings.padding
         if isinstance(x, Mapping) and self.settings.ids in x:

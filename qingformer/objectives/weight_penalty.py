@@ -8,8 +8,9 @@ from keras import ops
 
 from qingformer import backend
 from qingformer.errors import ConfigError
-from qingformer.objectives.objective import Array, Aux, Batch, Objective, State, Transform, TransformedObjective
+from qingformer.objectives.objective import Aux, Batch, Objective, State, Transform, TransformedObjective
 from qingformer.objectives.transform_arguments import not_negative
+from qingformer.types import Tensor
 
 KERNELS = r"(^|/)kernel$"
 
@@ -33,7 +34,7 @@ class WeightPenalty(Transform):
             ) from None
         self.pattern = pattern
 
-    def penalty(self, weight: Array) -> Array:
+    def penalty(self, weight: Tensor) -> Tensor:
         """The penalty of one weight, in float32: a scalar."""
         raise TypeError(f"{type(self).__name__} does not define its penalty")
 
@@ -67,7 +68,7 @@ class L2Regularization(WeightPenalty):
         super().__init__(pattern)
         self.strength = not_negative("L2Regularization", "strength", strength)
 
-    def penalty(self, weight: Array) -> Array:
+    def penalty(self, weight: Tensor) -> Tensor:
         """strength * ||W||_F^2."""
         return self.strength * ops.sum(weight**2)
 
@@ -88,13 +89,13 @@ class _Penalised(TransformedObjective):
                 f"there are: {', '.join(paths)}"
             )
 
-    def __call__(self, trainable: list[Array], state: State, batch: Batch) -> tuple[Array, Aux]:
+    def __call__(self, trainable: list[Tensor], state: State, batch: Batch) -> tuple[Tensor, Aux]:
         loss, aux = self.objective(trainable, state, batch)
         return self._add(loss, aux, self._penalty([trainable[place] for place in self.places]), state)
 
     def value_and_grad(
-        self, trainable: list[Array], state: State, batch: Batch
-    ) -> tuple[tuple[Array, Aux], list[Array]]:
+        self, trainable: list[Tensor], state: State, batch: Batch
+    ) -> tuple[tuple[Tensor, Aux], list[Tensor]]:
         (loss, aux), gradients = self.objective.value_and_grad(trainable, state, batch)
         penalty, slopes = backend.value_and_grad(self._penalty)([trainable[place] for place in self.places])
         gradients = list(gradients)
@@ -103,9 +104,9 @@ class _Penalised(TransformedObjective):
             gradients[place] = gradients[place] + ops.cast(slope, gradients[place].dtype)
         return self._add(loss, aux, penalty, state), gradients
 
-    def _penalty(self, weights: list[Array]) -> Array:
+    def _penalty(self, weights: list[Tensor]) -> Tensor:
         return sum(self.settings.penalty(ops.cast(weight, "float32")) for weight in weights)
 
-    def _add(self, loss: Array, aux: Aux, penalty: Array, state: State) -> tuple[Array, Aux]:
+    def _add(self, loss: Tensor, aux: Aux, penalty: Tensor, state: State) -> tuple[Tensor, Aux]:
         scaled = ops.cast(penalty * ops.cast(state.scale, "float32"), loss.dtype)
         return loss + scaled, aux._replace(loss=aux.loss + ops.cast(penalty, aux.loss.dtype))

@@ -1,14 +1,12 @@
 """Activation functions by the names that configuration files use."""
 
 from collections.abc import Callable
-from typing import Any
 
 import keras
 from keras import ops
 
 from qingformer.errors import ConfigError
-
-Tensor = Any
+from qingformer.types import Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")

@@ -7,8 +7,8 @@ from keras import ops
 
 from qingformer.errors import ConfigError
 from qingformer.ops.masking import masked_scores
+from qingformer.types import Tensor
 
-Tensor = Any
 NORMALIZATIONS = ("softmax", "softmax_plus", "squared_relu")
 TRAINED_LENGTH = 512
 FEWEST_KEYS = 16

@@ -12,8 +12,8 @@ from keras import ops
 
 from qingformer import backend
 from qingformer.ops.classes import finite, log_sum_exp, take_class
+from qingformer.types import Tensor
 
-Tensor = Any
 # e^-40 is far from underflow in float32, and e^(40 - 87) is far below its precision: see `_sums_over_previous`.
 SAFE_SPAN = 40.0
 

@@ -4,7 +4,8 @@ from typing import Any
 
 from keras import ops
 
-Tensor = Any
+from qingformer.types import Tensor
+
 LARGEST = 1e30
 HIDDEN = -1e11
 OUT_OF_REACH = -1e35  # added to a finite score it hides it, whatever it was

@@ -1,10 +1,8 @@
 """Divergences between two predictions: KL(p || q), and the symmetric KL(p || q) + KL(q || p)."""
 
-from typing import Any
-
 from keras import ops
 
-Tensor = Any
+from qingformer.types import Tensor
 
 _SMALLEST = 1e-7  # of a probability whose logarithm is taken, as in Keras' cross entropies
 

@@ -1,10 +1,8 @@
 """Absolute positions beyond a learned table."""
 
-from typing import Any
-
 from keras import ops
 
-Tensor = Any
+from qingformer.types import Tensor
 
 
 def hierarchical_positions(table: Tensor, position_ids: Tensor, alpha: float = 0.4) -> Tensor:

@@ -5,8 +5,7 @@ from typing import Any
 from keras import ops
 
 from qingformer.errors import ConfigError
-
-Tensor = Any
+from qingformer.types import Tensor
 
 
 def key_mask(attention_mask: Tensor | None, name: str) -> Tensor | None:

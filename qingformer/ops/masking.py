@@ -1,10 +1,8 @@
 """Attention masks: True keeps a key, False hides it. Shapes broadcast to (batch, heads, queries, keys)."""
 
-from typing import Any
-
 from keras import ops
 
-Tensor = Any
+from qingformer.types import Tensor
 
 
 def padding_mask_from_ids(token_ids: Tensor, pad_token_id: int | None = 0) -> Tensor:

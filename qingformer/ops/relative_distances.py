@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-Tensor = Any
+from qingformer.types import Tensor
 
 
 def relative_positions(query_length: Any, key_length: Any) -> Tensor:

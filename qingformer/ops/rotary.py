@@ -1,12 +1,9 @@
 """Rotary positions: queries and keys turned by angles, so that their product knows only the distance."""
 
-from typing import Any
-
 from keras import ops
 
 from qingformer.errors import ConfigError
-
-Tensor = Any
+from qingformer.types import Tensor
 
 
 def rotary_table(

@@ -1,12 +1,9 @@
 """Dropout as a pure function of an explicit seed, so that a recomputed forward pass drops the same units."""
 
-from typing import Any
-
 from keras import ops
 
 from qingformer import backend
-
-Tensor = Any
+from qingformer.types import Tensor
 
 
 def dropout(x: Tensor, rate: float, seed: Tensor | None, site: int = 0) -> Tensor:

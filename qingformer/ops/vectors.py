@@ -1,10 +1,8 @@
 """Directions and distances of vectors."""
 
-from typing import Any
-
 from keras import ops
 
-Tensor = Any
+from qingformer.types import Tensor
 
 
 def unit(vectors: Tensor) -> Tensor:

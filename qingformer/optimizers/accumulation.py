@@ -7,7 +7,8 @@ from keras import ops
 
 from qingformer import backend
 from qingformer.errors import ConfigError
-from qingformer.optimizers.wrapper import Array, Wrapper
+from qingformer.optimizers.wrapper import Wrapper
+from qingformer.types import Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -57,7 +58,7 @@ class AccumulateGradients(Wrapper):
         self._weight_sum = self.add_variable((), dtype="float32", name="weight_sum")
         self._sums = self.add_optimizer_variables(variables, "gradient_sum")
 
-    def update(self, gradients: list[Array], variables: list[keras.Variable]) -> None:
+    def update(self, gradients: list[Tensor], variables: list[keras.Variable]) -> None:
         """Add, and update where it is time."""
         sums = [self._sums[self._get_variable_index(variable)] for variable in variables]
         weight = ops.convert_to_tensor(self.batch_weight)
@@ -82,10 +83,10 @@ class AccumulateGradients(Wrapper):
         if backend.name() == "jax":
             changed = [*self._trainable_variables, *self.inner_optimizer.variables, *(total for total, _ in kept)]
 
-            def updated() -> list[Array]:
+            def updated() -> list[Tensor]:
                 return [*(value for _, value in self.values_after_inner(means, variables)), *zeros]
 
-            def gathered() -> list[Array]:
+            def gathered() -> list[Tensor]:
                 return [*(variable.value for variable in changed[: -len(kept) or None]), *(each for _, each in kept)]
 
             for variable, value in zip(changed, ops.cond(due, updated, gathered)):
@@ -108,6 +109,6 @@ class AccumulateGradients(Wrapper):
         return super().get_config() | {"steps": self.steps}
 
 
-def _added(total: keras.Variable, gradient: Array, weight: Array) -> Array:
+def _added(total: keras.Variable, gradient: Tensor, weight: Tensor) -> Tensor:
     gradient = ops.cast(backend.dense(gradient), total.dtype)
     return total + gradient * ops.cast(weight, total.dtype)

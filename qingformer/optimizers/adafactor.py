@@ -9,8 +9,9 @@ from keras import ops
 
 from qingformer import backend
 from qingformer.errors import ConfigError
-from qingformer.optimizers.optimizer import Array, Optimizer, checked, norm
+from qingformer.optimizers.optimizer import Optimizer, checked, norm
 from qingformer.optimizers.patterns import checked_patterns
+from qingformer.types import Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -109,11 +110,11 @@ class AdaFactor(Optimizer):
         unscaled = self.matching("exclude_from_parameter_scale", self._unscaled, variables)
         self._scaled = [self.multiply_by_parameter_scale and not kept for kept in unscaled]
 
-    def scalars(self) -> dict[str, Array]:
+    def scalars(self) -> dict[str, Tensor]:
         """1 - b_t, the share of the newest gradient."""
         return {"share": self.step_number() ** -0.8 if self.beta_2 is None else ops.ones(()) * (1 - self.beta_2)}
 
-    def direction(self, gradient: Array, value: Array, index: int) -> Array:
+    def direction(self, gradient: Tensor, value: Tensor, index: int) -> Tensor:
         """The normalised, clipped, averaged and scaled gradient, in this order."""
         update = self._normalised(gradient, index)
         factor = None
@@ -127,7 +128,7 @@ class AdaFactor(Optimizer):
             factor = scale if factor is None else factor * scale
         return update if factor is None else factor * update
 
-    def _normalised(self, gradient: Array, index: int) -> Array:
+    def _normalised(self, gradient: Tensor, index: int) -> Tensor:
         share = self.scalar("share", index)
         squares, axes = ops.square(gradient), self._axes[index]
         if axes is None:
@@ -139,7 +140,7 @@ class AdaFactor(Optimizer):
         # Roots of the two vectors: their product would underflow at zero gradients, and a matrix of roots costs more.
         return gradient * ops.rsqrt(row / ops.mean(row, axis=axes[0], keepdims=True)) * ops.rsqrt(column)
 
-    def _get_current_learning_rate(self) -> Array:
+    def _get_current_learning_rate(self) -> Tensor:
         # Schedules of Keras count batches; the relative step belongs to the algorithm and counts updates.
         return self._learning_rate(self.iterations) if self.relative_step else super()._get_current_learning_rate()
 
@@ -166,7 +167,7 @@ class RelativeStep(keras.optimizers.schedules.LearningRateSchedule):
     def __init__(self, factor: float = 1.0) -> None:
         self.factor = factor
 
-    def __call__(self, step: Any) -> Array:
+    def __call__(self, step: Any) -> Tensor:
         """The rate after `step` updates, a float32 scalar."""
         return self.factor * ops.minimum(0.01, ops.rsqrt(ops.cast(step, "float32") + 1.0))
 
@@ -186,7 +187,7 @@ def factored_axes(shape: Sequence[int], least: int) -> tuple[int, int] | None:
     return (order[-2], order[-1]) if len(shape) >= 2 and shape[order[-2]] >= least else None
 
 
-def root_mean_square(x: Array, axis: int | None = None) -> Array:
+def root_mean_square(x: Tensor, axis: int | None = None) -> Tensor:
     """`sqrt(mean(x^2))`, over everything (a scalar) or over one axis that is kept."""
     if axis is None:
         return norm(x) / math.sqrt(max(math.prod(x.shape), 1))

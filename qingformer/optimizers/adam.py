@@ -8,7 +8,8 @@ import keras
 from keras import ops
 
 from qingformer import backend
-from qingformer.optimizers.optimizer import Array, Optimizer, checked
+from qingformer.optimizers.optimizer import Optimizer, checked
+from qingformer.types import Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -69,14 +70,14 @@ class Adam(Optimizer):
         self._means = self.add_slots(variables, "momentum")
         self._squares = self.add_slots(variables, "velocity")
 
-    def scalars(self) -> dict[str, Array]:
+    def scalars(self) -> dict[str, Tensor]:
         """What the bias correction multiplies the quotient and epsilon with."""
         if not self.bias_correction:
             return {}
         root = ops.sqrt(one_minus_power(self.beta_2, self.step_number()))
         return {"factor": root / one_minus_power(self.beta_1, self.step_number()), "epsilon": self.epsilon * root}
 
-    def direction(self, gradient: Array, value: Array, index: int) -> Array:
+    def direction(self, gradient: Tensor, value: Tensor, index: int) -> Tensor:
         """The quotient of the two means."""
         towards, towards_square = self.targets(gradient, index)
         mean = backend.move(self._means[index], towards, 1 - self.beta_1)
@@ -85,7 +86,7 @@ class Adam(Optimizer):
             return mean / (ops.sqrt(square) + self.epsilon)
         return self.scalar("factor", index) * mean / (ops.sqrt(square) + self.scalar("epsilon", index))
 
-    def targets(self, gradient: Array, index: int) -> tuple[Array, Array]:
+    def targets(self, gradient: Tensor, index: int) -> tuple[Tensor, Tensor]:
         """What the two means move towards."""
         return gradient, ops.square(gradient)
 
@@ -123,6 +124,6 @@ class Adam(Optimizer):
         }
 
 
-def one_minus_power(base: float, exponent: Array) -> Array:
+def one_minus_power(base: float, exponent: Tensor) -> Tensor:
     """1 - base^exponent for a base in [0, 1), exact to float32 where the power is close to 1."""
     return -ops.expm1(exponent * (math.log(base) if base else -math.inf))

@@ -8,7 +8,8 @@ import keras
 from keras import ops
 
 from qingformer import backend
-from qingformer.optimizers.optimizer import Array, Optimizer, checked
+from qingformer.optimizers.optimizer import Optimizer, checked
+from qingformer.types import Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -62,11 +63,11 @@ class AdaX(Optimizer):
         self._means = self.add_slots(variables, "momentum")
         self._squares = self.add_slots(variables, "velocity")
 
-    def scalars(self) -> dict[str, Array]:
+    def scalars(self) -> dict[str, Tensor]:
         """The share w of the newest squared gradient."""
         return {"share": self.beta_2 / ops.expm1(self.step_number() * math.log1p(self.beta_2))}
 
-    def direction(self, gradient: Array, value: Array, index: int) -> Array:
+    def direction(self, gradient: Tensor, value: Tensor, index: int) -> Tensor:
         """The quotient of the two means."""
         mean = backend.move(self._means[index], gradient, 1 - self.beta_1)
         square = backend.move(self._squares[index], ops.square(gradient), self.scalar("share", index))

@@ -9,7 +9,8 @@ from keras import ops
 
 from qingformer import backend
 from qingformer.errors import ConfigError
-from qingformer.optimizers.wrapper import Array, Wrapper, chain, snapshot
+from qingformer.optimizers.wrapper import Wrapper, chain, snapshot
+from qingformer.types import Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -66,7 +67,7 @@ class ExponentialMovingAverage(Wrapper):
             self.add_variable(v.shape, dtype="float32", name=f"{v.path.replace('/', '_')}_average") for v in variables
         ]
 
-    def update(self, gradients: list[Array], variables: list[keras.Variable]) -> None:
+    def update(self, gradients: list[Tensor], variables: list[keras.Variable]) -> None:
         """The inner step, then the averages; a call that updated nothing leaves them alone."""
         before = snapshot(self.iterations)
         self.update_inner(gradients, variables)
@@ -81,7 +82,7 @@ class ExponentialMovingAverage(Wrapper):
         """Whether there are averages yet."""
         return bool(self.built and int(ops.convert_to_numpy(self._updates)) > 0)
 
-    def averages(self, bias_correction: bool | None = None) -> list[Array]:
+    def averages(self, bias_correction: bool | None = None) -> list[Tensor]:
         """The averages of the trainable variables, in their order, as new arrays in float32.
 
         Raises:

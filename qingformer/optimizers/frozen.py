@@ -8,7 +8,8 @@ from keras import ops
 
 from qingformer.errors import ConfigError
 from qingformer.optimizers.patterns import check_all_match, checked_patterns, matches
-from qingformer.optimizers.wrapper import Array, Change, UpdateWrapper
+from qingformer.optimizers.wrapper import Change, UpdateWrapper
+from qingformer.types import Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -57,7 +58,7 @@ class Frozen(UpdateWrapper):
         """Whether the variable rests at all."""
         return self._until[index] > 0
 
-    def change(self, change: Change) -> Array:
+    def change(self, change: Change) -> Tensor:
         """The old value, as long as it rests."""
         return ops.where(change.step < self._until[change.place], change.old, change.new)
 

@@ -8,7 +8,8 @@ from keras import ops
 from qingformer import backend
 from qingformer.backend.keras_internals import random_seed_dtype
 from qingformer.errors import ConfigError
-from qingformer.optimizers.wrapper import Array, Change, UpdateWrapper
+from qingformer.optimizers.wrapper import Change, UpdateWrapper
+from qingformer.types import Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -47,7 +48,7 @@ class IncrementDropout(UpdateWrapper):
         """All, unless nothing is dropped."""
         return self.keep < 1
 
-    def change(self, change: Change) -> Array:
+    def change(self, change: Change) -> Tensor:
         """Mask and rescale the difference."""
         dtype = random_seed_dtype()
         seed = ops.stack([ops.cast(self.seed % 2**30, dtype), ops.cast(change.step, dtype)])

@@ -7,8 +7,9 @@ import keras
 from keras import ops
 
 from qingformer.optimizers.adam import Adam
-from qingformer.optimizers.optimizer import Array, norm
+from qingformer.optimizers.optimizer import norm
 from qingformer.optimizers.patterns import ELEMENTWISE, checked_patterns
+from qingformer.types import Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -69,7 +70,7 @@ class LAMB(Adam):
         kept = self.matching("exclude_from_layer_adaptation", self._unadapted, variables)
         self._adapted = [not k for k in kept]
 
-    def change(self, gradient: Array, value: Array, index: int) -> Array:
+    def change(self, gradient: Tensor, value: Tensor, index: int) -> Tensor:
         """Adam's step and the decay, times the ratio."""
         change = super().change(gradient, value, index)
         if not self._adapted[index]:

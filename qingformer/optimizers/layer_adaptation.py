@@ -7,7 +7,8 @@ import keras
 from keras import ops
 
 from qingformer.optimizers.patterns import checked_patterns, matches
-from qingformer.optimizers.wrapper import Array, Change, UpdateWrapper
+from qingformer.optimizers.wrapper import Change, UpdateWrapper
+from qingformer.types import Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -50,7 +51,7 @@ class LayerAdaptation(UpdateWrapper):
         adapts: bool = self._adapts[index]
         return adapts
 
-    def change(self, change: Change) -> Array:
+    def change(self, change: Change) -> Tensor:
         """Scale the difference."""
         delta = change.new - change.old
         length, wanted = _norm(delta), _norm(change.old) * ops.cast(change.rate, delta.dtype)
@@ -63,5 +64,5 @@ class LayerAdaptation(UpdateWrapper):
         return super().get_config() | {"exclude": list(self.exclude)}
 
 
-def _norm(x: Array) -> Array:
+def _norm(x: Tensor) -> Tensor:
     return ops.sqrt(ops.sum(ops.square(x)))

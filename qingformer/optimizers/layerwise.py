@@ -10,7 +10,8 @@ import keras
 from qingformer import backend
 from qingformer.errors import ConfigError
 from qingformer.optimizers.patterns import check_all_match, checked_patterns, matches
-from qingformer.optimizers.wrapper import Array, Change, UpdateWrapper
+from qingformer.optimizers.wrapper import Change, UpdateWrapper
+from qingformer.types import Tensor
 
 # Keras' optimizers whose step is the learning rate times something, and which may be asked once per factor.
 _LINEAR = ("SGD", "RMSprop", "Adam", "Adamax", "Adagrad", "Adadelta", "Lion")
@@ -86,11 +87,11 @@ class LayerwiseLearningRate(UpdateWrapper):
         """Only where the difference is multiplied afterwards."""
         return not self._direct and self._factor_of[index] != 1
 
-    def change(self, change: Change) -> Array:
+    def change(self, change: Change) -> Tensor:
         """Multiply the difference."""
         return change.old + self._factor_of[change.place] * (change.new - change.old)
 
-    def update_inner(self, gradients: list[Array], variables: list[keras.Variable]) -> None:
+    def update_inner(self, gradients: list[Tensor], variables: list[keras.Variable]) -> None:
         """The inner step, with its parts asked once per factor where that is possible."""
         if not self._direct:
             super().update_inner(gradients, variables)
@@ -110,7 +111,7 @@ class LayerwiseLearningRate(UpdateWrapper):
                 groups.setdefault(self.factor_of(variable), []).append(place)
             return groups
 
-        def update_steps(gradients: list[Array], variables: list[keras.Variable], learning_rate: Any) -> None:
+        def update_steps(gradients: list[Tensor], variables: list[keras.Variable], learning_rate: Any) -> None:
             for factor, places in by_factor(variables).items():
                 rate = learning_rate if factor == 1 else learning_rate * factor
                 update_step([gradients[i] for i in places], [variables[i] for i in places], rate)

@@ -7,8 +7,8 @@ import keras
 from keras import ops
 
 from qingformer.optimizers.adam import Adam
-from qingformer.optimizers.optimizer import Array
 from qingformer.optimizers.patterns import EMBEDDINGS, checked_patterns
+from qingformer.types import Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -57,12 +57,12 @@ class LazyAdam(Adam):
         chosen = self.matching("lazy", self._lazy_patterns, variables)
         self._lazy = [match and len(v.shape) > 1 for v, match in zip(variables, chosen)]
 
-    def change(self, gradient: Array, value: Array, index: int) -> Array:
+    def change(self, gradient: Tensor, value: Tensor, index: int) -> Tensor:
         """Adam's step and decay, or zeros for rows that are not used."""
         change = super().change(gradient, value, index)
         return ops.where(used_rows(gradient), change, 0.0) if self._lazy[index] else change
 
-    def targets(self, gradient: Array, index: int) -> tuple[Array, Array]:
+    def targets(self, gradient: Tensor, index: int) -> tuple[Tensor, Tensor]:
         """Adam's, or for rows that are not used the means themselves."""
         if not (self._lazy[index] and self.freeze_moments):
             return super().targets(gradient, index)
@@ -78,7 +78,7 @@ class LazyAdam(Adam):
         return super().get_config() | {"lazy": list(self._lazy_patterns), "freeze_moments": self.freeze_moments}
 
 
-def used_rows(gradient: Array) -> Array:
+def used_rows(gradient: Tensor) -> Tensor:
     """`(V, 1, ...)` bool: whether a row of `(V, ...)` has a non-zero element; for a vector `(V,)`."""
     used, axes = ops.not_equal(gradient, 0), tuple(range(1, len(gradient.shape)))
     return ops.any(used, axis=axes, keepdims=True) if axes else used

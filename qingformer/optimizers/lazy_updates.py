@@ -9,7 +9,8 @@ from keras import ops
 from qingformer import backend
 from qingformer.optimizers.lazy_adam import used_rows
 from qingformer.optimizers.patterns import check_all_match, checked_patterns, matches
-from qingformer.optimizers.wrapper import Array, Change, UpdateWrapper, snapshot
+from qingformer.optimizers.wrapper import Change, UpdateWrapper, snapshot
+from qingformer.types import Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -67,11 +68,11 @@ class LazyUpdates(UpdateWrapper):
         lazy: bool = self._lazy[index]
         return lazy
 
-    def change(self, change: Change) -> Array:
+    def change(self, change: Change) -> Tensor:
         """The old rows where there was no gradient."""
         return ops.where(used_rows(backend.dense(change.gradient)), change.new, change.old)
 
-    def update_inner(self, gradients: list[Array], variables: list[keras.Variable]) -> None:
+    def update_inner(self, gradients: list[Tensor], variables: list[keras.Variable]) -> None:
         """The inner step, after which the statistics of resting rows are put back."""
         held = []
         for variable, gradient in zip(variables, gradients):

@@ -7,7 +7,8 @@ import keras
 from keras import ops
 
 from qingformer import backend
-from qingformer.optimizers.optimizer import Array, Optimizer, checked
+from qingformer.optimizers.optimizer import Optimizer, checked
+from qingformer.types import Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -57,7 +58,7 @@ class Lion(Optimizer):
         super().build(variables)
         self._momenta = self.add_slots(variables, "momentum")
 
-    def direction(self, gradient: Array, value: Array, index: int) -> Array:
+    def direction(self, gradient: Tensor, value: Tensor, index: int) -> Tensor:
         """The sign."""
         slot = self._momenta[index]
         direction = ops.sign(backend.mix(ops.convert_to_tensor(slot), gradient, 1 - self.beta_1))

@@ -6,7 +6,8 @@ import keras
 from keras import ops
 
 from qingformer.errors import ConfigError
-from qingformer.optimizers.wrapper import Array, Wrapper, assign_when, snapshot
+from qingformer.optimizers.wrapper import Wrapper, assign_when, snapshot
+from qingformer.types import Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -47,7 +48,7 @@ class Lookahead(Wrapper):
         """The slow weights; they are filled in the first step, because weights may be loaded until then."""
         self._slow = self.add_optimizer_variables(variables, "slow")
 
-    def update(self, gradients: list[Array], variables: list[keras.Variable]) -> None:
+    def update(self, gradients: list[Tensor], variables: list[keras.Variable]) -> None:
         """The inner step, and the synchronisation where one is due."""
         pairs = [(fast, slow) for fast, slow in zip(self._trainable_variables, self._slow) if slow is not None]
         fast, slow = [f for f, _ in pairs], [s for _, s in pairs]
@@ -56,7 +57,7 @@ class Lookahead(Wrapper):
         self.update_inner(gradients, variables)
         due = ops.logical_and(self.iterations > before, ops.equal(ops.mod(self.iterations, self.steps), 0))
 
-        def synchronised() -> list[Array]:
+        def synchronised() -> list[Tensor]:
             values = [s + self.step_size * (f - s) for f, s in pairs]
             return [ops.cast(value, s.dtype) for value, s in zip(values, slow)] * 2
 

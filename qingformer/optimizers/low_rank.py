@@ -11,7 +11,8 @@ from keras import ops
 from qingformer import backend
 from qingformer.backend.keras_internals import no_automatic_dependency_tracking, random_seed_dtype
 from qingformer.errors import ConfigError
-from qingformer.optimizers.wrapper import Array, Wrapper, chain, snapshot
+from qingformer.optimizers.wrapper import Wrapper, chain, snapshot
+from qingformer.types import Tensor
 
 MODES = ("adapters", "additive", "random_projection")
 
@@ -97,7 +98,7 @@ class LowRankUpdates(Wrapper):
         self.inner_optimizer.build(self._inner_variables(variables))
         super().build(variables)
 
-    def update(self, gradients: list[Array], variables: list[keras.Variable]) -> None:
+    def update(self, gradients: list[Tensor], variables: list[keras.Variable]) -> None:
         """One step of the inner optimizer on what stands for the matrices, and the matrices after it."""
         places = [self._get_variable_index(variable) for variable in variables]
         if self.mode == "random_projection":
@@ -106,10 +107,10 @@ class LowRankUpdates(Wrapper):
         else:
             self._apply_to_factors(gradients, variables, places)
 
-    def _apply_to_factors(self, grads: list[Array], variables: list[keras.Variable], places: list[int]) -> None:
-        inner_gradients: list[Array] = []
+    def _apply_to_factors(self, grads: list[Tensor], variables: list[keras.Variable], places: list[int]) -> None:
+        inner_gradients: list[Tensor] = []
         inner_variables: list[keras.Variable] = []
-        before: list[tuple[keras.Variable, Factors, Array, Array]] = []
+        before: list[tuple[keras.Variable, Factors, Tensor, Tensor]] = []
         for gradient, variable, place in zip(grads, variables, places):
             factors = self._factors.get(place)
             if factors is None or gradient is None:
@@ -127,7 +128,7 @@ class LowRankUpdates(Wrapper):
             if variable.constraint is not None:
                 variable.assign(variable.constraint(variable))
 
-    def _gradients(self, gradient: Array, a: Array, b: Array) -> list[Array]:
+    def _gradients(self, gradient: Tensor, a: Tensor, b: Tensor) -> list[Tensor]:
         g = ops.cast(ops.convert_to_tensor(gradient), a.dtype) * self.scale
         if self.mode == "adapters":
             return [ops.matmul(g, ops.transpose(b)), ops.matmul(ops.transpose(a), g)]
@@ -137,7 +138,7 @@ class LowRankUpdates(Wrapper):
             ops.sum(ops.reshape(g, (rows // self.rank, self.rank, columns)), axis=0),
         ]
 
-    def _difference(self, factors: Factors, a: Array, b: Array) -> Array:
+    def _difference(self, factors: Factors, a: Tensor, b: Tensor) -> Tensor:
         """A' B' - A B, and what corresponds to it in the additive mode."""
         new_a, new_b = ops.convert_to_tensor(factors.a), ops.convert_to_tensor(factors.b)
         if self.mode == "additive":
@@ -147,7 +148,7 @@ class LowRankUpdates(Wrapper):
         # The same as the difference of the products, without losing digits when both are large and alike.
         return ops.matmul(new_a - a, new_b) + ops.matmul(a, new_b - b)
 
-    def _projected(self, gradient: Array, place: int) -> Array:
+    def _projected(self, gradient: Tensor, place: int) -> Tensor:
         if gradient is None or place not in self._chosen:
             return gradient
         g = ops.convert_to_tensor(gradient)

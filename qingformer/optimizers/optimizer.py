@@ -10,8 +10,7 @@ from keras import ops
 from qingformer import backend
 from qingformer.errors import ConfigError
 from qingformer.optimizers.patterns import checked_patterns, matching
-
-Array = Any  # a backend tensor
+from qingformer.types import Tensor
 
 
 class Optimizer(keras.optimizers.Optimizer):
@@ -60,23 +59,23 @@ class Optimizer(keras.optimizers.Optimizer):
         super().__init__(learning_rate, weight_decay=weight_decay, **options)
         # Keras has a method of the name of the argument.
         self._undecayed = checked_patterns(owner, "exclude_from_weight_decay", exclude_from_weight_decay)
-        self._step_scalars: dict[str, Array] | None = None
+        self._step_scalars: dict[str, Tensor] | None = None
 
     # --- what a subclass defines --------------------------------------------------------------------------------------
 
-    def direction(self, gradient: Array, value: Array, index: int) -> Array:
+    def direction(self, gradient: Tensor, value: Tensor, index: int) -> Tensor:
         """Where to go from `value`, before decay and learning rate; may update the state of variable `index`.
 
         All of them have the shape of the variable and the dtype of the state.
         """
         raise TypeError(f"{type(self).__name__} does not define its direction")
 
-    def change(self, gradient: Array, value: Array, index: int) -> Array:
+    def change(self, gradient: Tensor, value: Tensor, index: int) -> Tensor:
         """What is subtracted from `value` at a learning rate of 1."""
         direction = self.direction(gradient, value, index)
         return direction + self.weight_decay * value if self._decays[index] else direction
 
-    def scalars(self) -> dict[str, Array]:
+    def scalars(self) -> dict[str, Tensor]:
         """Numbers that are the same for all variables in a step, by name; read them with `scalar`."""
         return {}
 
@@ -115,11 +114,11 @@ class Optimizer(keras.optimizers.Optimizer):
 
     # --- one step -----------------------------------------------------------------------------------------------------
 
-    def apply(self, grads: Sequence[Array], trainable_variables: Sequence[keras.Variable] | None = None) -> None:
+    def apply(self, grads: Sequence[Tensor], trainable_variables: Sequence[keras.Variable] | None = None) -> None:
         """Update the variables; see `keras.optimizers.Optimizer.apply`."""
         super().apply([g if g is None else backend.dense(g) for g in grads], trainable_variables)
 
-    def update_step(self, gradient: Array, variable: Any, learning_rate: Array) -> None:
+    def update_step(self, gradient: Tensor, variable: Any, learning_rate: Tensor) -> None:
         """Update one variable and its state."""
         index = self._get_variable_index(variable)
         dtype = self._state_dtypes[index]
@@ -131,12 +130,12 @@ class Optimizer(keras.optimizers.Optimizer):
         else:
             self.assign(variable, value - rate * change)
 
-    def scalar(self, name: str, index: int) -> Array:
+    def scalar(self, name: str, index: int) -> Tensor:
         """One of `scalars`, in the dtype of the state of variable `index`."""
         known = self.scalars() if self._step_scalars is None else self._step_scalars
         return ops.cast(known[name], self._state_dtypes[index])
 
-    def step_number(self) -> Array:
+    def step_number(self) -> Tensor:
         """The number of this step, from 1, float32; with gradient accumulation it counts updates, not batches."""
         return ops.cast(self.iterations, "float32") + 1.0
 
@@ -183,7 +182,7 @@ def checked(owner: str, argument: str, value: Any, least: float = 0.0, below: fl
     return number
 
 
-def norm(x: Array) -> Array:
+def norm(x: Tensor) -> Tensor:
     """Euclidean length of all elements, a scalar. (On torch one pass; the root of a sum would write the squares out.)
 
     Example:

@@ -9,8 +9,9 @@ from keras import ops
 from qingformer import backend
 from qingformer.errors import ConfigError
 from qingformer.optimizers.adafactor import root_mean_square
-from qingformer.optimizers.optimizer import Array, Optimizer, checked
+from qingformer.optimizers.optimizer import Optimizer, checked
 from qingformer.optimizers.patterns import ELEMENTWISE, EMBEDDINGS, checked_patterns
+from qingformer.types import Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -80,7 +81,7 @@ class Tiger(Optimizer):
         by_row = self.matching("by_row", self._by_row, variables)
         self._row_axes = [-1 if rows and len(v.shape) > 1 else None for v, rows in zip(variables, by_row)]
 
-    def scalars(self) -> dict[str, Array]:
+    def scalars(self) -> dict[str, Tensor]:
         """How much of the momentum stays, and whether the weights move (1 or 0)."""
         phase = ops.mod(self.iterations, self.accumulation_steps)
         return {
@@ -88,7 +89,7 @@ class Tiger(Optimizer):
             "moves": ops.cast(phase == self.accumulation_steps - 1, "float32"),
         }
 
-    def direction(self, gradient: Array, value: Array, index: int) -> Array:
+    def direction(self, gradient: Tensor, value: Tensor, index: int) -> Tensor:
         """The sign of the momentum."""
         slot = self._momenta[index]
         if self.accumulation_steps == 1:
@@ -98,7 +99,7 @@ class Tiger(Optimizer):
         self.assign(slot, momentum)
         return ops.sign(momentum)
 
-    def change(self, gradient: Array, value: Array, index: int) -> Array:
+    def change(self, gradient: Tensor, value: Tensor, index: int) -> Tensor:
         """The sign and the decay, times the scale of the variable."""
         change = super().change(gradient, value, index)
         if self._halved[index]:

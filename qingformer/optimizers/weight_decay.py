@@ -7,7 +7,8 @@ import keras
 
 from qingformer.errors import ConfigError
 from qingformer.optimizers.patterns import checked_patterns, matches
-from qingformer.optimizers.wrapper import Array, Change, UpdateWrapper
+from qingformer.optimizers.wrapper import Change, UpdateWrapper
+from qingformer.types import Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -58,7 +59,7 @@ class WeightDecay(UpdateWrapper):
         decays: bool = self._decays[index]
         return decays
 
-    def change(self, change: Change) -> Array:
+    def change(self, change: Change) -> Tensor:
         """Subtract the decay of the old value."""
         return change.new - change.rate * self.rate * change.old
 

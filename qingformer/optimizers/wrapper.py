@@ -10,8 +10,7 @@ from keras import ops
 from qingformer import backend
 from qingformer.backend.keras_internals import in_stateless_scope, result_type
 from qingformer.errors import ConfigError
-
-Array = Any  # a backend tensor
+from qingformer.types import Tensor
 
 
 class Wrapper(keras.optimizers.Optimizer):
@@ -53,13 +52,13 @@ class Wrapper(keras.optimizers.Optimizer):
     def build_state(self, variables: list[keras.Variable]) -> None:
         """Make the wrapper's own variables; called once, when the inner optimizer has been built."""
 
-    def update(self, gradients: list[Array], variables: list[keras.Variable]) -> None:
+    def update(self, gradients: list[Tensor], variables: list[keras.Variable]) -> None:
         """Do one step; gradients may be None."""
         self.update_inner(gradients, variables)
 
     # --- for subclasses -----------------------------------------------------------------------------------------------
 
-    def update_inner(self, gradients: list[Array], variables: list[keras.Variable]) -> None:
+    def update_inner(self, gradients: list[Tensor], variables: list[keras.Variable]) -> None:
         """One step of the inner optimizer, in the form that the moment allows."""
         if not in_stateless_scope():
             self.inner_optimizer.apply(gradients, variables)
@@ -69,8 +68,8 @@ class Wrapper(keras.optimizers.Optimizer):
             variable.assign(value)
 
     def values_after_inner(
-        self, gradients: list[Array], variables: list[keras.Variable]
-    ) -> list[tuple[keras.Variable, Array]]:
+        self, gradients: list[Tensor], variables: list[keras.Variable]
+    ) -> list[tuple[keras.Variable, Tensor]]:
         """What a step of the inner optimizer would put into each variable; nothing is changed (not on TensorFlow)."""
         given = {id(variable): gradient for variable, gradient in zip(variables, gradients)}
         weights, state = list(self.inner_optimizer._trainable_variables), self.inner_optimizer.variables
@@ -101,7 +100,7 @@ class Wrapper(keras.optimizers.Optimizer):
         super().build(variables)
         self.build_state(variables)
 
-    def apply(self, grads: Sequence[Array], trainable_variables: Sequence[keras.Variable] | None = None) -> None:
+    def apply(self, grads: Sequence[Tensor], trainable_variables: Sequence[keras.Variable] | None = None) -> None:
         """One step with gradients that belong one to one to `trainable_variables` (or to those it was built with)."""
         if len(grads) == 0:
             return
@@ -151,7 +150,7 @@ class Wrapper(keras.optimizers.Optimizer):
         if hasattr(self, "inner_optimizer"):  # the constructor of Keras sets it before there is one
             self.inner_optimizer.loss_scale_factor = value
 
-    def scale_loss(self, loss: Array) -> Array:
+    def scale_loss(self, loss: Tensor) -> Tensor:
         """Scale the loss as the inner optimizer asks for."""
         return self.inner_optimizer.scale_loss(loss)
 
@@ -163,7 +162,7 @@ class Wrapper(keras.optimizers.Optimizer):
         """Passed on: it concerns the decay that is built into the inner optimizer."""
         self.inner_optimizer.exclude_from_weight_decay(var_list=var_list, var_names=var_names)
 
-    def set_weights(self, weights: Sequence[Array]) -> None:
+    def set_weights(self, weights: Sequence[Tensor]) -> None:
         """Set all `variables`."""
         for variable, weight in zip(self.variables, weights):
             variable.assign(weight)
@@ -205,11 +204,11 @@ class Change(NamedTuple):
     """
 
     place: int
-    old: Array
-    new: Array
-    gradient: Array
-    rate: Array
-    step: Array
+    old: Tensor
+    new: Tensor
+    gradient: Tensor
+    rate: Tensor
+    step: Tensor
 
 
 class UpdateWrapper(Wrapper):
@@ -225,11 +224,11 @@ class UpdateWrapper(Wrapper):
         """Whether the variable at this place may be changed."""
         return True
 
-    def change(self, change: Change) -> Array:
+    def change(self, change: Change) -> Tensor:
         """The value that the variable shall have."""
         return change.new
 
-    def update(self, gradients: list[Array], variables: list[keras.Variable]) -> None:
+    def update(self, gradients: list[Tensor], variables: list[keras.Variable]) -> None:
         """The inner step, and then `change` for each variable that had a gradient."""
         concerned = []
         for variable, gradient in zip(variables, gradients):
@@ -258,13 +257,13 @@ def chain(optimizer: Any) -> Iterator[keras.optimizers.Optimizer]:
         optimizer = getattr(optimizer, "inner_optimizer", None)
 
 
-def snapshot(value: Any) -> Array:
+def snapshot(value: Any) -> Tensor:
     """The present value of a variable, or a tensor, that later assignments do not touch."""
     tensor = ops.convert_to_tensor(value)
     return tensor if backend.name() == "jax" else ops.copy(tensor)
 
 
-def assign_when(predicate: Array, variables: Sequence[keras.Variable], values: Callable[[], Sequence[Array]]) -> None:
+def assign_when(predicate: Tensor, variables: Sequence[keras.Variable], values: Callable[[], Sequence[Tensor]]) -> None:
     """Where `predicate` (a bool scalar) holds, assign `values()`; they are computed only then."""
     if backend.name() == "jax":
         now = [variable.value for variable in variables]
@@ -280,5 +279,5 @@ def assign_when(predicate: Array, variables: Sequence[keras.Variable], values: C
     ops.cond(predicate, assign, lambda: None)
 
 
-def _wide(value: Array) -> Array:
+def _wide(value: Tensor) -> Tensor:
     return ops.cast(value, result_type(value.dtype, "float32"))
