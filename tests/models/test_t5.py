@@ -342,7 +342,7 @@ def test_published_configurations_are_understood():
 
 def test_the_configuration_of_t5_pegasus(shared):
     values = json.loads((shared / "vocab" / "t5_pegasus" / "config.json").read_text())
-    config = BackboneConfig.from_dict(values, "pegasus", family=qf.models.registry.family_of(values, "pegasus"))
+    config = BackboneConfig.from_dict(values, "pegasus", family=qf.models.family_registry.family_of(values, "pegasus"))
     assert (config.family, config.vocab_size, config.hidden_act) == ("t5", 50000, ("gelu_new", "linear"))
     assert (config.tie_word_embeddings, config.decoder_layers) == (False, 12)
 
