@@ -50,8 +50,8 @@ def options():
 class Tagger(qf.SequenceTagger):
     """A tagger that keeps its training batches, whose widths the clock asks for."""
 
-    def _training_batches(self, examples, batch_size, seed):
-        self.batches = super()._training_batches(examples, batch_size, seed)
+    def training_batches(self, examples, batch_size, seed):
+        self.batches = super().training_batches(examples, batch_size, seed)
         return self.batches
 
 

@@ -54,10 +54,9 @@ def _convert_task(source: str, target: Path, began: float) -> None:
     except ConfigError as problem:
         raise ConfigError(f"{problem}; --head none writes the encoder alone") from None
     name = json_object(target / CONFIG)["architectures"][0]
-    assert task.model is not None
     results().print(
-        f"{task.task_name} -> {name}: {task.model.count_params():,} parameters, {time.perf_counter() - began:.1f} s; "
-        f"written to {target}",
+        f"{task.task_name} -> {name}: {task.parts().model.count_params():,} parameters, "
+        f"{time.perf_counter() - began:.1f} s; written to {target}",
         markup=False,
     )
 

@@ -11,8 +11,9 @@ from qingformer.data.schemes import WORD
 from qingformer.data.tagging import to_json
 from qingformer.errors import ConfigError
 from qingformer.tasks import SequenceTagger
-from qingformer.tasks.networks import CHAINS, POINTERS
+from qingformer.tasks.networks import POINTERS
 from qingformer.tasks.tagging.tagged_texts import read_tagged
+from qingformer.tasks.tagging.tagger_networks import CHAINS
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -236,3 +236,15 @@ def _column(name: str, values: np.ndarray, count: int) -> np.ndarray:
         found = "a single value" if values.ndim == 0 else f"{len(values)}"
         raise DataError(f"{name}: {found} for {count} examples; there must be one for each")
     return values
+
+
+_WIDTHS = (16, 32, 64, 128, 256, 512, 1024, 2048)
+
+
+def buckets_up_to(max_length: int) -> tuple[int, ...]:
+    """Batch widths: powers of two below `max_length`, and itself.
+
+    >>> buckets_up_to(100)
+    (16, 32, 64, 100)
+    """
+    return (*(width for width in _WIDTHS if width < max_length), max_length)

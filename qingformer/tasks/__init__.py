@@ -11,7 +11,7 @@ from qingformer.tasks.scratch import SIZES, count_vocabulary
 from qingformer.tasks.tagging.tagged_texts import Entity, Tagging
 from qingformer.tasks.tagging.tagger import SequenceTagger
 from qingformer.tasks.task import Task
-from qingformer.tasks.task_registry import load
+from qingformer.tasks.task_registry import load, register_task
 
 __all__ = [
     "SIZES",
@@ -32,4 +32,5 @@ __all__ = [
     "TextClassifier",
     "count_vocabulary",
     "load",
+    "register_task",
 ]

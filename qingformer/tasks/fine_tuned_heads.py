@@ -47,7 +47,7 @@ class TakesHeads:
     def head_fits(self, examples: Any) -> bool:
         """Whether a head that was taken can go on learning from the data."""
         try:
-            self._check(examples)  # type: ignore[attr-defined]
+            self.check_examples(examples)  # type: ignore[attr-defined]
         except DataError:
             return False
         return True
@@ -83,7 +83,7 @@ def make(cls: Any, backbone: Backbone, tokenizer: Tokenizer, given: Mapping[str,
         except Unusable as problem:
             reason = brief(problem, 250)
     task = cls(backbone, tokenizer, **settings)
-    if head is None or reason:
+    if report is None or head is None or reason:
         if reason:
             task.left_out = f"{source}: {head.described if head else ''} was left out: {reason}"
             warnings.warn(f"{task.left_out}; call fit before predict", HeadWarning, stacklevel=4)
@@ -93,7 +93,6 @@ def make(cls: Any, backbone: Backbone, tokenizer: Tokenizer, given: Mapping[str,
         read_into(head.own, head_variables(task))
     else:
         fill(task, head)
-    assert report is not None
     report.head_taken, report.left_over = True, [name for name in report.left_over if name not in head.names]
     parameters = inspect.signature(cls.__init__).parameters
     decided = (*cls.identity, "constrained")
@@ -156,7 +155,7 @@ def drop_unfit_head(task: Any, examples: Any) -> None:
         labels = getattr(task, "labels", None)
         shown = f" of the labels {brief(labels)}" if labels else ""
         vars(task).update(before)
-        task.model = task._predictor = None
+        task.discard_network()
         warnings.warn(
             f"{examples.name}: the stored head{shown} is replaced by a new one for other labels",
             HeadWarning,

@@ -3,9 +3,9 @@
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 
@@ -13,16 +13,20 @@ from qingformer import training
 from qingformer.data import PaddedBatches
 from qingformer.data.fingerprint import fingerprint
 from qingformer.errors import ConfigError
-from qingformer.losses import named_loss
+from qingformer.objectives import TrainableModel
 from qingformer.optimizers import AdamW, AdjustableRate, adamw, warmup_linear
 from qingformer.optimizers.adamw import NOT_DECAYED
 from qingformer.tasks import checks, storage
 from qingformer.tasks.best_in_memory import BestInMemory
-from qingformer.tasks.head import reseed
+from qingformer.tasks.fit_arguments import check_arguments
 from qingformer.tasks.in_use import training_of
+from qingformer.tasks.seeded import reseed
 from qingformer.tasks.task_registry import BEST
 from qingformer.training import Progress, ProgressEvent
 from qingformer.training.finite import located
+
+if TYPE_CHECKING:
+    from qingformer.tasks.task import Task
 
 Listener = Callable[[ProgressEvent], None]
 
@@ -42,23 +46,11 @@ class Plan:
     patience: int | None = None  # epochs without a better score after which training ends
 
 
-def classifier_plan(
-    epochs: int,
-    seed: int,
-    learning_rate: float,
-    transforms: Sequence[Any],
-    loss: keras.losses.Loss,
-    *,
-    multi_label: bool,
-    monitor: str | None = None,
-    patience: int | None = None,
-) -> Plan:
-    """The plan of a loss on logits, with the accuracy weighted so that rows of padding do not count."""
-    metric: keras.metrics.Metric = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+def accuracy(*, multi_label: bool) -> keras.metrics.Metric:
+    """The accuracy of logits, as a weighted metric: rows of padding, which have no weight, do not count."""
     if multi_label:
-        metric = keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0)
-    monitor = monitor or ("val_loss" if multi_label else "val_accuracy")
-    return Plan(epochs, seed, learning_rate, tuple(transforms), loss, (metric,), monitor, patience=patience)
+        return keras.metrics.BinaryAccuracy(name="accuracy", threshold=0.0)
+    return keras.metrics.SparseCategoricalAccuracy(name="accuracy")
 
 
 def watched(monitor: str | None, default: str, scores: Sequence[str]) -> str:
@@ -111,45 +103,88 @@ class Run:
     overwrite: bool = False
 
 
+@dataclass(frozen=True)
+class Request:
+    """The arguments of `Task.fit` besides the data, as they were given."""
+
+    epochs: int
+    batch_size: int
+    seed: int
+    learning_rate: float | None
+    transforms: Sequence[Any]
+    monitor: str | None
+    patience: int | None
+    run: Run
+    optimizer: keras.optimizers.Optimizer | None
+    callbacks: Sequence[keras.callbacks.Callback]
+    progress: Listener | None
+    verbose: Any
+
+    def checked(self) -> "Request":
+        """The same with counts as Python's numbers.
+
+        Raises:
+            ConfigError: names the argument that no training can have.
+        """
+        check_arguments(self.transforms, self.optimizer, self.learning_rate, self.callbacks)
+        epochs, batch_size, seed, save_every, patience = checks.counts(
+            self.epochs, self.batch_size, self.seed, self.run.save_every, self.patience
+        )
+        run = replace(self.run, save_every=save_every)
+        return replace(self, epochs=epochs, batch_size=batch_size, seed=seed, patience=patience, run=run)
+
+
 def fit(
-    task: Any,
-    batches: PaddedBatches,
-    held_out: PaddedBatches | HeldOutScores | None,
-    plan: Plan,
-    run: Run,
-    *,
-    optimizer: keras.optimizers.Optimizer | None,
-    callbacks: Sequence[keras.callbacks.Callback],
-    progress: Listener | None,
-    verbose: Any,
+    task: "Task", train: Any, validation_data: Any, request: Request, learning: Any, reading: Mapping[str, Any]
 ) -> dict[str, list[float]]:
-    """See `ScoredTask.fit`; `held_out` are batches with labels, or what scores an epoch in their place."""
-    checks.check_rates(plan.learning_rate, optimizer)
+    """See `Task.fit`. All data is read and checked before anything is changed or written."""
+    request = request.checked()
+    task.cut = {}
+    examples = task.read(train, "training data", **reading)
+    held_out = None if validation_data is None else task.read(validation_data, "validation data", **reading)
+    unlabelled = task.unlabelled_examples(learning, **reading)
+    if held_out is not None:
+        task.check_same_inputs(examples, held_out)
+    built = task.prepare(examples, *([] if unlabelled is None else [unlabelled]))
+    if held_out is not None:
+        task.check_held_out(held_out)
+    setup = task.training_setup(examples, request.batch_size, request.seed, learning, unlabelled)
+    rate = task.default_learning_rate() if request.learning_rate is None else request.learning_rate
+    plan = Plan(
+        request.epochs, request.seed, rate, tuple(request.transforms), setup.loss, setup.metrics,
+        task.watched(request.monitor), setup.loss_weights, request.patience,
+    )  # fmt: skip
+    measure: PaddedBatches | HeldOutScores | None = None
+    callbacks = list(request.callbacks)
+    if held_out is not None:
+        measure, more = task.validation(held_out, request.batch_size, plan.monitor)
+        callbacks = [*more, *callbacks]  # scores first: the others read them
+    run = request.run
+    checks.check_rates(plan.learning_rate, request.optimizer)
     checks.check_run(run.directory, run.save_every, resume=run.resume, overwrite=run.overwrite)
-    if plan.patience is not None and held_out is None:
+    if plan.patience is not None and measure is None:
         raise ConfigError("patience needs validation_data, whose score it watches")
-    with training_of(task.model):  # from here on other threads are refused: compiling resets what they would use
-        return _fit(task, batches, held_out, plan, run, optimizer, callbacks, progress, verbose)
+    with training_of(built.model):  # from here on other threads are refused: compiling resets what they would use
+        return _fit(task, built.model, setup.batches, measure, plan, replace(request, callbacks=callbacks))
 
 
 def _fit(
-    task: Any, batches: PaddedBatches, held_out: PaddedBatches | HeldOutScores | None, plan: Plan, run: Run,
-    optimizer: keras.optimizers.Optimizer | None, callbacks: Sequence[keras.callbacks.Callback],
-    progress: Listener | None, verbose: Any,
+    task: "Task", model: TrainableModel, batches: PaddedBatches, held_out: PaddedBatches | HeldOutScores | None,
+    plan: Plan, request: Request,
 ) -> dict[str, list[float]]:  # fmt: skip
-    model = task.model
+    run, verbose = request.run, request.verbose
     total_steps = plan.epochs * batches.batches_per_epoch
     rate = AdjustableRate(warmup_linear(plan.learning_rate, total_steps))
-    compile_model(model, optimizer or _default_optimizer(model, rate), plan)
+    compile_model(model, request.optimizer or _default_optimizer(model, rate), plan)
     reseed(model, plan.seed)
     monitor = None if held_out is None else plan.monitor
     scored = isinstance(held_out, HeldOutScores)
-    everyone = [training.FiniteTraining(), *([held_out] if scored else []), *(callbacks or ())]
+    everyone = [training.FiniteTraining(), *([held_out] if scored else []), *request.callbacks]
     if plan.patience is not None and monitor is not None:
         mode = "min" if monitor.endswith("loss") else "max"
         everyone.append(keras.callbacks.EarlyStopping(monitor, patience=plan.patience, mode=mode))
-    if progress is not None:
-        everyone.append(Progress(progress, plan.epochs, batches.batches_per_epoch))
+    if request.progress is not None:
+        everyone.append(Progress(request.progress, plan.epochs, batches.batches_per_epoch))
     options = {"epochs": plan.epochs, "validation_data": None if scored else held_out}
     if run.directory is None:
         return _fit_in_memory(model, batches, monitor, everyone, verbose, options)
@@ -232,34 +267,8 @@ def _fit_on_disk(
     return {key: [logs[key] for logs in result.history] for key in result.history[0]}
 
 
-def mixed_rows(batch_size: int, share: float) -> dict[str, int]:
-    """How many rows of a batch are labelled (`batch_size`) and how many not (`unlabelled_rows`); one of each at least.
-
-    Raises:
-        ConfigError: no share, or all of the batch, or a batch of one row.
-
-    Example:
-        >>> mixed_rows(32, 0.75)
-        {'batch_size': 8, 'unlabelled_rows': 24}
-    """
-    if not 0 < share < 1:
-        raise ConfigError(f"unlabelled_share is {share}; expected a number above 0 and below 1")
-    if batch_size < 2:
-        raise ConfigError(f"batch_size is {batch_size}; a batch of labelled and unlabelled texts has at least two rows")
-    rows = min(max(round(batch_size * share), 1), batch_size - 1)
-    return {"batch_size": batch_size - rows, "unlabelled_rows": rows}
-
-
 def compile_model(model: Any, optimizer: keras.optimizers.Optimizer, plan: Plan) -> None:
     """Loss, metrics and transforms of `plan` with an optimizer."""
     weights = None if plan.loss_weights is None else dict(plan.loss_weights)
     metrics = list(plan.metrics) or None
     model.compile(optimizer, plan.loss, loss_weights=weights, weighted_metrics=metrics, transforms=plan.transforms)
-
-
-def choose_loss(
-    loss: keras.losses.Loss | Callable[..., Any] | str | None, targets: Any, num_classes: int, *, multi_label: bool
-) -> keras.losses.Loss:
-    """The loss that was asked for, cross-entropy if none; one that needs the frequencies of the labels gets them."""
-    chosen = named_loss(loss, multi_label=multi_label)
-    return chosen.for_labels(targets, num_classes) if hasattr(chosen, "for_labels") and not multi_label else chosen

@@ -1,6 +1,7 @@
 """Fast prediction: one compiled call per batch and length, and the object that a prediction is."""
 
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,6 +11,10 @@ import numpy as np
 
 from qingformer import backend
 from qingformer.data import PaddedBatches
+from qingformer.data.cells import quoted
+from qingformer.data.tables import is_empty
+from qingformer.errors import DataError
+from qingformer.tasks import checks
 from qingformer.tasks.in_use import reading
 from qingformer.training import DivergenceError, check_weights
 
@@ -102,3 +107,26 @@ def choose(
         table = {label: float(value) for label, value in zip(labels, row)} if with_all else None
         results.append(Prediction(tuple(labels[i] for i in chosen), float(row[order[0]]), table))
     return results
+
+
+def asked(data: Any, what: str) -> bool:
+    """Whether there is anything to predict in a list, a table or a file.
+
+    Raises:
+        DataError: a text in the place of a list, or a path where no file is.
+    """
+    if isinstance(data, str) and data != "-" and not os.path.exists(data):
+        raise DataError(
+            f"predict takes a list of {what} or the path of a file, and there is no file {quoted(data)}; "
+            "put what is asked in a list"
+        )
+    return isinstance(data, str | os.PathLike) or not is_empty(data)
+
+
+def rows_for(count: int, batch_size: int) -> int:
+    """Rows of a batch for `count` examples: no more than a power of two that holds them all.
+
+    >>> rows_for(3, 32), rows_for(100, 32)
+    (4, 32)
+    """
+    return min(checks.whole_number(batch_size, "batch_size"), 1 << max(count - 1, 0).bit_length())

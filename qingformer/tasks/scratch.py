@@ -3,11 +3,16 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
+from qingformer import backend
 from qingformer.errors import ConfigError, TokenizerError
+from qingformer.models import Backbone, BackboneConfig
+from qingformer.tasks.seeded import SeededNormal
+from qingformer.tokenization import Tokenizer
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
@@ -88,3 +93,27 @@ def count_vocabulary(
 def _by_count(counts: Counter[str], least: int) -> list[str]:
     kept = (item for item in counts.items() if item[1] >= least)
     return [token for token, _ in sorted(kept, key=lambda item: (-item[1], item[0]))]
+
+
+LONGEST = 131_072  # positions of a new model, each of which has a vector
+
+
+def new_backbone(size: str, tokenizer: Tokenizer, max_length: int, *, seed: int, dtype: Any = None) -> Backbone:
+    """A BERT of a size of `SIZES` with random weights, for the vocabulary of `tokenizer`."""
+    backend.check_device()
+    shape = size_named(size)
+    if max_length > LONGEST:
+        raise ConfigError(
+            f"max_length={max_length} is too much for a new model, which has a vector for each position; choose "
+            f"{LONGEST} or less"
+        )
+    config = BackboneConfig(
+        vocab_size=tokenizer.vocab_size,
+        hidden_size=shape.hidden_size,
+        num_hidden_layers=shape.num_hidden_layers,
+        num_attention_heads=shape.num_attention_heads,
+        intermediate_size=shape.intermediate_size,
+        max_position_embeddings=max(512, max_length),
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return Backbone(config, initializer=SeededNormal(config.initializer_range, seed), dtype=dtype)

@@ -59,13 +59,13 @@ def load(task: Any, directory: str | os.PathLike[str], strict: bool) -> list[str
         setattr(task, key, value)
     made = task.model is None
     try:
-        task._make_model()
+        task.build()
         found: list[str] = adapter_files.load(task.model, task.backbone, folder, strict)
     except Exception:
         for key, value in ours.items():
             setattr(task, key, value)
         if made:
-            task.model = task._predictor = None
+            task.discard_network()
         raise
     return found
 

@@ -1,7 +1,7 @@
 """Long texts as overlapping windows of tokens, each token knowing its characters; and what windows say put together."""
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -190,3 +190,15 @@ class Views:
         left = first - window.first if window.first else length
         right = end - 1 - last if end < length else length
         return min(left, right)
+
+
+def first_windows(
+    windows: Sequence[Window], texts: int, done: Callable[[int], None] | None
+) -> Callable[[Iterable[int]], None]:
+    """A function that is told the numbers of finished windows and passes on how many texts they begin."""
+    if done is None:
+        return lambda numbers: None
+    begins = {number for number, window in enumerate(windows) if window.first == 0}
+    if len(begins) < texts:
+        done(texts - len(begins))  # texts without any token
+    return lambda numbers: done(sum(number in begins for number in numbers))

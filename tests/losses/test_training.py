@@ -9,7 +9,7 @@ from qingformer.errors import ConfigError
 from qingformer.models import BackboneConfig, CausalLM
 from qingformer.objectives import FGM, TrainableModel
 from qingformer.tasks import fitting
-from qingformer.tasks.fitting import choose_loss
+from qingformer.tasks.classification.classifier_training import choose_loss
 from tests.conftest import SLOW_ON_JAX, slow_on_jax
 from tests.tasks.helpers import FIT, classifier, rows
 
@@ -84,7 +84,7 @@ def test_a_language_model_trains_on_its_own_tokens():
 
 def test_the_classifier_hands_its_loss_on(monkeypatch):
     plans = []
-    monkeypatch.setattr(fitting, "fit", lambda _, batches, held_out, plan, run, **options: plans.append(plan))
+    monkeypatch.setattr(fitting, "_fit", lambda _, model, batches, measure, plan, request: plans.append(plan))
     loss = losses.LabelSmoothedCrossentropy(0.3)
     classifier().fit(rows(), loss=loss)
     classifier().fit(rows(), loss="logit_adjustment")

@@ -2,7 +2,7 @@
 
 from qingformer.models import Backbone, BackboneConfig
 from qingformer.tasks import TextClassifier
-from qingformer.tasks.head import SeededNormal
+from qingformer.tasks.seeded import SeededNormal
 from qingformer.tokenization import Tokenizer
 
 CHARACTERS = "天气晴雨歌曲唱听饭菜吃喝我想要一二三四五"

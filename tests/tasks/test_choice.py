@@ -48,7 +48,7 @@ def trained():
 
 
 def rows_of(made, *rows):
-    return made._rows(made._read(list(rows), "mine", labelled=False))
+    return made._rows(made.read(list(rows), "mine", labelled=False))
 
 
 def test_rows_are_what_the_tokenizer_makes_of_the_pair():
@@ -227,7 +227,7 @@ def test_it_learns_what_can_be_learnt(trained):
     held_out = questions(40, start=5)
     report = trained.evaluate(held_out)
     assert report.accuracy == 1.0
-    assert report.accuracy == trained._held_out_scores(trained._read(held_out, "mine"))["accuracy"]
+    assert report.accuracy == trained.score(trained.read(held_out, "mine"))["accuracy"]
 
 
 @pytest.mark.parametrize("choices", [(2,), (5, 3, 4)])
@@ -261,7 +261,7 @@ def test_nothing_to_choose_and_unlabelled_questions(trained):
     assert trained.predict([]) == []
     with pytest.raises(DataError, match="predict takes a list of questions"):
         trained.predict("饭")
-    bare = trained._read(questions(3), "mine", labelled=False)
+    bare = trained.read(questions(3), "mine", labelled=False)
     for use in (model().fit, trained.evaluate):
         with pytest.raises(DataError, match=r"mine, item 1: no answer; .*labelled=True"):
             use(bare)

@@ -239,7 +239,7 @@ def test_unlabelled_texts_are_in_every_batch_and_only_smooth(monkeypatch):
 
 def test_a_vocabulary_is_counted_from_unlabelled_texts_too():
     made = TextClassifier.from_scratch("tiny", max_length=8)
-    made._prepare(read_examples([("好", "a"), ("坏", "b")]), read_examples(["新"], labelled=False))
+    made.prepare(read_examples([("好", "a"), ("坏", "b")]), read_examples(["新"], labelled=False))
     assert "新" in made.tokenizer.vocabulary
 
 

@@ -16,7 +16,7 @@ def tagger(labels=("LOC",), **options):
 def test_the_score_that_was_asked_for_picks_the_best(monkeypatch):
     made = classifier()
     given = iter([0.2, 0.9, 0.1, 0.0])
-    monkeypatch.setattr(made, "_f1_scores", lambda examples: {"macro_f1": next(given), "weighted_f1": 0.5})
+    monkeypatch.setattr(made, "score", lambda examples: {"macro_f1": next(given), "weighted_f1": 0.5})
     curve = made.fit(rows(24), rows(12), monitor="macro_f1", patience=2, **SHORT)
     assert curve["val_macro_f1"] == [0.2, 0.9, 0.1, 0.0]  # two epochs without a better one: ended
     assert len(curve["loss"]) == 4
@@ -25,7 +25,7 @@ def test_the_score_that_was_asked_for_picks_the_best(monkeypatch):
 def test_the_f1_scores_are_those_of_evaluate():
     made = classifier(labels=["food", "music", "weather"])
     report = made.evaluate(rows(12))
-    found = made._f1_scores(made._read(rows(12), "data"))
+    found = made.score(made.read(rows(12), "data"))
     assert found == {"macro_f1": report.macro.f1, "weighted_f1": report.weighted.f1}
 
 
@@ -64,7 +64,7 @@ def test_a_run_that_ended_early_stays_ended(tmp_path, monkeypatch):
     def fit(resume):
         made = classifier()
         given = iter([0.9, 0.1, 0.0, 1.0, 1.0, 1.0])
-        monkeypatch.setattr(made, "_f1_scores", lambda examples: {"macro_f1": next(given), "weighted_f1": 0.5})
+        monkeypatch.setattr(made, "score", lambda examples: {"macro_f1": next(given), "weighted_f1": 0.5})
         return made.fit(
             rows(24), rows(12), monitor="macro_f1", patience=2, directory=tmp_path / "run", resume=resume, **SHORT
         )

@@ -55,7 +55,7 @@ def same_outputs(model, other):
 def test_every_network_goes_round_compiled(tmp_path, name):
     kind, options = NETWORKS[name]
     task = kind(backbone(), tokenizer(), max_length=16, **options)
-    loss = task._loss() if hasattr(task, "_loss") else "sparse_categorical_crossentropy"
+    loss = task.loss() if hasattr(task, "loss") else "sparse_categorical_crossentropy"
     task.model.compile(adamw(warmup_linear(1e-3, 10)), loss)
     task.model.save(tmp_path / "task.keras")
     again = keras.models.load_model(tmp_path / "task.keras")

@@ -14,7 +14,7 @@ from qingformer.data.tagging import from_rows, read_tagging
 from qingformer.errors import ConfigError, DataError, QingFormerError
 from qingformer.tasks.checks import check_run, whole_number
 from qingformer.tasks.fit_arguments import check_transforms
-from qingformer.tasks.task import rows_for
+from qingformer.tasks.predictor import rows_for
 
 
 class Dataset:

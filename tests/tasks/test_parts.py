@@ -14,10 +14,10 @@ import qingformer.tasks
 from qingformer.data import TextExample
 from qingformer.errors import ConfigError, DataError, TokenizerError
 from qingformer.tasks import scratch
+from qingformer.tasks.classification.class_labels import check_labels, discover_labels, label_targets, row_weights
 from qingformer.tasks.classification.text_examples import Columns, Examples, read_examples
-from qingformer.tasks.head import reseed
-from qingformer.tasks.label_sets import check_labels, discover_labels, label_targets, row_weights
 from qingformer.tasks.predictor import choose
+from qingformer.tasks.seeded import reseed
 from qingformer.tokenization import Tokenizer
 from tests.tasks.helpers import backbone
 

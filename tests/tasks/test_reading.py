@@ -1,5 +1,6 @@
 """Reading comprehension: windows, labels and spans against plain loops; a small reader that learns."""
 
+import dataclasses
 from itertools import pairwise
 
 import numpy as np
@@ -53,7 +54,7 @@ class Told:
 
 
 def told(task, scores):
-    task._predictor = Told(scores)
+    task.built = dataclasses.replace(task.parts(), predictor=Told(scores))
     return task
 
 
@@ -160,7 +161,7 @@ def test_the_best_spans_of_a_large_window_are_in_order():
 
 def perfect_scores(task, data):
     """Scores that are large where the labels of the training batches are."""
-    batches = task._training_batches(data, 4, seed=3)
+    batches = task.training_batches(data, 4, seed=3)
     scores = {}
     for rows, (inputs, labels, weights) in zip(batches.order(), batches):
         for place, row in enumerate(rows):
@@ -176,8 +177,8 @@ def perfect_scores(task, data):
 
 def test_the_labels_give_back_the_answers():
     made = reader()
-    data = made._read(questions(48), "mine")
-    made._prepare(data)
+    data = made.read(questions(48), "mine")
+    made.prepare(data)
     assert made.no_answer is True
     scores = perfect_scores(made, data)
     assert len(scores) > 1.5 * len(data), "several windows a question"
@@ -196,8 +197,8 @@ def test_the_labels_give_back_the_answers():
 def test_an_answer_inside_a_token_is_learnt_with_the_whole_token():
     vocabulary = Tokenizer.from_vocabulary(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"在年想要", "1919", "##x"])
     made = ReadingComprehension(backbone(vocab_size=11), vocabulary, max_length=16, stride=2)
-    data = made._read([("在1919年", ASKED, [(1, "191")]), ("在1919年", ASKED, [(1, "1919")])], "mine")
-    made._prepare(data)
+    data = made.read([("在1919年", ASKED, [(1, "191")]), ("在1919年", ASKED, [(1, "1919")])], "mine")
+    made.prepare(data)
     scores = perfect_scores(made, data)
     assert "item 1: the answer begins or ends within a token" in made.cut["mine: tokens"]
     assert "1 of 2" in made.cut["mine: tokens"]
@@ -206,8 +207,8 @@ def test_an_answer_inside_a_token_is_learnt_with_the_whole_token():
 
 def test_an_answer_that_no_window_holds_is_noted():
     made = reader(stride=0)
-    data = made._read([("我" * 10 + "饭菜饭" + "我" * 10, ASKED, "饭菜饭")], "mine")
-    made._prepare(data)
+    data = made.read([("我" * 10 + "饭菜饭" + "我" * 10, ASKED, "饭菜饭")], "mine")
+    made.prepare(data)
     scores = perfect_scores(made, data)
     assert not any((each[1:] > 0).any() for each in scores.values())
     assert "item 1: no window holds the whole answer" in made.cut["mine: windows"]
@@ -232,7 +233,7 @@ def test_where_all_spans_are_below_nothing_there_is_no_answer():
 @pytest.mark.parametrize("no_answer", [True, False])
 def test_probabilities_fall_and_sum_to_at_most_one(no_answer):
     made = reader(no_answer=no_answer)
-    data = made._read(questions(12), "mine")
+    data = made.read(questions(12), "mine")
     random = np.random.default_rng(0)
     _, windows = made._cut_up(data, "mine")
     told(made, {row: random.normal(size=(16, 2)) * 3 for row in range(len(windows))})
@@ -302,7 +303,7 @@ def test_nothing_to_read_or_to_ask(trained):
 
 
 def test_unlabelled_questions_are_refused_for_training_and_scores(trained):
-    bare = trained._read([("饭", ASKED), ("菜", ASKED)], "mine", labelled=False)
+    bare = trained.read([("饭", ASKED), ("菜", ASKED)], "mine", labelled=False)
     for use in (reader().fit, trained.evaluate):
         with pytest.raises(DataError, match=r"mine, item 1: no answers; .*labelled=True"):
             use(bare)

@@ -75,7 +75,7 @@ def perfect(made, rows, epoch=0):
     """The labels of the windows as scores; of the cascade those of every subject, which one batch draws one of."""
     examples = read_texts(rows, "rows", True, made.relations)
     pieces, windows, shift = made._cut_up([text for text, _ in rows])
-    batches = made._training_batches(examples, 4, 0)
+    batches = made.training_batches(examples, 4, 0)
     found = [set() for _ in rows]
     for number in range(epoch, epoch + (1 if made.design == "gplinker" else 40)):
         batches.start_at(number)

@@ -11,11 +11,12 @@ from qingformer.data.spans import Span, longest_disjoint
 from qingformer.errors import CheckpointError, ConfigError, DataError
 from qingformer.objectives import FGM, RDrop
 from qingformer.tasks import SequenceTagger, load
-from qingformer.tasks.networks import CHAINS, POINTERS
+from qingformer.tasks.networks import POINTERS
 from qingformer.tasks.tagging import tagger_decoding
 from qingformer.tasks.tagging.tagged_texts import Entity, Tagging, read_tagged
 from qingformer.tasks.tagging.tagger import HEADS
 from qingformer.tasks.tagging.tagger_decoding import chain_spans, pointer_spans
+from qingformer.tasks.tagging.tagger_networks import CHAINS
 from qingformer.tokenization import Tokenizer
 from qingformer.training import TrainingInterrupted
 from tests.tasks.helpers import backbone
@@ -62,10 +63,10 @@ def trained():
 
 def gold(made, rows):
     """What the labels of the batches say about the texts, read back as perfect scores of the windows."""
-    made._settle(read_tagged(rows, "rows", True))
+    made.prepare(read_tagged(rows, "rows", True))
     examples = read_tagged(rows, "rows", True)
     pieces, windows, frame = made._cut_up([text for text, _ in rows])
-    batches = made._training_batches(examples, 4, 0)
+    batches = made.training_batches(examples, 4, 0)
     shift, lengths, heard = len(frame.before), [len(each.ids) for each in pieces], []
 
     def outputs():
@@ -85,7 +86,6 @@ def gold(made, rows):
     if made.head in POINTERS:
         spans = pointer_spans(outputs(), windows, shift, made.labels, lengths, heard.extend)
     else:
-        made._make_model()
         allowed = made._tags.allowed()
         spans = chain_spans(outputs(), windows, shift, made._chain, made._tags, allowed, lengths, heard.extend)
     assert sorted(heard) == list(range(len(windows)))

@@ -16,7 +16,7 @@ from qingformer.tasks import (
     SequenceTagger,
     TextClassifier,
     load,
-    task,
+    predictor,
 )
 from qingformer.tasks.choice import choice_batches, multiple_choice
 from qingformer.tasks.reading import question_windows, reading_comprehension
@@ -68,7 +68,7 @@ def test_scores_of_each_epoch_and_the_best_one_put_back(monkeypatch, tmp_path, o
         scored.append(weights_of(self))
         return {"accuracy": next(forced), "other": np.float32(0.5)}
 
-    monkeypatch.setattr(MultipleChoice, "_held_out_scores", scores)
+    monkeypatch.setattr(MultipleChoice, "score", scores)
     made, after, events = chooser(), After(), []
     options = SHORT | {"callbacks": [after], "progress": events.append}
     if averaged:
@@ -170,7 +170,8 @@ def one_of_each():
 
 def test_every_task_is_loaded_as_it_was_saved(tmp_path):
     made = one_of_each()
-    assert {type(each) for each in made} == set(TASKS.values())
+    ours = [cls for cls in TASKS.values() if cls.__module__.startswith("qingformer.")]
+    assert {type(each) for each in made} == set(ours)
     for each in made:
         again = load(each.save(tmp_path / each.task_name))
         assert type(again) is type(each)
@@ -178,7 +179,7 @@ def test_every_task_is_loaded_as_it_was_saved(tmp_path):
             assert type(getattr(again, key)) is kind
             assert getattr(again, key) == getattr(each, key)
         assert same(weights_of(again), weights_of(each))
-        other = next(cls for cls in TASKS.values() if cls is not type(each))
+        other = next(cls for cls in ours if cls is not type(each))
         with pytest.raises((CheckpointError, ConfigError), match=r"task\.json: (unknown key|\w+ is)"):
             other.load(tmp_path / each.task_name)
 
@@ -238,7 +239,7 @@ def test_data_are_checked_without_training(tmp_path):
     )
     with pytest.raises(DataError, match=r"dev.jsonl, line 2: no field \"answers\""):
         made.check_data(asked(8), path)
-    bare = made._read([("饭", "想要")], "mine", labelled=False)
+    bare = made.read([("饭", "想要")], "mine", labelled=False)
     with pytest.raises(DataError, match="mine, item 1: no answers"):
         made.check_data(asked(8), bare)
 
@@ -291,7 +292,7 @@ def test_adapters_that_do_not_fit_change_nothing(adapted):
 
 @pytest.mark.parametrize("module", [
     pytest.param(reading_comprehension, marks=pytest.mark.slow), pytest.param(multiple_choice, marks=pytest.mark.slow),
-    question_windows, choice_batches, task,
+    question_windows, choice_batches, predictor,
 ])  # fmt: skip
 def test_docstring_examples_run(module):
     found = doctest.testmod(module)

@@ -15,10 +15,11 @@ from qingformer.models import Backbone
 from qingformer.models.fine_tuned import CHOICE, StoredHead
 from qingformer.objectives import TrainableModel
 from qingformer.tasks.choice.choice_batches import ChoiceBatches, ChoiceCrossentropy
-from qingformer.tasks.head import check_hidden, check_vector, classifier_model, head_layers
+from qingformer.tasks.classification.classifier_network import check_hidden, check_vector, classifier_model, head_layers
 from qingformer.tasks.head_labels import Unusable
+from qingformer.tasks.predictor import asked, rows_for
 from qingformer.tasks.reading.question_windows import PairFrame
-from qingformer.tasks.task import ScoredTask, asked, rows_for
+from qingformer.tasks.task import Task
 from qingformer.tasks.task_registry import register_task
 from qingformer.tasks.windows import pieces_of
 from qingformer.tokenization import Tokenizer
@@ -47,7 +48,7 @@ class ChoiceRow:
 
 
 @register_task("multiple-choice")
-class MultipleChoice(ScoredTask):
+class MultipleChoice(Task):
     """An encoder that reads a text with a question and each choice in turn; a linear layer scores, softmax chooses.
 
         p(c) = softmax over the choices of w . pooled([CLS] context [SEP] question choice [SEP])
@@ -106,9 +107,9 @@ class MultipleChoice(ScoredTask):
         Raises:
             DataError: an unlabelled question, or what is wrong with the data, with its file and line.
         """
-        self._ready()
-        questions = self._read(test, "test data", **reading)
-        self._check(questions)
+        self.ready()
+        questions = self.read(test, "test data", **reading)
+        self.check_examples(questions)
         chosen = self._choose(questions, batch_size, done)
         most = max(len(question.choices) for question in questions)
         answers = np.array([question.answer for question in questions])
@@ -124,37 +125,36 @@ class MultipleChoice(ScoredTask):
         Raises:
             DataError: no question, or something that is not text.
         """
-        self._ready()
+        self.ready()
         if not asked(questions, "questions"):
             return []
-        return self._choose(self._read(questions, "questions", labelled=False, **reading), batch_size, done)
+        return self._choose(self.read(questions, "questions", labelled=False, **reading), batch_size, done)
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
-    def _read(self, source: Any, name: str, labelled: bool = True, **reading: Any) -> ChoiceQuestions:
+    def read(self, source: Any, name: str, labelled: bool = True, **reading: Any) -> ChoiceQuestions:
         if isinstance(source, ChoiceQuestions):
             found = source
         elif isinstance(source, str | os.PathLike):
             found = read_choice(source, labelled=labelled, **reading)
         else:
             found = choices_from_rows(source, name, labelled=labelled, **reading)
-        return self._noting(found)
+        return self.keep_notes(found)
 
-    def _texts(self, examples: Any) -> Iterable[str]:
+    def texts(self, examples: Any) -> Iterable[str]:
         return (
             text.replace(BLANK, " ")
             for example in examples
             for text in (example.context, example.question, *example.choices)
         )
 
-    def _check(self, examples: Any) -> None:
+    def check_examples(self, examples: Any) -> None:
         for example in examples:
             if example.answer is None:
                 raise DataError(f"{examples.where(example)}: no answer; read the questions with labelled=True")
 
-    def _network(self) -> TrainableModel:
-        assert self.backbone is not None
-        return classifier_model(self.backbone, 1, self.dropout, self.seed, self.hidden_activation)
+    def build_network(self, backbone: Backbone) -> TrainableModel:
+        return classifier_model(backbone, 1, self.dropout, self.seed, self.hidden_activation)
 
     @classmethod
     def settings_for_head(cls, head: StoredHead, given: Mapping[str, Any], backbone: Backbone) -> dict[str, Any]:
@@ -166,24 +166,24 @@ class MultipleChoice(ScoredTask):
     def head_layers(self) -> tuple[str, ...]:
         return head_layers(self.hidden_activation)
 
-    def _loss(self) -> Any:
+    def loss(self) -> Any:
         return ChoiceCrossentropy(self._choices)
 
-    def _held_out_scores(self, examples: Any) -> dict[str, float]:
+    def score(self, examples: Any) -> dict[str, float]:
         return {"accuracy": self.evaluate(examples).accuracy}
 
-    def _training_batches(self, examples: Any, batch_size: int, seed: int) -> PaddedBatches:
+    def training_batches(self, examples: Any, batch_size: int, seed: int) -> PaddedBatches:
         self._choices = max(len(example.choices) for example in examples)
         answers = np.array([example.answer for example in examples])
-        return self._padded(
+        return self.padded_batches(
             self._rows(examples), answers, kind=ChoiceBatches, choices=self._choices, batch_size=batch_size,
             shuffle=True, seed=seed,
         )  # fmt: skip
 
     def _choose(self, questions: Any, batch_size: int, done: Callable[[int], None] | None) -> list[Choice]:
-        _, _, predictor = self._ready()
+        predictor = self.ready().predictor
         most = max(len(question.choices) for question in questions)
-        batches = self._padded(
+        batches = self.padded_batches(
             self._rows(questions), None, kind=ChoiceBatches, choices=most, shuffle=False,
             batch_size=rows_for(len(questions), batch_size),
         )  # fmt: skip
@@ -199,11 +199,12 @@ class MultipleChoice(ScoredTask):
         return found
 
     def _rows(self, questions: Any) -> list[list[ChoiceRow]]:
-        assert self.tokenizer is not None
-        frame = PairFrame.of(self.tokenizer)
+        tokenizer = self.parts().tokenizer
+        frame = PairFrame.of(tokenizer)
         sides = [_sides(question, choice) for question in questions for choice in question.choices]
         before, after, asked = (
-            [each.ids for each in pieces_of(self.tokenizer, [side[place] for side in sides])] for place in range(3)
+            [each.ids for each in pieces_of(self.parts().tokenizer, [side[place] for side in sides])]
+            for place in range(3)
         )
         rows, cut = [], 0
         for left, right, question in zip(before, after, asked):

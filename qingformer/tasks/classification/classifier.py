@@ -2,9 +2,11 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Self
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self, Unpack
 
 import keras
+import numpy as np
 
 from qingformer.data import MixedBatches, PaddedBatches
 from qingformer.errors import ConfigError
@@ -18,7 +20,11 @@ from qingformer.losses import named_loss
 from qingformer.models import Backbone
 from qingformer.models.fine_tuned import SEQUENCE, StoredHead
 from qingformer.objectives import TrainableModel
-from qingformer.tasks import checks, fitting
+from qingformer.tasks import fitting
+from qingformer.tasks.built import Built, TrainingSetup
+from qingformer.tasks.classification.class_labels import check_labels, discover_labels, label_targets, row_weights
+from qingformer.tasks.classification.classifier_network import check_hidden, check_vector, classifier_model, head_layers
+from qingformer.tasks.classification.classifier_training import choose_loss, mixed_rows
 from qingformer.tasks.classification.text_encoding import Encoded, encode
 from qingformer.tasks.classification.text_examples import (
     Columns,
@@ -28,16 +34,23 @@ from qingformer.tasks.classification.text_examples import (
     read_examples,
     refuse_other_inputs,
 )
-from qingformer.tasks.fit_arguments import check_arguments
-from qingformer.tasks.head import check_hidden, check_vector, classifier_model, head_layers
 from qingformer.tasks.head_labels import Unusable, labels_for, places_of
-from qingformer.tasks.label_sets import check_labels, discover_labels, label_targets, row_weights
-from qingformer.tasks.predictor import Prediction, choose
-from qingformer.tasks.task import Task, asked, rows_for
+from qingformer.tasks.predictor import Prediction, asked, choose, rows_for
+from qingformer.tasks.task import FitOptions, Task
 from qingformer.tasks.task_registry import register_task
 from qingformer.tokenization import Tokenizer
 
 _F1 = {False: ("macro_f1", "weighted_f1"), True: ("macro_f1", "weighted_f1", "micro_f1")}  # by multi_label
+
+
+@dataclass(frozen=True, slots=True)
+class Learning:
+    """The options of `TextClassifier.fit` about loss and data, which other tasks do not have."""
+
+    loss: Any = None
+    class_weights: Mapping[Any, float] | str | None = None
+    unlabelled: Any = None
+    unlabelled_share: float = 0.5
 
 
 @register_task("text-classifier")
@@ -79,6 +92,7 @@ class TextClassifier(Task):
     later_settings: ClassVar[dict[str, Any]] = {"hidden_activation": "", "inputs": ""}
     huggingface_head = SEQUENCE
     identity = ("labels", "multi_label")
+    label_setting = "labels"
 
     def __init__(
         self,
@@ -137,31 +151,17 @@ class TextClassifier(Task):
         """
         return super().from_scratch(size, vocabulary, labels=labels, **options)
 
-    def fit(
+    def fit(  # type: ignore[override]
         self,
         train: Any,
         validation_data: Any = None,
         *,
         columns: Columns | None = None,
-        epochs: int = 3,
-        batch_size: int = 32,
-        optimizer: keras.optimizers.Optimizer | None = None,
-        learning_rate: float | None = None,
-        transforms: Sequence[Any] = (),
-        monitor: str | None = None,
-        patience: int | None = None,
         loss: keras.losses.Loss | Callable[..., Any] | str | None = None,
         class_weights: Mapping[Any, float] | str | None = None,
         unlabelled: Any = None,
         unlabelled_share: float = 0.5,
-        seed: int = 0,
-        directory: str | os.PathLike[str] | None = None,
-        save_every: int | None = None,
-        resume: bool = False,
-        overwrite: bool = False,
-        callbacks: Sequence[keras.callbacks.Callback] = (),
-        progress: fitting.Listener | None = None,
-        verbose: Any = "auto",
+        **options: Unpack[FitOptions],
     ) -> dict[str, list[float]]:
         """Train, and return the curve: `loss`, `accuracy`, `val_loss`, `val_accuracy` per epoch.
 
@@ -174,13 +174,6 @@ class TextClassifier(Task):
                 (pandas, polars, ...) or a dictionary of them.
             validation_data: the same kinds; scored after every epoch.
             columns: which field of a row is what.
-            epochs, batch_size: passes over the data, texts per step.
-            optimizer: AdamW with linear warm-up (`qf.optimizers.adamw`) if None; then `learning_rate` is its peak, by
-                default 5e-5 for pretrained weights and that of the size for new ones.
-            transforms: of the objective, such as `[FGM()]`.
-            monitor: what picks the best epoch on `validation_data`: "accuracy", "loss", "macro_f1", "weighted_f1", or
-                with `multi_label` also "micro_f1".
-            patience: end after so many epochs without a better one; None to train all `epochs`.
             loss: on the logits: any `keras.losses.Loss`, a function of labels and logits that gives a value for each
                 text, or a name that `qingformer.losses.named_loss` knows ("focal", "dice", "label_smoothing",
                 "logit_adjustment"; "multilabel_crossentropy" and others with `multi_label`); cross-entropy if None.
@@ -191,59 +184,18 @@ class TextClassifier(Task):
                 texts without labels (`VirtualAdversarialTraining`): every batch has some of them, with weight 0.
             unlabelled_share: which part of the `batch_size` rows of a batch they are, above 0 and below 1; an epoch is
                 a pass over the labelled texts, which are the rest.
-            seed: order of the data, dropout.
-            directory: for the learning curve (`curve.jsonl`), the model of the best epoch, or of the last one without
-                validation data (`best/`), and resume points (`state/`).
-            save_every: steps between resume points; None for one after each epoch. Needs `directory`.
-            resume: go on from the last resume point in `directory`, exactly as if never stopped. With more `epochs`
-                than before a finished run goes on too; the rate of the default optimizer then rises again to what a
-                run of so many epochs has at that step.
-            overwrite: replace the run that is in `directory`; without it and `resume` a run there is an error.
-            callbacks, verbose: as in Keras.
-            progress: told where training stands (see `qingformer.training.ProgressEvent`).
+            options: those of `Task.fit`: `epochs=3`, `batch_size=32`, `optimizer`, `learning_rate`, `transforms`,
+                `patience`, `seed`, `directory`, `save_every`, `resume`, `overwrite`, `callbacks`, `progress`,
+                `verbose`; `monitor`, which picks the best epoch, is "accuracy", "loss", "macro_f1", "weighted_f1", or
+                with `multi_label` also "micro_f1".
 
         Raises:
             DataError, ConfigError: what is wrong with the data, naming file and line, or with an argument.
             TrainingInterrupted: a `KeyboardInterrupt`; with a directory the current step was finished and kept.
         """
-        check_arguments(transforms, optimizer, learning_rate, callbacks)
-        epochs, batch_size, seed, save_every, patience = checks.counts(epochs, batch_size, seed, save_every, patience)
-        loss = named_loss(loss, multi_label=self.multi_label)
-        self.cut = {}
-        examples = self._read(train, "training data", columns=columns)
-        held_out = None if validation_data is None else self._read(validation_data, "validation data", columns=columns)
-        others = None
-        if unlabelled is not None:
-            others = self._read(unlabelled, "unlabelled data", labelled=False, columns=columns)
-        inputs = inputs_of(examples)
-        if held_out is not None:
-            refuse_other_inputs(held_out, inputs)
-        self._prepare(examples, *([others] if others is not None else []))
-        self.inputs = inputs
-        assert self.labels is not None
-        encoded = self._encode(examples)
-        targets = label_targets(examples, self.labels, multi_label=self.multi_label)
-        weights = row_weights(targets, self.labels, class_weights)
-        options: dict[str, Any] = {"batch_size": batch_size}
-        if others is not None:
-            options = {**fitting.mixed_rows(batch_size, unlabelled_share)}
-            options |= {"unlabelled": self._encode(others).features, "kind": MixedBatches}
-        batches = self._padded(encoded.features, targets, weights, shuffle=True, seed=seed, **options)
-        held_out_batches = None if held_out is None else self._labelled_batches(held_out, batch_size)
-        chosen = fitting.choose_loss(loss, targets, len(self.labels), multi_label=self.multi_label)
-        rate = self._learning_rate() if learning_rate is None else learning_rate
-        chooses = fitting.watched(monitor, "", ["accuracy", "loss", *_F1[self.multi_label]])
-        if held_out is not None and chooses.endswith("_f1"):
-            callbacks = [fitting.HeldOutScores(lambda: self._f1_scores(held_out)), *(callbacks or ())]
-        plan = fitting.classifier_plan(
-            epochs, seed, rate, transforms, chosen, multi_label=self.multi_label, monitor=chooses or None,
-            patience=patience,
-        )  # fmt: skip
-        run = fitting.Run(directory, save_every, resume, overwrite)
-        return fitting.fit(
-            self, batches, held_out_batches, plan, run, optimizer=optimizer, callbacks=callbacks, progress=progress,
-            verbose=verbose,
-        )  # fmt: skip
+        chosen = named_loss(loss, multi_label=self.multi_label)
+        learning = Learning(chosen, class_weights, unlabelled, unlabelled_share)
+        return super().fit(train, validation_data, learning=learning, columns=columns, **options)
 
     def evaluate(
         self,
@@ -259,10 +211,10 @@ class TextClassifier(Task):
         Raises:
             DataError: an unlabelled row, or a label that this model does not know, with its file and line.
         """
-        examples = self._read(test, "test data", columns=columns)
+        examples = self.read(test, "test data", columns=columns)
         labels = self._trained_labels()
         refuse_other_inputs(examples, self.inputs)
-        targets = label_targets(examples, labels, multi_label=self.multi_label)
+        targets = self._targets(examples)
         probabilities = self._probabilities(examples, batch_size, done)
         if self.multi_label:
             return evaluate_multi_label(targets.astype("int32"), (probabilities >= threshold).astype("int32"), labels)
@@ -289,19 +241,12 @@ class TextClassifier(Task):
         labels = self._trained_labels()
         if not asked(texts, "texts"):
             return []
-        examples = self._read(texts, "texts", labelled=False, columns=columns)
+        examples = self.read(texts, "texts", labelled=False, columns=columns)
         refuse_other_inputs(examples, self.inputs)
         return choose(
             self._probabilities(examples, batch_size, done), labels, multi_label=self.multi_label,
             threshold=threshold, with_all=return_probabilities,
         )  # fmt: skip
-
-    def check_data(self, train: Any, *others: Any, **reading: Any) -> None:
-        examples = self._read(train, "training data", **reading)
-        held_out = [self._read(other, "held-out data", **reading) for other in others]
-        super().check_data(examples, *held_out)
-        for each in held_out:
-            refuse_other_inputs(each, inputs_of(examples))
 
     def check_labels(self, train: Any, *others: Any, columns: Columns | None = None) -> None:
         """Find the labels of `train` if none were given, and refuse data with a label that is not among them.
@@ -313,37 +258,83 @@ class TextClassifier(Task):
         """
         self.check_data(train, *others, columns=columns)
 
-    # --- inside -------------------------------------------------------------------------------------------------------
+    # --- the methods of a task ----------------------------------------------------------------------------------------
 
-    def _read(  # type: ignore[override]
+    def read(  # type: ignore[override]
         self, source: Any, name: str, labelled: bool = True, *, columns: Columns | None = None
     ) -> Examples:
         if not isinstance(source, Examples):
             source = read_examples(source, columns, name=name, multi_label=self.multi_label, labelled=labelled)
-        return self._noting(source)
+        return self.keep_notes(source)
 
-    def _f1_scores(self, examples: Examples) -> dict[str, float]:
-        report = self.evaluate(examples)
-        return {name: getattr(report, name.removesuffix("_f1")).f1 for name in _F1[self.multi_label]}
-
-    def _texts(self, examples: Any) -> Iterable[str]:
+    def texts(self, examples: Any) -> Iterable[str]:
         return (part for example in examples for part in (example.text, example.pair) if part)
 
-    def _settle(self, examples: Any) -> None:
+    def infer_labels(self, examples: Any) -> None:
         if self.labels is None:
             self.labels = discover_labels(examples)
 
-    def _check(self, examples: Any) -> None:
-        assert self.labels is not None
-        label_targets(examples, self.labels, multi_label=self.multi_label)
+    def check_examples(self, examples: Any) -> None:
+        self._targets(examples)
 
-    def _settled(self) -> bool:
-        return self.labels is not None
+    def check_same_inputs(self, train: Any, held_out: Any) -> None:
+        refuse_other_inputs(held_out, inputs_of(train))
 
-    def _network(self) -> TrainableModel:
-        assert self.backbone is not None
-        assert self.labels is not None
-        return classifier_model(self.backbone, len(self.labels), self.dropout, self.seed, self.hidden_activation)
+    def prepare(self, examples: Any, *more: Any) -> Built:
+        built = super().prepare(examples, *more)
+        self.inputs = inputs_of(examples)
+        return built
+
+    def build_network(self, backbone: Backbone) -> TrainableModel:
+        return classifier_model(backbone, len(self.label_names()), self.dropout, self.seed, self.hidden_activation)
+
+    def activation(self) -> Callable[[Any], Any]:
+        return keras.ops.sigmoid if self.multi_label else keras.ops.softmax
+
+    def unlabelled_examples(self, learning: Any, **reading: Any) -> Any:
+        if learning is None or learning.unlabelled is None:
+            return None
+        return self.read(learning.unlabelled, "unlabelled data", labelled=False, **reading)
+
+    def training_setup(
+        self, examples: Any, batch_size: int, seed: int, learning: Any, unlabelled: Any = None
+    ) -> TrainingSetup:
+        learning = learning or Learning()
+        targets = self._targets(examples)
+        weights = row_weights(targets, self.label_names(), learning.class_weights)
+        options: dict[str, Any] = {"batch_size": batch_size}
+        if unlabelled is not None:
+            options = {**mixed_rows(batch_size, learning.unlabelled_share)}
+            options |= {"unlabelled": self.encode(unlabelled).features, "kind": MixedBatches}
+        features = self.encode(examples).features
+        batches = self.padded_batches(features, targets, weights, shuffle=True, seed=seed, **options)
+        loss = choose_loss(learning.loss, targets, len(self.label_names()), multi_label=self.multi_label)
+        return TrainingSetup(batches, loss, metrics=(fitting.accuracy(multi_label=self.multi_label),))
+
+    def training_batches(self, examples: Any, batch_size: int, seed: int) -> PaddedBatches:
+        return self.training_setup(examples, batch_size, seed, None).batches
+
+    def loss(self) -> keras.losses.Loss:
+        return named_loss(None, multi_label=self.multi_label)
+
+    def score(self, examples: Any) -> dict[str, float]:
+        report = self.evaluate(examples)
+        return {name: getattr(report, name.removesuffix("_f1")).f1 for name in _F1[self.multi_label]}
+
+    def watched(self, monitor: str | None) -> str:
+        default = "val_loss" if self.multi_label else "val_accuracy"
+        return fitting.watched(monitor, default, ["accuracy", "loss", *_F1[self.multi_label]])
+
+    def validation(
+        self, held_out: Any, batch_size: int, monitor: str
+    ) -> tuple[PaddedBatches, Sequence[keras.callbacks.Callback]]:
+        # Loss and accuracy come from Keras' own pass over these batches; F1 needs all predictions at once.
+        features = self.encode(held_out).features
+        batches = self.padded_batches(features, self._targets(held_out), batch_size=batch_size, shuffle=False)
+        more = [fitting.HeldOutScores(lambda: self.score(held_out))] if monitor.endswith("_f1") else []
+        return batches, more
+
+    # --- heads of other programs --------------------------------------------------------------------------------------
 
     @classmethod
     def settings_for_head(cls, head: StoredHead, given: Mapping[str, Any], backbone: Backbone) -> dict[str, Any]:
@@ -369,11 +360,20 @@ class TextClassifier(Task):
         known = head.labels is not None and set(head.labels) == set(self.labels or ())
         return places_of(self.output_names(), head.labels or ()) if known else None
 
-    def _activation(self) -> Callable[[Any], Any]:
-        return keras.ops.sigmoid if self.multi_label else keras.ops.softmax
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def encode(self, examples: Examples) -> Encoded:
+        """Token ids of texts and pairs; what was cut is noted."""
+        encoded = encode(self.parts().tokenizer, examples, self.max_length)
+        if encoded.cut is not None:
+            self.cut[examples.name] = encoded.cut
+        return encoded
+
+    def _targets(self, examples: Examples) -> np.ndarray:
+        return label_targets(examples, self.label_names(), multi_label=self.multi_label)
 
     def _trained_labels(self) -> list[str]:
-        if self.labels is None or self._predictor is None:
+        if self.labels is None or self.built is None:
             left_out = f" ({self.left_out})" if self.left_out else ""
             raise ConfigError(
                 f"this classifier has neither labels nor weights for them yet; call fit, or give labels{left_out}"
@@ -381,19 +381,8 @@ class TextClassifier(Task):
         self.check_trained()
         return self.labels
 
-    def _encode(self, examples: Examples) -> Encoded:
-        assert self.tokenizer is not None
-        encoded = encode(self.tokenizer, examples, self.max_length)
-        if encoded.cut is not None:
-            self.cut[examples.name] = encoded.cut
-        return encoded
-
-    def _labelled_batches(self, examples: Examples, batch_size: int) -> PaddedBatches:
-        assert self.labels is not None
-        targets = label_targets(examples, self.labels, multi_label=self.multi_label)
-        return self._padded(self._encode(examples).features, targets, batch_size=batch_size, shuffle=False)
-
     def _probabilities(self, examples: Examples, batch_size: int, done: Callable[[int], None] | None) -> Any:
-        assert self._predictor is not None
-        size = rows_for(len(examples), batch_size)
-        return self._predictor(self._padded(self._encode(examples).features, batch_size=size, shuffle=False), done)
+        batches = self.padded_batches(
+            self.encode(examples).features, batch_size=rows_for(len(examples), batch_size), shuffle=False
+        )
+        return self.parts().predictor(batches, done)

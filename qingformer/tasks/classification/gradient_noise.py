@@ -8,12 +8,12 @@ import numpy as np
 
 from qingformer.analysis import GradientMoments, measure_gradients
 from qingformer.data import PaddedBatches
+from qingformer.data.batches import buckets_up_to
 from qingformer.errors import ConfigError, DataError
 from qingformer.tasks import fitting
-from qingformer.tasks.classification.text_encoding import buckets_up_to
+from qingformer.tasks.classification.class_labels import label_targets
 from qingformer.tasks.classification.text_examples import Columns, Examples
-from qingformer.tasks.head import reseed
-from qingformer.tasks.label_sets import label_targets
+from qingformer.tasks.seeded import reseed
 
 
 def classifier_gradients(
@@ -49,7 +49,7 @@ def classifier_gradients(
     """
     if texts < 1 or rows < 1:
         raise ConfigError(f"texts is {texts} and rows {rows}; both must be 1 or more")
-    examples = classifier._read(data, "data", columns=columns)
+    examples = classifier.read(data, "data", columns=columns)
     order = np.random.default_rng(seed).permutation(len(examples))[:texts]
     drawn = Examples(examples.name, [examples[int(index)] for index in order], examples.is_file)
     if len(drawn) < 3 * rows:
@@ -57,10 +57,10 @@ def classifier_gradients(
             f"{examples.name}: {len(drawn)} texts are too few to measure the noise of gradients over {rows}; "
             f"give at least {3 * rows}"
         )
-    classifier._prepare(examples)
+    classifier.prepare(examples)
     label_targets(examples, classifier.labels, multi_label=classifier.multi_label)  # a wrong label anywhere is an error
     targets = label_targets(drawn, classifier.labels, multi_label=classifier.multi_label)
-    encoded = classifier._encode(drawn)
+    encoded = classifier.encode(drawn)
     longest = min(max(len(feature.token_ids) for feature in encoded.features), classifier.max_length)
     width = next(width for width in buckets_up_to(classifier.max_length) if width >= longest)
     batches = PaddedBatches(
@@ -68,8 +68,8 @@ def classifier_gradients(
         pad_token_id=classifier.tokenizer.pad_token_id, inputs=classifier.backbone.input,
     )  # fmt: skip
     if not classifier.model.compiled:
-        loss = fitting.choose_loss(None, targets, len(classifier.labels), multi_label=classifier.multi_label)
-        plan = fitting.classifier_plan(1, seed, 0.0, (), loss, multi_label=classifier.multi_label)
+        metric = fitting.accuracy(multi_label=classifier.multi_label)
+        plan = fitting.Plan(1, seed, 0.0, (), classifier.loss(), (metric,))
         fitting.compile_model(classifier.model, keras.optimizers.SGD(), plan)
     reseed(classifier.model, seed)
     return measure_gradients(classifier.model, batches, training=training, done=done)

@@ -6,8 +6,6 @@ from typing import Any
 from qingformer.tasks.classification.text_examples import Examples
 from qingformer.tokenization import Tokenizer
 
-_BUCKETS = (16, 32, 64, 128, 256, 512, 1024, 2048)
-
 
 @dataclass(frozen=True)
 class Encoded:
@@ -36,12 +34,3 @@ def encode(tokenizer: Tokenizer, examples: Examples, max_length: int) -> Encoded
         f"{len(long)} of {len(examples)} texts are too long, raise max_length= to keep more"
     )
     return Encoded(features, cut)
-
-
-def buckets_up_to(max_length: int) -> tuple[int, ...]:
-    """Batch widths: powers of two below `max_length`, and itself.
-
-    >>> buckets_up_to(100)
-    (16, 32, 64, 100)
-    """
-    return (*(width for width in _BUCKETS if width < max_length), max_length)

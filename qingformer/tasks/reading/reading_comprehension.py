@@ -18,9 +18,10 @@ from qingformer.models import Backbone
 from qingformer.models.fine_tuned import ANSWERS, StoredHead
 from qingformer.objectives import TrainableModel
 from qingformer.tasks.head_labels import Unusable
-from qingformer.tasks.networks import OnTop
+from qingformer.tasks.networks import HeadBuilder
+from qingformer.tasks.predictor import asked, rows_for
 from qingformer.tasks.reading.question_windows import AnswerMask, PairFrame, QuestionWindow, question_windows
-from qingformer.tasks.task import ScoredTask, asked, rows_for
+from qingformer.tasks.task import Task
 from qingformer.tasks.task_registry import register_task
 from qingformer.tasks.windows import Pieces, pieces_of
 from qingformer.tokenization import Tokenizer
@@ -57,7 +58,7 @@ class Reading:
 
 
 @register_task("reading-comprehension")
-class ReadingComprehension(ScoredTask):
+class ReadingComprehension(Task):
     """An encoder that reads a question and a text together and points at the first and last token of the answer.
 
         p(start = i) = softmax over the tokens of the text of h_i . w_start;   the end likewise
@@ -135,9 +136,9 @@ class ReadingComprehension(ScoredTask):
         Raises:
             DataError: unlabelled questions, or what is wrong with the data, with its file and line.
         """
-        self._ready()
-        questions = self._read(test, "test data", **reading)
-        self._check(questions)
+        self.ready()
+        questions = self.read(test, "test data", **reading)
+        self.check_examples(questions)
         return evaluate_reading(questions, [each.answer for each in self._answer(questions, 1, batch_size, done)],
                                 metric=metric)  # fmt: skip
 
@@ -158,41 +159,40 @@ class ReadingComprehension(ScoredTask):
         Raises:
             DataError: no question, or something that is not text.
         """
-        self._ready()
+        self.ready()
         if not asked(questions, "(context, question)"):
             return []
-        found = self._read(questions, "questions", labelled=False, **reading)
+        found = self.read(questions, "questions", labelled=False, **reading)
         return self._answer(found, n_best, batch_size, done)
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
-    def _read(self, source: Any, name: str, labelled: bool = True, **reading: Any) -> Questions:
+    def read(self, source: Any, name: str, labelled: bool = True, **reading: Any) -> Questions:
         if isinstance(source, Questions):
             found = source
         elif isinstance(source, str | os.PathLike):
             found = read_reading(source, labelled=labelled, **reading)
         else:
             found = questions_from_rows(source, name, labelled=labelled, **reading)
-        return self._noting(found)
+        return self.keep_notes(found)
 
-    def _texts(self, examples: Any) -> Iterable[str]:
+    def texts(self, examples: Any) -> Iterable[str]:
         return (text for example in examples for text in (example.context, example.question))
 
-    def _settle(self, examples: Any) -> None:
+    def infer_labels(self, examples: Any) -> None:
         if self.no_answer is None:
             self.no_answer = any(not example.answerable for example in examples)
 
-    def _settled(self) -> bool:
+    def can_build(self) -> bool:
         return self.no_answer is not None
 
-    def _check(self, examples: Any) -> None:
+    def check_examples(self, examples: Any) -> None:
         for example in examples:
             if example.answers is None:
                 raise DataError(f"{examples.where(example)}: no answers; read the questions with labelled=True")
 
-    def _network(self) -> TrainableModel:
-        assert self.backbone is not None
-        top = OnTop(self.backbone, self.dropout, self.seed, "a reader")
+    def build_network(self, backbone: Backbone) -> TrainableModel:
+        top = HeadBuilder(backbone, self.dropout, self.seed, "a reader")
         mask = keras.Input((None,), dtype="int32", name="answer_mask")
         scores = HideElsewhere(name="hidden", dtype="float32")(top.dense(2, "start_and_end"), mask)
         return top.model(scores, "reading_comprehension", {"answer_mask": mask})
@@ -214,17 +214,16 @@ class ReadingComprehension(ScoredTask):
         self.no_answer = bool(self.no_answer) or any(not example.answerable for example in examples)
         return True
 
-    def _loss(self) -> Any:
+    def loss(self) -> Any:
         return SpanCrossentropy()
 
-    def _held_out_scores(self, examples: Any) -> dict[str, float]:
+    def score(self, examples: Any) -> dict[str, float]:
         report = self.evaluate(examples)
         return {"exact": report.exact, "f1": report.f1}
 
     def _cut_up(self, questions: Sequence[Question], name: str) -> tuple[list[Pieces], list[QuestionWindow]]:
-        assert self.tokenizer is not None
-        asked = pieces_of(self.tokenizer, [question.question for question in questions])
-        contexts = pieces_of(self.tokenizer, [question.context for question in questions])
+        asked = pieces_of(self.parts().tokenizer, [question.question for question in questions])
+        contexts = pieces_of(self.parts().tokenizer, [question.context for question in questions])
         long = sum(len(each.ids) > self.max_question_length for each in asked)
         if long:
             self.cut[f"{name}: questions"] = (
@@ -232,12 +231,12 @@ class ReadingComprehension(ScoredTask):
                 "cut; raise max_question_length= to keep more"
             )
         windows = question_windows(
-            asked, contexts, PairFrame.of(self.tokenizer), max_length=self.max_length,
+            asked, contexts, PairFrame.of(self.parts().tokenizer), max_length=self.max_length,
             max_question_length=self.max_question_length, stride=self.stride,
         )  # fmt: skip
         return contexts, windows
 
-    def _training_batches(self, examples: Any, batch_size: int, seed: int) -> PaddedBatches:
+    def training_batches(self, examples: Any, batch_size: int, seed: int) -> PaddedBatches:
         contexts, windows = self._cut_up(examples, examples.name)
         places, lost = [], []
         for example, context in zip(examples, contexts):
@@ -265,7 +264,7 @@ class ReadingComprehension(ScoredTask):
                 f"{examples.where(split[0])}: no window holds the whole answer, which cannot be learnt; {len(split)} "
                 f"of {len(examples)} answers; raise stride= or max_length="
             )
-        return self._padded(
+        return self.padded_batches(
             windows, labels, more_inputs={"answer_mask": AnswerMask(windows)}, batch_size=batch_size, shuffle=True,
             seed=seed,
         )  # fmt: skip
@@ -273,11 +272,11 @@ class ReadingComprehension(ScoredTask):
     def _answer(
         self, questions: Questions, n_best: int, batch_size: int, done: Callable[[int], None] | None
     ) -> list[Reading]:
-        _, _, predictor = self._ready()
+        predictor = self.ready().predictor
         if n_best < 1:
             raise ConfigError(f"n_best is {n_best}; expected 1 or more")
         contexts, windows = self._cut_up(questions, questions.name)
-        batches = self._padded(
+        batches = self.padded_batches(
             windows, batch_size=rows_for(len(windows), batch_size), shuffle=False,
             more_inputs={"answer_mask": AnswerMask(windows)},
         )  # fmt: skip

@@ -13,7 +13,7 @@ from qingformer.layers import ConditionalLayerNormalization, StartEndPointers
 from qingformer.losses import PowerBinaryCrossentropy
 from qingformer.models import Backbone
 from qingformer.objectives import TrainableModel
-from qingformer.tasks.networks import OnTop
+from qingformer.tasks.networks import HeadBuilder
 from qingformer.tasks.relations.relation_examples import Place, TokenTriple
 
 SUBJECT_POWER, OBJECT_POWER = 2.0, 4.0
@@ -55,7 +55,7 @@ class Cascade:
     """
 
     def __init__(self, backbone: Backbone, relations: int, dropout: float, seed: int) -> None:
-        top = OnTop(backbone, dropout, seed, "a relation extractor")
+        top = HeadBuilder(backbone, dropout, seed, "a relation extractor")
         dtype = backbone.dtype_policy
         width = top.vectors.shape[-1]
         place = keras.Input((2,), dtype="int32", name="subject")

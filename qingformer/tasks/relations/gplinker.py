@@ -9,7 +9,7 @@ from qingformer.data.padded_labels import JointLabels, PairLabels
 from qingformer.losses import SparseMultilabelCategoricalCrossentropy
 from qingformer.models import Backbone
 from qingformer.objectives import TrainableModel
-from qingformer.tasks.networks import OnTop
+from qingformer.tasks.networks import HeadBuilder
 from qingformer.tasks.relations.relation_examples import TokenTriple
 from qingformer.tasks.tagging.tagger_decoding import positive
 
@@ -23,7 +23,7 @@ def linker_model(backbone: Backbone, pointer: str, relations: int, dropout: floa
 
     S(s, p, o) = S(s_h, s_t) + S(o_h, o_t) + S(s_h, o_h | p) + S(s_t, o_t | p), each part of which has to be above 0.
     """
-    top = OnTop(backbone, dropout, seed, "a relation extractor")
+    top = HeadBuilder(backbone, dropout, seed, "a relation extractor")
     apart = {"use_rotary": False, "upper_triangle": False}
     outputs = {
         "entities": top.pointer(pointer, 2, "entities"),

@@ -11,9 +11,9 @@ from qingformer.errors import ConfigError, DataError
 from qingformer.evaluation.triples import TripleReport, evaluate_triples
 from qingformer.models import Backbone
 from qingformer.objectives import TrainableModel
-from qingformer.tasks.label_sets import check_names
+from qingformer.tasks.label_names import check_names
 from qingformer.tasks.networks import POINTERS
-from qingformer.tasks.predictor import Predictor
+from qingformer.tasks.predictor import Predictor, asked, rows_for
 from qingformer.tasks.relations import cascade, gplinker
 from qingformer.tasks.relations.relation_examples import (
     Extraction,
@@ -23,9 +23,9 @@ from qingformer.tasks.relations.relation_examples import (
     read_texts,
     token_triples,
 )
-from qingformer.tasks.task import ScoredTask, asked, first_windows, rows_for
+from qingformer.tasks.task import Task
 from qingformer.tasks.task_registry import register_task
-from qingformer.tasks.windows import Frame, Pieces, Views, Window, inside, pieces_of, windows_of
+from qingformer.tasks.windows import Frame, Pieces, Views, Window, first_windows, inside, pieces_of, windows_of
 from qingformer.tokenization import Tokenizer
 
 DESIGNS = ("gplinker", "cascade")
@@ -33,7 +33,7 @@ PAIRS = 32  # subjects whose objects are looked for at once
 
 
 @register_task("relation-extractor")
-class RelationExtractor(ScoredTask):
+class RelationExtractor(Task):
     """An encoder that finds the triples of a text: names of its own words, and the relation between them.
 
     Two designs:
@@ -71,6 +71,7 @@ class RelationExtractor(ScoredTask):
         "relations": list, "design": str, "pointer": str, "max_length": int, "stride": int, "dropout": float
     }  # fmt: skip
     identity = ("relations", "design", "pointer")
+    label_setting = "relations"
 
     def __init__(
         self,
@@ -104,9 +105,9 @@ class RelationExtractor(ScoredTask):
         Raises:
             DataError: an unlabelled text, with its file and line.
         """
-        examples = self._read(test, "test data", **reading)
-        self._ready()
-        self._check_held_out(examples)
+        examples = self.read(test, "test data", **reading)
+        self.ready()
+        self.check_held_out(examples)
         found = self._extract([example.text for example in examples], batch_size, done)
         return evaluate_triples([example.triples or () for example in examples], [each.triples for each in found])
 
@@ -120,77 +121,68 @@ class RelationExtractor(ScoredTask):
         Raises:
             DataError: no text, or something that is not text.
         """
-        self._ready()
+        self.ready()
         if not asked(texts, "texts"):
             return []
-        examples = self._read(texts, "texts", labelled=False, **reading)
+        examples = self.read(texts, "texts", labelled=False, **reading)
         return self._extract([example.text for example in examples], batch_size, done)
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
-    def _read(self, source: Any, name: str, labelled: bool = True, **reading: Any) -> RelationTexts:
+    def read(self, source: Any, name: str, labelled: bool = True, **reading: Any) -> RelationTexts:
         schema = self.relations if name == "training data" else None  # others are held out: scored, not learnt
         examples = read_texts(source, name, labelled, schema, **reading)
-        return self._noting(examples)
+        return self.keep_notes(examples)
 
-    def _texts(self, examples: Any) -> Iterable[str]:
+    def texts(self, examples: Any) -> Iterable[str]:
         return (example.text for example in examples)
 
-    def _settle(self, examples: Any) -> None:
+    def infer_labels(self, examples: Any) -> None:
         if self.relations is None:
             found = sorted({triple.relation for example in examples for triple in example.triples or ()})
             if not found:
                 raise DataError(f"{examples.name}: there is not a single triple in it; check its format")
             self.relations = found
 
-    def _check(self, examples: Any) -> None:
-        assert self.relations is not None
-        known = set(self.relations)
+    def check_examples(self, examples: Any) -> None:
+        known = set(self.label_names())
         for example in examples:
             for triple in example.triples or ():
                 if triple.relation not in known:
                     raise DataError(
                         f"{examples.where(example)}: the relation {triple.relation!r} is not known to this model, "
-                        f"which has {', '.join(self.relations[:20])}; correct the row, or train with it"
+                        f"which has {', '.join(self.label_names()[:20])}; correct the row, or train with it"
                     )
 
-    def _check_held_out(self, examples: Any) -> None:
+    def check_held_out(self, examples: Any) -> None:
         """Relations that this model does not know are noted; their triples are scored as missed."""
         names = ((each, triple.relation) for each in examples for triple in each.triples or ())
-        self._note_unknown(examples, names, self.relations or (), "relation", examples.where)
+        self.note_unknown(examples, names, self.relations or (), "relation", examples.where)
 
-    def _settled(self) -> bool:
-        return self.relations is not None
-
-    def _network(self) -> TrainableModel:
-        assert self.backbone is not None
-        assert self.relations is not None
+    def build_network(self, backbone: Backbone) -> TrainableModel:
         if self.design == "gplinker":
-            return gplinker.linker_model(self.backbone, self.pointer, len(self.relations), self.dropout, self.seed)
-        made = cascade.Cascade(self.backbone, len(self.relations), self.dropout, self.seed)
+            return gplinker.linker_model(backbone, self.pointer, len(self.label_names()), self.dropout, self.seed)
+        made = cascade.Cascade(backbone, len(self.label_names()), self.dropout, self.seed)
         self._halves = Predictor(made.first, lambda outputs: outputs), Predictor(made.second, lambda x: x)
         return made.model
 
-    def _loss(self) -> Any:
+    def loss(self) -> Any:
         return gplinker.linker_losses() if self.design == "gplinker" else cascade.cascade_losses()
 
-    def _loss_weights(self) -> dict[str, float] | None:
-        assert self.relations is not None
-        return gplinker.linker_weights(len(self.relations)) if self.design == "gplinker" else None
+    def loss_weights(self) -> dict[str, float] | None:
+        return gplinker.linker_weights(len(self.label_names())) if self.design == "gplinker" else None
 
-    def _held_out_scores(self, examples: Any) -> dict[str, float]:
+    def score(self, examples: Any) -> dict[str, float]:
         exact = self.evaluate(examples).exact
         return {"precision": exact.precision, "recall": exact.recall, "f1": exact.f1}
 
     def _cut_up(self, texts: Sequence[str]) -> tuple[list[Pieces], list[Window], int]:
-        assert self.tokenizer is not None
-        pieces, frame = pieces_of(self.tokenizer, texts), Frame.of(self.tokenizer)
+        pieces, frame = pieces_of(self.parts().tokenizer, texts), Frame.of(self.parts().tokenizer)
         return pieces, windows_of(pieces, frame, self.max_length, self.stride), len(frame.before)
 
-    def _training_batches(self, examples: Any, batch_size: int, seed: int) -> PaddedBatches:
-        assert self.relations is not None
+    def training_batches(self, examples: Any, batch_size: int, seed: int) -> PaddedBatches:
         pieces, windows, shift = self._cut_up([example.text for example in examples])
-        numbers = {relation: number for number, relation in enumerate(self.relations)}
+        numbers = {relation: number for number, relation in enumerate(self.label_names())}
         placed: list[list[TokenTriple]] = []
         lost: list[tuple[Any, Triple]] = []
         for example, each in zip(examples, pieces):
@@ -207,10 +199,10 @@ class RelationExtractor(ScoredTask):
             n for n, each in enumerate(placed) for place in range(len(each)) if (n, place) not in learnt
         ])  # fmt: skip
         if self.design == "gplinker":
-            labels = gplinker.linker_labels(rows, len(self.relations))
-            return self._padded(windows, labels, batch_size=batch_size, shuffle=True, seed=seed)
-        return self._padded(
-            windows, rows, kind=cascade.CascadeBatches, relations=len(self.relations),
+            labels = gplinker.linker_labels(rows, len(self.label_names()))
+            return self.padded_batches(windows, labels, batch_size=batch_size, shuffle=True, seed=seed)
+        return self.padded_batches(
+            windows, rows, kind=cascade.CascadeBatches, relations=len(self.label_names()),
             batch_size=batch_size, shuffle=True, seed=seed,
         )  # fmt: skip
 
@@ -229,13 +221,12 @@ class RelationExtractor(ScoredTask):
             )
 
     def _extract(self, texts: Sequence[str], batch_size: int, done: Callable[[int], None] | None) -> list[Extraction]:
-        _, _, predictor = self._ready()
-        assert self.relations is not None
+        predictor = self.ready().predictor
         pieces, windows, shift = self._cut_up(texts)
         tell = first_windows(windows, len(texts), done)
         found: list[list[TokenTriple]] = [[] for _ in texts]
         if windows:
-            batches = self._padded(windows, batch_size=rows_for(len(windows), batch_size), shuffle=False)
+            batches = self.padded_batches(windows, batch_size=rows_for(len(windows), batch_size), shuffle=False)
             views = Views(windows, [len(each.ids) for each in pieces])
             each = self._linked if self.design == "gplinker" else self._cascaded
             for number, triples in each(predictor, batches, windows, shift):
@@ -244,7 +235,7 @@ class RelationExtractor(ScoredTask):
                 found[window.text] += [t for t in there if views.best(number, *t.stretch)]
                 tell([number])
         return [
-            Extraction(text, found_triples(text, each, triples, self.relations))
+            Extraction(text, found_triples(text, each, triples, self.label_names()))
             for text, each, triples in zip(texts, pieces, found)
         ]
 

@@ -14,20 +14,22 @@ from qingformer.models import Backbone
 from qingformer.models.fine_tuned import TOKENS, StoredHead
 from qingformer.objectives import TrainableModel
 from qingformer.tasks.head_labels import Unusable, places_of, plain_tags, tags_for
-from qingformer.tasks.label_sets import check_names
-from qingformer.tasks.networks import CHAINS, POINTERS, chain_layer, chain_model, pointer_model
+from qingformer.tasks.label_names import check_names
+from qingformer.tasks.networks import POINTERS
+from qingformer.tasks.predictor import asked, rows_for
 from qingformer.tasks.tagging.tagged_texts import TaggedExamples, Tagging, entities_of, read_tagged, with_gaps
 from qingformer.tasks.tagging.tagger_decoding import chain_spans, pointer_spans
-from qingformer.tasks.task import ScoredTask, asked, first_windows, rows_for
+from qingformer.tasks.tagging.tagger_networks import CHAINS, chain_layer, chain_model, pointer_model
+from qingformer.tasks.task import Task
 from qingformer.tasks.task_registry import register_task
-from qingformer.tasks.windows import Frame, Pieces, Window, inside, pieces_of, windows_of
+from qingformer.tasks.windows import Frame, Pieces, Window, first_windows, inside, pieces_of, windows_of
 from qingformer.tokenization import Tokenizer
 
 HEADS = (*CHAINS, *POINTERS)
 
 
 @register_task("sequence-tagger")
-class SequenceTagger(ScoredTask):
+class SequenceTagger(Task):
     """An encoder that finds labelled spans of a text: entities, slots, or the words of an unsegmented text.
 
     Heads over the vectors of the tokens:
@@ -69,6 +71,7 @@ class SequenceTagger(ScoredTask):
         "stride": int, "dropout": float,
     }  # fmt: skip
     identity = ("labels", "head", "scheme", "lr_multiplier")
+    label_setting = "labels"
     huggingface_head = TOKENS
 
     def __init__(
@@ -108,9 +111,9 @@ class SequenceTagger(ScoredTask):
         Raises:
             DataError: an unlabelled text, with its file and line.
         """
-        examples = self._read(test, "test data", **reading)
-        self._ready()
-        self._check_held_out(examples)
+        examples = self.read(test, "test data", **reading)
+        self.ready()
+        self.check_held_out(examples)
         found = self._tag([example.text for example in examples], batch_size, done)
         return evaluate_spans([example.spans or () for example in examples], found, self.labels)
 
@@ -124,62 +127,56 @@ class SequenceTagger(ScoredTask):
         Raises:
             DataError: no text, or something that is not text.
         """
-        self._ready()
+        self.ready()
         if not asked(texts, "texts"):
             return []
-        examples = self._read(texts, "texts", labelled=False, **reading)
+        examples = self.read(texts, "texts", labelled=False, **reading)
         given = [example.text for example in examples]
         found = self._tag(given, batch_size, done)
         return [Tagging(text, entities_of(text, spans)) for text, spans in zip(given, found)]
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
-    def _read(self, source: Any, name: str, labelled: bool = True, **reading: Any) -> TaggedExamples:
+    def read(self, source: Any, name: str, labelled: bool = True, **reading: Any) -> TaggedExamples:
         if self.labels is not None or self.scheme != "bmes":  # else the data tell whether words are meant
             reading.setdefault("segmented", self.scheme == "bmes" and self.labels == [WORD])
         examples = read_tagged(source, name, labelled, **reading)
-        return self._noting(examples)
+        return self.keep_notes(examples)
 
-    def _texts(self, examples: Any) -> Iterable[str]:
+    def texts(self, examples: Any) -> Iterable[str]:
         return (example.text for example in examples)
 
-    def _settle(self, examples: Any) -> None:
+    def infer_labels(self, examples: Any) -> None:
         if self.labels is None:
             found = sorted({span.label for example in examples for span in example.spans or ()})
             if not found:
                 raise DataError(f"{examples.name}: there is not a single span in it; check its format")
             self.labels = found
 
-    def _check(self, examples: Any) -> None:
-        assert self.labels is not None
-        known = set(self.labels)
+    def check_examples(self, examples: Any) -> None:
+        known = set(self.label_names())
         for number, example in enumerate(examples):
             for span in example.spans or ():
                 if span.label not in known:
                     raise DataError(
                         f"{examples.where(number)}: label {span.label!r} is not known to this model; known labels: "
-                        f"{', '.join(self.labels)}; correct the row, or train with it"
+                        f"{', '.join(self.label_names())}; correct the row, or train with it"
                     )
 
-    def _check_held_out(self, examples: Any) -> None:
+    def check_held_out(self, examples: Any) -> None:
         """Labels that this model does not know are noted; their spans are scored as missed."""
         labels = ((number, span.label) for number, each in enumerate(examples) for span in each.spans or ())
-        self._note_unknown(examples, labels, self.labels or (), "label", lambda number: examples.where(number))
-
-    def _settled(self) -> bool:
-        return self.labels is not None
+        self.note_unknown(examples, labels, self.labels or (), "label", lambda number: examples.where(number))
 
     @property
     def _tags(self) -> TagScheme:
         return TagScheme(self.scheme, tuple(self.labels or ()))
 
-    def _network(self) -> TrainableModel:
-        assert self.backbone is not None
-        assert self.labels is not None
+    def build_network(self, backbone: Backbone) -> TrainableModel:
         if self.head in POINTERS:
-            return pointer_model(self.backbone, self.head, len(self.labels), self.dropout, self.seed)
+            return pointer_model(backbone, self.head, len(self.label_names()), self.dropout, self.seed)
         self._chain = chain_layer(self.head, self.lr_multiplier, self.seed)
-        return chain_model(self.backbone, self._chain, len(self._tags.tags), self.dropout, self.seed)
+        return chain_model(backbone, self._chain, len(self._tags.tags), self.dropout, self.seed)
 
     @classmethod
     def settings_for_head(cls, head: StoredHead, given: Mapping[str, Any], backbone: Backbone) -> dict[str, Any]:
@@ -204,22 +201,20 @@ class SequenceTagger(ScoredTask):
         parts = [split_tag(tag) or ("", "") for tag in plain_tags(head.labels or ())]
         return places_of([split_tag(tag) for tag in self._tags.tags], parts)
 
-    def _loss(self) -> Any:
+    def loss(self) -> Any:
         if self.head in POINTERS:
             return SparseMultilabelCategoricalCrossentropy(class_axes=2)
         return self._chain.loss
 
-    def _held_out_scores(self, examples: Any) -> dict[str, float]:
+    def score(self, examples: Any) -> dict[str, float]:
         report = self.evaluate(examples)
         return {"precision": report.precision, "recall": report.recall, "f1": report.f1}
 
     def _cut_up(self, texts: Sequence[str]) -> tuple[list[Pieces], list[Window], Frame]:
-        assert self.tokenizer is not None
-        pieces, frame = pieces_of(self.tokenizer, texts), Frame.of(self.tokenizer)
+        pieces, frame = pieces_of(self.parts().tokenizer, texts), Frame.of(self.parts().tokenizer)
         return pieces, windows_of(pieces, frame, self.max_length, self.stride), frame
 
-    def _training_batches(self, examples: Any, batch_size: int, seed: int) -> PaddedBatches:
-        assert self.labels is not None
+    def training_batches(self, examples: Any, batch_size: int, seed: int) -> PaddedBatches:
         pieces, windows, frame = self._cut_up([example.text for example in examples])
         spans = self._token_spans(examples, pieces)
         labels: PairLabels | TokenLabels
@@ -227,7 +222,7 @@ class SequenceTagger(ScoredTask):
             labels = self._tag_labels(examples, spans, pieces, windows, frame)
         else:
             labels = self._pair_labels(examples, spans, windows, frame)
-        return self._padded(windows, labels, batch_size=batch_size, shuffle=True, seed=seed)
+        return self.padded_batches(windows, labels, batch_size=batch_size, shuffle=True, seed=seed)
 
     def _token_spans(self, examples: Any, pieces: Sequence[Pieces]) -> list[list[Span]]:
         """The spans by tokens, end exclusive; those that tokens cannot say are left out and noted."""
@@ -275,8 +270,7 @@ class SequenceTagger(ScoredTask):
     def _pair_labels(
         self, examples: Any, spans: Sequence[list[Span]], windows: Sequence[Window], frame: Frame
     ) -> PairLabels:
-        assert self.labels is not None
-        numbers = {label: number for number, label in enumerate(self.labels)}
+        numbers = {label: number for number, label in enumerate(self.label_names())}
         shift = len(frame.before)
         held = inside(windows, [[(span.start, span.end - 1) for span in each] for each in spans])
         rows = []
@@ -289,7 +283,7 @@ class SequenceTagger(ScoredTask):
             examples,
             [(n, span) for n, each in enumerate(spans) for place, span in enumerate(each) if (n, place) not in fitted],
         )
-        return PairLabels(rows, len(self.labels))
+        return PairLabels(rows, len(self.label_names()))
 
     def _note_long(self, examples: Any, long: Sequence[tuple[int, Span]]) -> None:
         if long:
@@ -302,18 +296,17 @@ class SequenceTagger(ScoredTask):
 
     def _tag(self, texts: Sequence[str], batch_size: int, done: Callable[[int], None] | None) -> list[list[Span]]:
         """The spans of each text by characters."""
-        _, _, predictor = self._ready()
-        assert self.labels is not None
+        predictor = self.ready().predictor
         pieces, windows, frame = self._cut_up(texts)
         found: list[list[Span]] = [[] for _ in texts]
         tell = first_windows(windows, len(texts), done)
         if not windows:
             return found
-        batches = self._padded(windows, batch_size=rows_for(len(windows), batch_size), shuffle=False)
+        batches = self.padded_batches(windows, batch_size=rows_for(len(windows), batch_size), shuffle=False)
         outputs = predictor.run(batches)
         lengths = [len(each.ids) for each in pieces]
         if self.head in POINTERS:
-            spans = pointer_spans(outputs, windows, len(frame.before), self.labels, lengths, tell)
+            spans = pointer_spans(outputs, windows, len(frame.before), self.label_names(), lengths, tell)
         else:
             allowed = self._tags.allowed() if self.constrained else None
             spans = chain_spans(outputs, windows, len(frame.before), self._chain, self._tags, allowed, lengths, tell)

@@ -10,6 +10,7 @@ from qingformer.data import class_weights
 from qingformer.data.cells import label_text, quoted
 from qingformer.errors import ConfigError, DataError
 from qingformer.tasks.classification.text_examples import Examples
+from qingformer.tasks.label_names import check_names
 
 
 def discover_labels(examples: Examples) -> list[str]:
@@ -144,31 +145,3 @@ def check_labels(labels: Iterable[str]) -> list[str]:
     if len(names) < 2:
         raise ConfigError(f"labels has {len(names)} entries; a classifier needs at least two")
     return names
-
-
-def check_names(names: Iterable[str], what: str) -> list[str]:
-    """Names that a caller gave, as text, in the order given.
-
-    Raises:
-        ConfigError: a single string, none, an empty one, or one that occurs twice.
-    """
-    if isinstance(names, str):
-        raise ConfigError(f"{what} is {quoted(names)}; give a list of {what}")
-    try:
-        found = [name if isinstance(name, str) and not name else checked_name(name, what) for name in names]
-    except DataError as problem:
-        raise ConfigError(str(problem)) from None
-    twice = next((name for place, name in enumerate(found) if name in found[:place]), None)
-    if twice is not None:
-        raise ConfigError(
-            f"{what.removesuffix('s')} {quoted(twice)} occurs twice among the {what}; each may be there once"
-        )
-    if "" in found:
-        raise ConfigError(f"one of the {what} is empty; give each a name")
-    return found
-
-
-def checked_name(name: Any, what: str) -> str:
-    """One of the names that a caller gave: text as it is, a number as labels of data are spelled."""
-    spelled = label_text(name, what)
-    return str(name) if isinstance(name, str) else spelled

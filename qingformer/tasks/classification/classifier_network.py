@@ -1,11 +1,7 @@
-"""The functional model of a classifier: encoder, dropout, one linear layer; and new encoders."""
-
-from typing import Any
+"""The functional model of a classifier: encoder, dropout, one linear layer."""
 
 import keras
-import numpy as np
 
-from qingformer import backend
 from qingformer.errors import ConfigError
 from qingformer.layers import Dropout, TokenPooling
 from qingformer.models import Backbone, BackboneConfig
@@ -13,8 +9,6 @@ from qingformer.models.fine_tuned import StoredHead
 from qingformer.objectives import TrainableModel
 from qingformer.ops.activations import get_activation
 from qingformer.tasks.head_labels import Unusable
-from qingformer.tasks.scratch import size_named
-from qingformer.tokenization import Tokenizer
 
 HIDDEN, OUTPUT = "classifier_hidden", "classifier"
 
@@ -84,73 +78,3 @@ def check_vector(head: StoredHead, kind: str, backbone: Backbone) -> None:
         raise Unusable(f"it is for {head.kind}, not for {kind}")
     if len(head.layers) == 1 and bool(backbone.config.pooler) != (head.activation != "linear"):
         raise Unusable("it reads a vector that this encoder does not have; see the option pooler=")
-
-
-LONGEST = 131_072
-
-
-def new_backbone(size: str, tokenizer: Tokenizer, max_length: int, *, seed: int, dtype: Any = None) -> Backbone:
-    """A BERT of a size of `SIZES` with random weights, for the vocabulary of `tokenizer`."""
-    backend.check_device()
-    shape = size_named(size)
-    if max_length > LONGEST:
-        raise ConfigError(
-            f"max_length={max_length} is too much for a new model, which has a vector for each position; choose "
-            f"{LONGEST} or less"
-        )
-    config = BackboneConfig(
-        vocab_size=tokenizer.vocab_size,
-        hidden_size=shape.hidden_size,
-        num_hidden_layers=shape.num_hidden_layers,
-        num_attention_heads=shape.num_attention_heads,
-        intermediate_size=shape.intermediate_size,
-        max_position_embeddings=max(512, max_length),
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    return Backbone(config, initializer=SeededNormal(config.initializer_range, seed), dtype=dtype)
-
-
-@keras.saving.register_keras_serializable("qingformer")
-class SeededNormal(keras.initializers.TruncatedNormal):
-    """The truncated normal for all matrices of a model, repeatable without seeding the whole process.
-
-    Layers clone their initialiser. A clone of one with a seed would give every matrix of one shape the same numbers, so
-    all clones are this one, and each matrix gets the next numbers of its generator.
-    """
-
-    def __init__(self, stddev: float, seed: int) -> None:
-        super().__init__(stddev=stddev, seed=keras.random.SeedGenerator(seed))
-        self._start = seed
-
-    def get_config(self) -> dict[str, Any]:
-        """The deviation and the seed."""
-        return {"stddev": self.stddev, "seed": self._start}
-
-    def clone(self) -> "SeededNormal":
-        """This very object."""
-        return self
-
-
-@keras.saving.register_keras_serializable("qingformer")
-class SeededLecunNormal(keras.initializers.LecunNormal):
-    """The truncated normal of deviation sqrt(1 / inputs), repeatable as `SeededNormal` is."""
-
-    def __init__(self, seed: int) -> None:
-        super().__init__(seed=keras.random.SeedGenerator(seed))
-        self._start = seed
-
-    def get_config(self) -> dict[str, Any]:
-        """The seed."""
-        return {"seed": self._start}
-
-    def clone(self) -> "SeededLecunNormal":
-        """This very object."""
-        return self
-
-
-def reseed(model: keras.Model, seed: int) -> None:
-    """Set every random generator of the model (dropout) as a function of `seed` alone, so that runs can be repeated."""
-    states = [variable for variable in model.variables if variable.path.endswith("seed_generator_state")]
-    for place, state in enumerate(states):
-        words = np.random.SeedSequence((seed, place)).generate_state(1)
-        state.assign(np.array([words[0], 0], "uint32"))
