@@ -10,12 +10,12 @@ import keras
 
 from qingformer import layers
 from qingformer.checkpoints.weight_map import Row, WeightMap, dense, norm
-from qingformer.models.backbone import Maker
 from qingformer.models.bert import TRAINING_STATE
 from qingformer.models.config import BackboneConfig
 from qingformer.models.family import COMMON_KEYS
 from qingformer.models.family_registry import register_family
 from qingformer.models.gpt import GPT
+from qingformer.models.layer_factory import LayerFactory
 from qingformer.ops.seeded_dropout import dropout
 
 
@@ -60,16 +60,16 @@ class GPT2ML(GPT):
         """BERT's keys, without the segments that the files name and the family does not have."""
         return {**values, "type_vocab_size": 0}
 
-    def make_block(self, make: Maker, index: int) -> keras.layers.Layer:
+    def make_block(self, factory: LayerFactory, index: int) -> keras.layers.Layer:
         """Block number `index`."""
         return GroverBlock(
-            attention=make.attention("attention"),
-            feed_forward=make.feed_forward("feed_forward"),
-            attention_norm=make.norm("attention_norm"),
-            feed_forward_norm=make.norm("feed_forward_norm"),
-            dropout=make.config.hidden_dropout_prob,
+            attention=factory.attention("attention"),
+            feed_forward=factory.feed_forward("feed_forward"),
+            attention_norm=factory.norm("attention_norm"),
+            feed_forward_norm=factory.norm("feed_forward_norm"),
+            dropout=factory.config.hidden_dropout_prob,
             name=f"block_{index}",
-            dtype=make.dtype,
+            dtype=factory.dtype,
         )
 
     @staticmethod
