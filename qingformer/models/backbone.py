@@ -1,6 +1,6 @@
 """The body that all encoder families share: embeddings, blocks, pooler. A family overrides the steps that differ."""
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import keras
 
@@ -11,7 +11,9 @@ from qingformer.models.family import Family
 from qingformer.models.family_registry import family_class
 from qingformer.models.layer_factory import LayerFactory
 from qingformer.models.pretrained import PretrainedModel
-from qingformer.types import Tensors
+from qingformer.types import Tensor, Tensors
+
+Contexts: TypeAlias = dict[str, layers.AttentionContext]
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -62,8 +64,7 @@ class Backbone(Family, PretrainedModel):
         config = factory.config
         inputs = self.make_inputs(factory)
         x = self.embed(factory, self.make_token_embedding(factory), inputs)
-        given = self.make_attention_inputs(factory, inputs, x)
-        x = self.run_blocks(factory, x, given)
+        x = self.run_blocks(factory, x, self.make_contexts(factory, inputs, x))
         if config.norm_position == "pre":
             x = factory.norm("final_norm")(x, *factory.condition(inputs))
         outputs = {"sequence_output": x}
@@ -81,37 +82,43 @@ class Backbone(Family, PretrainedModel):
             inputs["condition"] = keras.Input((factory.config.condition_size,), dtype="float32", name="condition")
         return inputs
 
-    def make_attention_inputs(self, factory: LayerFactory, inputs: Tensors, x: Any) -> Tensors:
-        """What every block is given beside the hidden states: mask, condition, positions."""
-        config = factory.config
-        given = {"attention_mask": self.make_mask(factory, inputs)}
-        if "condition" in inputs:
-            given["condition"] = inputs["condition"]
-        if config.position_embedding_type == "rotary":
-            given["rotary"] = factory.rotary("rotary_positions")(x, **factory.position_ids(inputs))
-        if config.position_embedding_type == "bucketed":
-            given["bias"] = factory.position_bias("position_bias", config.application != "lm")(x)
-        return given
+    def make_contexts(self, factory: LayerFactory, inputs: Tensors, x: Tensor) -> Contexts:
+        """The masks, positions and condition of the blocks, by the name under which `block_inputs` finds them.
 
-    def make_mask(self, factory: LayerFactory, inputs: Tensors) -> Any:
-        """The attention mask of all blocks."""
+        They are made here, once, and not by each block: masks and tables of cosines are as large as activations.
+        """
+        config = factory.config
+        rotary = bias = None
+        if config.position_embedding_type == "rotary":
+            rotary = factory.rotary("rotary_positions")(x, **factory.position_ids(inputs))
+        if config.position_embedding_type == "bucketed":
+            bias = factory.position_bias("position_bias", config.application != "lm")(x)
+        mask, condition = self.make_mask(factory, inputs), inputs.get("condition")
+        return {"all": layers.AttentionContext(mask, bias, rotary, condition=condition)}
+
+    def block_inputs(self, factory: LayerFactory, index: int, contexts: Contexts) -> layers.AttentionContext:
+        """The inputs of block `index` beside the hidden states; a family whose blocks differ chooses here."""
+        return contexts["all"]
+
+    def make_mask(self, factory: LayerFactory, inputs: Tensors) -> Tensor:
+        """The keys that each query may see: (B, 1, 1 or T, T) bool."""
         config = factory.config
         segments = {"segment_ids": inputs["segment_ids"]} if config.application == "unilm" else {}
         mask = layers.AttentionMask(config.application, config.hide_self, name="attention_mask")
         return mask(inputs["padding_mask"], **segments)
 
-    def run_blocks(self, factory: LayerFactory, x: Any, given: Tensors) -> Any:
+    def run_blocks(self, factory: LayerFactory, x: Tensor, contexts: Contexts) -> Tensor:
         """The blocks one after the other, with shared weights where the configuration shares them: (B, T, H)."""
         config = factory.config
         shared: dict[int, keras.layers.Layer] = {}
-        scores: Tensors = {}
+        scores = None
         for index in range(config.num_hidden_layers):
             group = block_group(config, index)
             if group not in shared:
                 shared[group] = self.make_block(factory, group)
-            x = shared[group](x, **given, **scores)
+            x = shared[group](x, **self.block_inputs(factory, index, contexts)._replace(scores=scores).given())
             if config.residual_attention_scores:
-                x, scores["scores"] = x
+                x, scores = x
         return x
 
     def make_token_embedding(self, factory: LayerFactory) -> keras.layers.Layer:

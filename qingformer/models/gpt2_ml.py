@@ -17,23 +17,25 @@ from qingformer.models.family_registry import register_family
 from qingformer.models.gpt import GPT
 from qingformer.models.layer_factory import LayerFactory
 from qingformer.ops.seeded_dropout import dropout
+from qingformer.types import Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
 class GroverBlock(layers.TransformerBlock):
     """The block of Grover: `attention_norm` stands before the feed-forward, `feed_forward_norm` after both branches."""
 
-    def compute(self, x: Any, seed: Any = None, condition: Any = None, **given: Any) -> Any:
+    def compute(
+        self, x: Tensor, inputs: layers.AttentionContext, seed: Tensor | None
+    ) -> Tensor | tuple[Tensor, Tensor]:
         """The block as a pure function of its inputs and the seed of its dropout."""
-        conditions = () if condition is None else (condition,)
-        attended = self.attention(x, seed=seed, **given)
+        conditions = () if inputs.condition is None else (inputs.condition,)
+        attended = self.attention(x, seed=seed, **inputs.of_attention())
         if self.residual_scores:
             attended, scores = attended
-        x = x + dropout(attended, self.dropout, seed, site=1)
+        x = x + dropout(attended, self.dropout, seed, layers.DropoutStream.ATTENTION_OUTPUT)
         inner = self.feed_forward(self.attention_norm(x, *conditions))  # type: ignore[misc]
-        x = self.feed_forward_norm(  # type: ignore[misc]
-            x + dropout(inner, self.dropout, seed, site=2), *conditions
-        )
+        inner = dropout(inner, self.dropout, seed, layers.DropoutStream.FEED_FORWARD_OUTPUT)
+        x = self.feed_forward_norm(x + inner, *conditions)  # type: ignore[misc]
         return (x, scores) if self.residual_scores else x
 
 

@@ -7,7 +7,7 @@ import keras
 from qingformer import layers
 from qingformer.models.config import BackboneConfig
 from qingformer.ops.activations import get_activation
-from qingformer.types import Tensors
+from qingformer.types import Config, Tensors
 
 
 class LayerFactory:
@@ -57,9 +57,12 @@ class LayerFactory:
     def attention(self, name: str, positions: bool = True) -> keras.layers.Layer:
         """Multi-head attention; `positions` says whether it may look at them (cross attention does not)."""
         config = self.config
-        relative = positions and config.position_embedding_type == "relative"
+        kind: type[layers.MultiHeadAttention] = layers.MultiHeadAttention
+        relative: Config = {}
+        if positions and config.position_embedding_type == "relative":
+            kind, relative = layers.RelativeMultiHeadAttention, {"max_relative_position": config.max_relative_position}
         bias = config.use_bias if config.attention_bias is None else config.attention_bias
-        return layers.MultiHeadAttention(
+        return kind(
             config.num_attention_heads,
             config.head_size,
             key_size=config.key_size,
@@ -71,12 +74,12 @@ class LayerFactory:
             num_key_value_heads=config.num_key_value_heads,
             normalization=config.attention_normalization,
             scaled=config.attention_scale,
-            max_relative_position=config.max_relative_position if relative else None,
             interleaved_rotary=config.rotary_interleaved,
             rotary_value=config.rotary_value,
             query_key_norm=config.layer_norm_eps if config.query_key_norm else None,
             name=name,
             dtype=self.dtype,
+            **relative,
         )
 
     def feed_forward(self, name: str, dropout: float = 0.0) -> keras.layers.Layer:

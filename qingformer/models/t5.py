@@ -20,7 +20,7 @@ from qingformer.models.bert import TRAINING_STATE
 from qingformer.models.config import BackboneConfig
 from qingformer.models.family_registry import register_family
 from qingformer.models.layer_factory import LayerFactory
-from qingformer.types import Tensors
+from qingformer.types import Tensor, Tensors
 
 SIDES = ("encoder", "decoder")
 # Options of other families that would be ignored here.
@@ -147,11 +147,13 @@ class T5(Backbone):
         else:
             mask = layers.AttentionMask("encoder", name="encoder_attention_mask")(inputs["padding_mask"])
             x = token_embedding(inputs["token_ids"])
-            context = self.run_stack(factory, "encoder", x, {"attention_mask": mask, **condition_of(inputs)})
+            given = layers.AttentionContext(mask, condition=inputs.get("condition"))
+            context = self.run_stack(factory, "encoder", x, given)
             outputs["encoder_sequence_output" if config.application == "seq2seq" else "sequence_output"] = context
         if config.application != "encoder":
             own = layers.AttentionMask("lm", name="decoder_attention_mask")(inputs["decoder_padding_mask"])
-            given = {"attention_mask": own, "context": context, "context_mask": mask, **condition_of(inputs)}
+            condition = inputs.get("condition")
+            given = layers.AttentionContext(own, condition=condition, context=context, context_mask=mask)
             x = token_embedding(inputs["decoder_token_ids"])
             outputs["sequence_output"] = self.run_stack(factory, "decoder", x, given)
         return inputs, outputs
@@ -171,17 +173,17 @@ class T5(Backbone):
             inputs["condition"] = keras.Input((config.condition_size,), dtype="float32", name="condition")
         return inputs
 
-    def run_stack(self, factory: LayerFactory, side: str, x: Any, given: Tensors) -> Any:
+    def run_stack(self, factory: LayerFactory, side: str, x: Tensor, given: layers.AttentionContext) -> Tensor:
         """Dropout, position bias, the blocks of one side, its last norm, dropout: (B, T, H)."""
         config = factory.config
         x = layers.Dropout(config.hidden_dropout_prob, name=f"{side}_embeddings_dropout", dtype=factory.dtype)(x)
         position_bias = factory.position_bias(f"{side}_position_bias", bidirectional=side == "encoder")
-        given = {**given, "bias": position_bias(x)}
+        given = given._replace(bias=position_bias(x))
         if side == "decoder" and config.cross_position_bias:
-            given["context_bias"] = position_bias(x, given["context"])
+            given = given._replace(context_bias=position_bias(x, given.context))
         for index in range(config.num_hidden_layers if side == "encoder" else config.decoder_layers):
-            x = self.make_stack_block(factory, side, index)(x, **given)
-        x = factory.norm(f"{side}_final_norm")(x, *factory.condition(given))
+            x = self.make_stack_block(factory, side, index)(x, **given.given())
+        x = factory.norm(f"{side}_final_norm")(x, *factory.condition(given.given()))
         return layers.Dropout(config.hidden_dropout_prob, name=f"{side}_final_dropout", dtype=factory.dtype)(x)
 
     def make_stack_block(self, factory: LayerFactory, side: str, index: int) -> keras.layers.Layer:
@@ -249,11 +251,6 @@ def check_arrangement(config: BackboneConfig) -> None:
     for key in FIXED:
         if getattr(config, key) != getattr(default, key):
             raise ConfigError(f"{key} is {getattr(config, key)!r}, which the family t5 does not have")
-
-
-def condition_of(inputs: Tensors) -> Tensors:
-    """The condition of the norms, if there is one."""
-    return {"condition": inputs["condition"]} if "condition" in inputs else {}
 
 
 def layout_mark(layout: str) -> str:

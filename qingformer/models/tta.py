@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import keras
 
 from qingformer import layers
+from qingformer.models.backbone import Contexts
 from qingformer.models.bert import Bert
 from qingformer.models.family_registry import register_family
 from qingformer.models.layer_factory import LayerFactory
@@ -37,6 +38,6 @@ class TTA(Bert):
         projection = factory.made.get("embedding_projection")
         return x if projection is None else projection(x)
 
-    def make_attention_inputs(self, factory: LayerFactory, inputs: Tensors, x: Any) -> Tensors:
+    def block_inputs(self, factory: LayerFactory, index: int, contexts: Contexts) -> layers.AttentionContext:
         """Every block takes its keys and values from the embeddings."""
-        return {**super().make_attention_inputs(factory, inputs, x), "context": factory.notes["memory"]}
+        return contexts["all"]._replace(context=factory.notes["memory"])
