@@ -2,6 +2,8 @@
 
 from typing import Any, TypeAlias
 
+import keras
+
 # A tensor of the backend in use (`jax.Array`, `torch.Tensor`, `tf.Tensor`), or the symbolic `keras.KerasTensor` while a
 # functional model is made: the libraries have no class in common, so a checker can be told no more than the name.
 Tensor: TypeAlias = Any
@@ -11,3 +13,5 @@ Tensors: TypeAlias = dict[str, Tensor]
 Shape: TypeAlias = tuple[int | None, ...]
 # Whatever JSON can hold, as read from a file or given by `get_config`.
 Config: TypeAlias = dict[str, Any]
+# How a layer is told to fill its weights: an initialiser, its name, or the configuration that one was serialised to.
+InitializerLike: TypeAlias = "str | Config | keras.initializers.Initializer | None"

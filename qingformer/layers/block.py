@@ -1,24 +1,19 @@
 """One Transformer block: attention, cross attention, feed-forward, each with residual connection and normalisation."""
 
+import functools
 from collections.abc import Callable
-from typing import Any
 
 import keras
 
 from qingformer import backend
 from qingformer.errors import ConfigError
+from qingformer.layers.attention_context import AttentionContext
+from qingformer.layers.dropout_streams import DropoutStream
 from qingformer.ops.seeded_dropout import dropout
-from qingformer.types import Tensor
+from qingformer.types import Config, Shape, Tensor
 
-PARTS = (
-    "attention",
-    "feed_forward",
-    "attention_norm",
-    "feed_forward_norm",
-    "cross_attention",
-    "cross_attention_norm",
-)
-ATTENTION_INPUTS = ("context", "attention_mask", "bias", "rotary", "scores")
+# The layers that a block is made of.
+PARTS = """attention feed_forward attention_norm feed_forward_norm cross_attention cross_attention_norm""".split()
 NORM_POSITIONS = ("post", "pre")
 
 
@@ -29,11 +24,10 @@ class TransformerBlock(keras.layers.Layer):
     post: x <- norm(x + f(x)); pre: x <- x + f(norm(x)); f the attention, then the cross attention if there is one, then
     the feed-forward if there is one (a gated attention unit needs none); dropout on every branch.
 
-    The parts are layers given from outside, so that a family chooses its own. Input `x` (B, T, d) float;
-    `attention_mask`, `bias`, `rotary` as `MultiHeadAttention`; `condition` (B, c) float for conditional norms; `scores`
-    (B, N, T, T) float of the block before, if the attention is one with residual scores: then the block returns (x,
-    scores). `context` (B, S, d) float with its `context_mask` and `context_bias` goes to the cross attention; in a
-    block without one it gives the keys and values of the attention.
+    The parts are layers given from outside, so that a family chooses its own; a branch whose norm is None is not
+    normalised. Input `x` (B, T, d) float; the other inputs are those of `AttentionContext`. If the attention is one
+    with residual scores, the block returns (x, scores). `context` goes to the cross attention; in a block without one
+    it gives the keys and values of the attention.
     With `checkpointing` its activations are not stored but computed again in the backward pass.
     Sources: Vaswani et al. 2017, arXiv 1706.03762; Xiong et al. 2020 (where to normalise), arXiv 2002.04745; Chen et
     al. 2016 (checkpointing), arXiv 1604.06174.
@@ -48,7 +42,7 @@ class TransformerBlock(keras.layers.Layer):
         self,
         attention: keras.layers.Layer,
         feed_forward: keras.layers.Layer | None,
-        attention_norm: keras.layers.Layer,
+        attention_norm: keras.layers.Layer | None,
         feed_forward_norm: keras.layers.Layer | None = None,
         dropout: float = 0.0,
         checkpointing: bool = False,
@@ -56,7 +50,7 @@ class TransformerBlock(keras.layers.Layer):
         cross_attention: keras.layers.Layer | None = None,
         cross_attention_norm: keras.layers.Layer | None = None,
         norm_position: str = "post",
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         super().__init__(**kwargs)
         if norm_position not in NORM_POSITIONS:
@@ -74,21 +68,19 @@ class TransformerBlock(keras.layers.Layer):
 
     def build(
         self,
-        x_shape: tuple[Any, ...],
-        context_shape: tuple[Any, ...] | None = None,
-        condition_shape: Any = None,
-        **shapes: Any,
+        x_shape: Shape,
+        context_shape: Shape | None = None,
+        condition_shape: Shape | None = None,
+        **shapes: Shape,
     ) -> None:
+        context = {} if context_shape is None else {"context_shape": context_shape}
         conditions = () if condition_shape is None else (condition_shape,)
-        own = None if self.cross_attention is not None else context_shape
-        for layer, others in (
-            (self.attention, {"context_shape": own}),
-            (self.cross_attention, {"context_shape": context_shape}),
-            (self.feed_forward, {}),
-        ):
+        own = {} if self.cross_attention is not None else context
+        norms = (self.attention_norm, self.cross_attention_norm, self.feed_forward_norm)
+        for layer, more in ((self.attention, own), (self.cross_attention, context), (self.feed_forward, {})):
             if layer is not None and not layer.built:
-                layer.build(x_shape, **{key: shape for key, shape in others.items() if shape is not None})
-        for norm in (self.attention_norm, self.cross_attention_norm, self.feed_forward_norm):
+                layer.build(x_shape, **more)
+        for norm in norms:
             if norm is not None and not norm.built:
                 norm.build(x_shape, *conditions)
 
@@ -108,66 +100,44 @@ class TransformerBlock(keras.layers.Layer):
         """Return the new hidden states, with the attention scores beside them if the attention gives them."""
         # One seed a call, drawn outside the recomputed part: drawn inside, it would change in the second pass.
         seed = self.seed_generator.next() if training and self.has_dropout else None
-        given = {
-            "x": x,
-            "seed": seed,
-            "context": context,
-            "attention_mask": attention_mask,
-            "context_mask": context_mask,
-            "bias": bias,
-            "context_bias": context_bias,
-            "rotary": rotary,
-            "condition": condition,
-            "scores": scores,
-        }
-        names = [name for name, array in given.items() if array is not None]
+        inputs = AttentionContext(attention_mask, bias, rotary, scores, condition, context, context_mask, context_bias)
+        if not (self.checkpointing and training):
+            return self.compute(x, inputs, seed)
+        # Recomputation has gradients for arguments alone, and takes no None among them.
+        given = {**inputs.given(), **({} if seed is None else {"seed": seed})}
 
-        def body(*arrays: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-            return self.compute(**dict(zip(names, arrays)))
+        def body(x: Tensor, *tensors: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+            named = dict(zip(given, tensors))
+            seed = named.pop("seed", None)
+            return self.compute(x, AttentionContext(**named), seed)
 
-        arrays = [given[name] for name in names]
-        if self.checkpointing and training:
-            return backend.checkpointed(body, *arrays)
-        return body(*arrays)
+        return backend.checkpointed(body, x, *given.values())
 
-    def compute(
-        self, x: Tensor, seed: Tensor | None = None, condition: Tensor | None = None, **given: Tensor
-    ) -> Tensor | tuple[Tensor, Tensor]:
+    def compute(self, x: Tensor, inputs: AttentionContext, seed: Tensor | None) -> Tensor | tuple[Tensor, Tensor]:
         """The block as a pure function of its inputs and the seed of its dropout."""
-        conditions = () if condition is None else (condition,)
-        context = {name: given[f"context_{name}"] for name in ("mask", "bias") if f"context_{name}" in given}
-        own = {name: given[name] for name in ATTENTION_INPUTS if name in given}
-        if self.cross_attention is not None:
-            own.pop("context", None)
         scores = None
 
         def attend(x: Tensor) -> Tensor:
             nonlocal scores
-            attended = self.attention(x, seed=seed, **own)
+            attended = self.attention(x, seed=seed, **inputs.of_attention(crosses=self.cross_attention is not None))
             if self.residual_scores:
                 attended, scores = attended
             return attended
 
-        def look(x: Tensor) -> Tensor:
-            return self.cross_attention(  # type: ignore[misc]  # called where there is one
-                x,
-                context=given["context"],
-                attention_mask=context.get("mask"),
-                bias=context.get("bias"),
-                seed=seed,
-                site=4,
-            )
-
-        x = self.residual(x, attend, self.attention_norm, conditions, seed, site=1)
+        x = self.residual(x, attend, self.attention_norm, inputs, seed, DropoutStream.ATTENTION_OUTPUT)
         if self.cross_attention is not None:
-            x = self.residual(x, look, self.cross_attention_norm, conditions, seed, site=3)
-
-        def transform(x: Tensor) -> Tensor:
-            inner = {"seed": seed} if getattr(self.feed_forward, "dropout", 0.0) else {}
-            return self.feed_forward(x, **inner)  # type: ignore[misc]  # called where there is one
-
+            cross = functools.partial(
+                self.cross_attention,
+                seed=seed,
+                stream=DropoutStream.CROSS_ATTENTION_WEIGHTS,
+                **inputs.of_cross_attention(),
+            )
+            x = self.residual(x, cross, self.cross_attention_norm, inputs, seed, DropoutStream.CROSS_ATTENTION_OUTPUT)
         if self.feed_forward is not None:
-            x = self.residual(x, transform, self.feed_forward_norm, conditions, seed, site=2)
+            # A layer of the user's own need not know of seeds.
+            inner = {"seed": seed} if getattr(self.feed_forward, "dropout", 0.0) else {}
+            transform = functools.partial(self.feed_forward, **inner)
+            x = self.residual(x, transform, self.feed_forward_norm, inputs, seed, DropoutStream.FEED_FORWARD_OUTPUT)
         return (x, scores) if self.residual_scores else x
 
     def residual(
@@ -175,16 +145,21 @@ class TransformerBlock(keras.layers.Layer):
         x: Tensor,
         branch: Callable[[Tensor], Tensor],
         norm: keras.layers.Layer | None,
-        conditions: tuple[Tensor, ...],
+        inputs: AttentionContext,
         seed: Tensor | None,
-        site: int,
+        stream: DropoutStream,
     ) -> Tensor:
         """One branch with its residual connection, dropout and norm."""
-        if norm is None:
-            return x + dropout(branch(x), self.dropout, seed, site)
+
+        def normalize(x: Tensor) -> Tensor:
+            if norm is None:
+                return x
+            return norm(x) if inputs.condition is None else norm(x, inputs.condition)
+
+        # "pre" leaves the path of the residuals free of norms, so that gradients reach the first block undamped.
         if self.norm_position == "pre":
-            return x + dropout(branch(norm(x, *conditions)), self.dropout, seed, site)
-        return norm(x + dropout(branch(x), self.dropout, seed, site), *conditions)
+            return x + dropout(branch(normalize(x)), self.dropout, seed, stream)
+        return normalize(x + dropout(branch(x), self.dropout, seed, stream))
 
     @property
     def residual_scores(self) -> bool:
@@ -198,14 +173,16 @@ class TransformerBlock(keras.layers.Layer):
         rates = [getattr(part, "dropout", 0.0) for part in parts if part is not None]
         return max(self.dropout, *rates) > 0
 
-    def compute_output_spec(self, x: Any, context: Any = None, **others: Any) -> Any:
+    def compute_output_spec(
+        self, x: Tensor, context: Tensor | None = None, **others: object
+    ) -> keras.KerasTensor | tuple[keras.KerasTensor, keras.KerasTensor]:
         output = keras.KerasTensor(x.shape, self.compute_dtype)
         if not self.residual_scores:
             return output
         keys = None if self.cross_attention is not None else context
         return output, self.attention.compute_output_spec(x, keys)[1]
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         parts = {
             name: None if getattr(self, name) is None else keras.saving.serialize_keras_object(getattr(self, name))
             for name in PARTS
@@ -219,7 +196,7 @@ class TransformerBlock(keras.layers.Layer):
         }
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "TransformerBlock":
+    def from_config(cls, config: Config) -> "TransformerBlock":
         parts = {
             name: keras.saving.deserialize_keras_object(config[name]) for name in PARTS if config.get(name) is not None
         }

@@ -8,6 +8,7 @@ from keras import ops
 
 from qingformer.errors import ConfigError
 from qingformer.layers.dense import Dense
+from qingformer.layers.dropout_streams import DropoutStream
 from qingformer.layers.linear_attention import refuse
 from qingformer.layers.scale_offset import ScaleOffset
 from qingformer.ops.activations import get_activation
@@ -95,7 +96,7 @@ class MixedChunkAttention(keras.layers.Layer):
         rotary: Tensor | None = None,
         scores: Tensor | None = None,
         seed: Tensor | None = None,
-        site: int = 0,
+        stream: int = DropoutStream.ATTENTION_WEIGHTS,
     ) -> Tensor:
         """Attend from `x` (B, T, d) to itself."""
         refuse(self.name, context=context, bias=bias, scores=scores)
@@ -107,7 +108,7 @@ class MixedChunkAttention(keras.layers.Layer):
         mask = key_mask(attention_mask, self.name)
         keep = split_chunks(ops.ones((1, length), "bool") if mask is None else mask, size)
         query, key, far_query, far_key, value = (split_chunks(part, size) for part in (*maps, value))
-        mixed = self.inside_chunks(query, key, value, keep, seed, site)
+        mixed = self.inside_chunks(query, key, value, keep, seed, stream)
         mixed = mixed + self.between_chunks(far_query, far_key, value, keep)
         return self.output_dense(gate * join_chunks(mixed, length))
 
@@ -116,7 +117,7 @@ class MixedChunkAttention(keras.layers.Layer):
         return x if rotary is None else turned(x[:, :, None], rotary, self.interleaved_rotary, self.name)[:, :, 0]
 
     def inside_chunks(
-        self, query: Tensor, key: Tensor, value: Tensor, keep: Tensor, seed: Tensor | None, site: int
+        self, query: Tensor, key: Tensor, value: Tensor, keep: Tensor, seed: Tensor | None, stream: int
     ) -> Tensor:
         """L from queries and keys (B, G, c, s), values (B, G, c, e) and the mask (B or 1, G, c): (B, G, c, e)."""
         scores = ops.matmul(query * ops.cast(1.0 / math.sqrt(self.key_size), query.dtype), ops.swapaxes(key, -1, -2))
@@ -124,7 +125,7 @@ class MixedChunkAttention(keras.layers.Layer):
         if self.causal:
             mask = ops.logical_and(mask, causal_mask(ops.shape(query)[2]))
         weights = attention_weights(ops.cast(scores, "float32"), mask, "squared_relu")
-        return ops.matmul(dropout(ops.cast(weights, value.dtype), self.dropout, seed, site), value)
+        return ops.matmul(dropout(ops.cast(weights, value.dtype), self.dropout, seed, stream), value)
 
     def between_chunks(self, query: Tensor, key: Tensor, value: Tensor, keep: Tensor) -> Tensor:
         """G from the same shapes: (B, G, c, e)."""

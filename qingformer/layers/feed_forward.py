@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from qingformer.layers.dense import Dense
+from qingformer.layers.dropout_streams import DropoutStream
 from qingformer.ops.activations import get_activation
 from qingformer.ops.seeded_dropout import dropout
 from qingformer.types import Tensor
@@ -19,7 +20,7 @@ class FeedForward(keras.layers.Layer):
 
     With several activations the inner vectors are multiplied: (act_1(x W_11 + b_11) * act_2(x W_12 + b_12)) W_2 + b_2.
     Input and output (B, T, d) float; the inner width is `intermediate_size`. `dropout` is the rate for the inner
-    vectors (T5 has it), drawn from the `seed` (2,) of a call and its `site`; without a seed nothing is dropped.
+    vectors (T5 has it), drawn from the `seed` (2,) of a call in its own `stream`; without a seed nothing is dropped.
     Sources: Vaswani et al. 2017, arXiv 1706.03762, section 3.3; Shazeer 2020 (gated), arXiv 2002.05202.
 
     Example: `FeedForward(32, ["silu", "linear"])(ops.ones((2, 5, 8)))`
@@ -61,10 +62,10 @@ class FeedForward(keras.layers.Layer):
             layer.build(input_shape)
         self.output_dense.build((*input_shape[:-1], self.intermediate_size))
 
-    def call(self, x: Tensor, seed: Tensor | None = None, site: int = 5) -> Tensor:
+    def call(self, x: Tensor, seed: Tensor | None = None, stream: int = DropoutStream.FEED_FORWARD_INSIDE) -> Tensor:
         """Apply the dense layers to `x` (B, T, d)."""
         inner = [function(layer(x)) for function, layer in zip(self.activation_functions, self.intermediate)]
-        return self.output_dense(dropout(functools.reduce(operator.mul, inner), self.dropout, seed, site))
+        return self.output_dense(dropout(functools.reduce(operator.mul, inner), self.dropout, seed, stream))
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         return input_shape

@@ -8,6 +8,7 @@ from keras import ops
 
 from qingformer.errors import ConfigError
 from qingformer.layers.dense import Dense
+from qingformer.layers.dropout_streams import DropoutStream
 from qingformer.layers.scale_offset import ScaleOffset
 from qingformer.ops.activations import get_activation
 from qingformer.ops.attention_weights import attention_weights, check_normalization
@@ -97,7 +98,7 @@ class GatedAttentionUnit(keras.layers.Layer):
         rotary: Tensor | None = None,
         scores: Tensor | None = None,
         seed: Tensor | None = None,
-        site: int = 0,
+        stream: int = DropoutStream.ATTENTION_WEIGHTS,
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Attend from `x` to `context` or to itself; `seed` switches the dropout of the attention weights on."""
         gate, query, key, value = self.project(x, context)
@@ -108,7 +109,7 @@ class GatedAttentionUnit(keras.layers.Layer):
         raw = raw if scores is None else raw + scores
         biased = raw if bias is None else raw + ops.cast(bias, raw.dtype)
         weights = attention_weights(ops.cast(biased, "float32"), attention_mask, self.normalization)
-        weights = dropout(ops.cast(weights, value.dtype), self.dropout, seed, site)
+        weights = dropout(ops.cast(weights, value.dtype), self.dropout, seed, stream)
         output = self.output_dense(gate * ops.matmul(weights[:, 0], value))
         return (output, raw) if self.residual_scores else output
 

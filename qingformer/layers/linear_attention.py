@@ -7,6 +7,7 @@ from keras import ops
 
 from qingformer.errors import ConfigError
 from qingformer.layers.dense import Dense
+from qingformer.layers.dropout_streams import DropoutStream
 from qingformer.ops.linear_attention_sums import causal_linear_product, key_mask, linear_product
 from qingformer.ops.rotary import turned
 from qingformer.types import Tensor
@@ -91,7 +92,7 @@ class LinearAttention(keras.layers.Layer):
         rotary: Tensor | None = None,
         scores: Tensor | None = None,
         seed: Tensor | None = None,
-        site: int = 0,
+        stream: int = DropoutStream.ATTENTION_WEIGHTS,
     ) -> Tensor:
         """Attend from `x` (B, T, d) to itself."""
         refuse(self.name, context=context, bias=bias, scores=scores)

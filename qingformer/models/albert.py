@@ -16,11 +16,13 @@ from keras import ops
 from qingformer import layers
 from qingformer.checkpoints.weight_map import Row, WeightMap, dense, norm
 from qingformer.errors import ConfigError
-from qingformer.models.backbone import Backbone, Maker, Tensors
+from qingformer.models.backbone import Backbone
 from qingformer.models.bert import OLD_NORMS, TRAINING_STATE, block_rows, embedding_rows, next_sentence_rows
 from qingformer.models.config import BackboneConfig, block_group
 from qingformer.models.family import COMMON_KEYS
 from qingformer.models.family_registry import register_family
+from qingformer.models.layer_factory import LayerFactory
+from qingformer.types import Tensors
 
 SHARED_KEYS = (*COMMON_KEYS, "embedding_size", "num_hidden_groups")
 
@@ -95,22 +97,26 @@ class Albert(Backbone):
         name, size = "albert.encoder.embedding_hidden_mapping_in", config.hidden_size
         return {f"{name}.weight": np.eye(size, dtype="float32"), f"{name}.bias": np.zeros(size, "float32")}
 
-    def embed(self, make: Maker, token_embedding: keras.layers.Layer, inputs: Tensors) -> Any:
+    def embed(self, factory: LayerFactory, token_embedding: keras.layers.Layer, inputs: Tensors) -> Any:
         """As BERT; with `project_tokens` the tokens alone are narrow, and everything else is as wide as the model."""
-        if not make.config.project_tokens:
-            return super().embed(make, token_embedding, inputs)
-        wide = Maker(make.config.replace(embedding_size=None, project_tokens=False), make.initializer(), make.dtype)
+        if not factory.config.project_tokens:
+            return super().embed(factory, token_embedding, inputs)
+        wide = LayerFactory(
+            factory.config.replace(embedding_size=None, project_tokens=False), factory.initializer(), factory.dtype
+        )
         projection = TokenProjection(
-            make.config.hidden_size, make.initializer(), name="token_projection", dtype=make.dtype
+            factory.config.hidden_size, factory.initializer(), name="token_projection", dtype=factory.dtype
         )
         return super().embed(wide, lambda ids: projection(token_embedding(ids)), inputs)
 
-    def language_logits(self, make: Maker) -> Any:
+    def language_logits(self, factory: LayerFactory) -> Any:
         """As BERT, through both matrices in reverse with `project_tokens`."""
-        if not make.config.project_tokens:
-            return super().language_logits(make)
-        x = make.dense(make.config.hidden_size, "mlm_dense", make.config.activations[0])(self.output["sequence_output"])
-        x = make.norm("mlm_norm")(x, *make.condition(self.input))
+        if not factory.config.project_tokens:
+            return super().language_logits(factory)
+        x = factory.dense(factory.config.hidden_size, "mlm_dense", factory.config.activations[0])(
+            self.output["sequence_output"]
+        )
+        x = factory.norm("mlm_norm")(x, *factory.condition(self.input))
         x = self.token_embedding(self.get_layer("token_projection")(x, reverse=True), reverse=True)
         return layers.OutputBias(name="mlm_bias", dtype="float32")(x)
 

@@ -12,11 +12,12 @@ import keras
 
 from qingformer.checkpoints.weight_map import Row, WeightMap, dense, norm
 from qingformer.errors import ConfigError
-from qingformer.models.backbone import Backbone, Maker
+from qingformer.models.backbone import Backbone
 from qingformer.models.bert import OLD_NORMS, TRAINING_STATE, block_rows, embedding_rows
 from qingformer.models.config import BackboneConfig
 from qingformer.models.family import COMMON_KEYS, SUMMARY_KEYS
 from qingformer.models.family_registry import register_family
+from qingformer.models.layer_factory import LayerFactory
 
 
 @register_family("electra", huggingface_class="ElectraForPreTraining")
@@ -47,14 +48,14 @@ class Electra(Backbone):
         """The generator has a class of its own."""
         return "ElectraForMaskedLM" if config.generator else cls.huggingface_class
 
-    def language_logits(self, make: Maker) -> Any:
+    def language_logits(self, factory: LayerFactory) -> Any:
         """BERT's head, which the generator alone has."""
-        if not make.config.generator:
+        if not factory.config.generator:
             raise ConfigError(
                 "ELECTRA's discriminator has no language model; use ReplacedTokenDetection, or pass generator=True for "
                 "the generator's"
             )
-        return super().language_logits(make)
+        return super().language_logits(factory)
 
     @staticmethod
     def weight_map(config: BackboneConfig) -> WeightMap:

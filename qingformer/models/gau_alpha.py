@@ -12,10 +12,10 @@ import keras
 from qingformer import layers
 from qingformer.checkpoints.weight_map import Row, WeightMap
 from qingformer.errors import ConfigError
-from qingformer.models.backbone import Maker
 from qingformer.models.bert import bert_like, embedding_rows
 from qingformer.models.config import BackboneConfig
 from qingformer.models.family_registry import register_family
+from qingformer.models.layer_factory import LayerFactory
 from qingformer.models.roformer_v2 import DEPTH_FREE, RoFormerV2
 
 
@@ -51,9 +51,9 @@ class GauAlpha(RoFormerV2):
         values["num_attention_heads"] = 1
         return super().read_config(values, source)
 
-    def make_block(self, make: Maker, index: int) -> keras.layers.Layer:
+    def make_block(self, factory: LayerFactory, index: int) -> keras.layers.Layer:
         """One gated attention unit with residual connection and norm."""
-        config = make.config
+        config = factory.config
         if len(config.activations) > 1:
             raise ConfigError(f"hidden_act is {config.hidden_act!r}: a gated attention unit has one activation")
         unit = layers.GatedAttentionUnit(
@@ -64,20 +64,20 @@ class GauAlpha(RoFormerV2):
             normalization=config.attention_normalization,
             attention_scale=config.attention_scale,
             dropout=config.attention_probs_dropout_prob,
-            kernel_initializer=make.initializer(),
+            kernel_initializer=factory.initializer(),
             interleaved_rotary=config.rotary_interleaved,
             residual_scores=config.residual_attention_scores,
             name="attention",
-            dtype=make.dtype,
+            dtype=factory.dtype,
         )
         return layers.TransformerBlock(
             attention=unit,
             feed_forward=None,
-            attention_norm=make.norm("attention_norm"),
+            attention_norm=factory.norm("attention_norm"),
             dropout=config.hidden_dropout_prob,
             norm_position=config.norm_position,
             name=f"block_{index}",
-            dtype=make.dtype,
+            dtype=factory.dtype,
         )
 
     @staticmethod

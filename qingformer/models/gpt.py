@@ -13,11 +13,12 @@ import keras
 
 from qingformer.checkpoints.weight_map import Row, Step, WeightMap
 from qingformer.errors import ConfigError
-from qingformer.models.backbone import Backbone, Maker
+from qingformer.models.backbone import Backbone
 from qingformer.models.bert import TRAINING_STATE, block_rows
 from qingformer.models.config import BackboneConfig
 from qingformer.models.family import padding_of
 from qingformer.models.family_registry import register_family
+from qingformer.models.layer_factory import LayerFactory
 
 OPENAI_KEYS = {
     "vocab_size": "vocab_size",
@@ -88,7 +89,7 @@ class GPT(Backbone):
             "afn": {"gelu_new": "gelu", "gelu_tanh": "gelu"}.get(values["hidden_act"], values["hidden_act"])
         }
 
-    def language_logits(self, make: Maker) -> Any:
+    def language_logits(self, factory: LayerFactory) -> Any:
         """The transposed token table alone: (B, T, V) float32."""
         return self.tied_logits(self.output["sequence_output"])
 

@@ -10,30 +10,32 @@ import keras
 
 from qingformer import layers
 from qingformer.checkpoints.weight_map import Row, WeightMap, dense, norm
-from qingformer.models.backbone import Maker
 from qingformer.models.bert import TRAINING_STATE
 from qingformer.models.config import BackboneConfig
 from qingformer.models.family import COMMON_KEYS
 from qingformer.models.family_registry import register_family
 from qingformer.models.gpt import GPT
+from qingformer.models.layer_factory import LayerFactory
 from qingformer.ops.seeded_dropout import dropout
+from qingformer.types import Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
 class GroverBlock(layers.TransformerBlock):
     """The block of Grover: `attention_norm` stands before the feed-forward, `feed_forward_norm` after both branches."""
 
-    def compute(self, x: Any, seed: Any = None, condition: Any = None, **given: Any) -> Any:
+    def compute(
+        self, x: Tensor, inputs: layers.AttentionContext, seed: Tensor | None
+    ) -> Tensor | tuple[Tensor, Tensor]:
         """The block as a pure function of its inputs and the seed of its dropout."""
-        conditions = () if condition is None else (condition,)
-        attended = self.attention(x, seed=seed, **given)
+        conditions = () if inputs.condition is None else (inputs.condition,)
+        attended = self.attention(x, seed=seed, **inputs.of_attention())
         if self.residual_scores:
             attended, scores = attended
-        x = x + dropout(attended, self.dropout, seed, site=1)
+        x = x + dropout(attended, self.dropout, seed, layers.DropoutStream.ATTENTION_OUTPUT)
         inner = self.feed_forward(self.attention_norm(x, *conditions))  # type: ignore[misc]
-        x = self.feed_forward_norm(  # type: ignore[misc]
-            x + dropout(inner, self.dropout, seed, site=2), *conditions
-        )
+        inner = dropout(inner, self.dropout, seed, layers.DropoutStream.FEED_FORWARD_OUTPUT)
+        x = self.feed_forward_norm(x + inner, *conditions)  # type: ignore[misc]
         return (x, scores) if self.residual_scores else x
 
 
@@ -60,16 +62,16 @@ class GPT2ML(GPT):
         """BERT's keys, without the segments that the files name and the family does not have."""
         return {**values, "type_vocab_size": 0}
 
-    def make_block(self, make: Maker, index: int) -> keras.layers.Layer:
+    def make_block(self, factory: LayerFactory, index: int) -> keras.layers.Layer:
         """Block number `index`."""
         return GroverBlock(
-            attention=make.attention("attention"),
-            feed_forward=make.feed_forward("feed_forward"),
-            attention_norm=make.norm("attention_norm"),
-            feed_forward_norm=make.norm("feed_forward_norm"),
-            dropout=make.config.hidden_dropout_prob,
+            attention=factory.attention("attention"),
+            feed_forward=factory.feed_forward("feed_forward"),
+            attention_norm=factory.norm("attention_norm"),
+            feed_forward_norm=factory.norm("feed_forward_norm"),
+            dropout=factory.config.hidden_dropout_prob,
             name=f"block_{index}",
-            dtype=make.dtype,
+            dtype=factory.dtype,
         )
 
     @staticmethod

@@ -5,9 +5,10 @@ from typing import Any
 import keras
 
 from qingformer.errors import ConfigError
-from qingformer.models.backbone import Backbone, Maker
+from qingformer.models.backbone import Backbone
 from qingformer.models.config import BackboneConfig
 from qingformer.models.family_registry import check_role, family_class
+from qingformer.models.layer_factory import LayerFactory
 from qingformer.models.pretrained import PretrainedModel
 
 
@@ -32,8 +33,8 @@ class HeadModel(PretrainedModel):
                 f"{type(self).__name__} needs the pooler, which this model does not have; "
                 f"heads of the family {family.family} are {', '.join(family.heads)}"
             )
-        make = Maker(backbone.config, initializer, dtype or backbone.dtype_policy)
-        outputs = self.head(make, backbone)
+        factory = LayerFactory(backbone.config, initializer, dtype or backbone.dtype_policy)
+        outputs = self.head(factory, backbone)
         super().__init__(backbone.input, outputs, name=name, **kwargs)
         self.backbone = backbone
         self.config = backbone.config
@@ -48,15 +49,15 @@ class HeadModel(PretrainedModel):
             config = config.replace(application=self.default_application)
         return Backbone(config, initializer=initializer, dtype=dtype)
 
-    def head(self, make: Maker, backbone: Backbone) -> Any:
+    def head(self, factory: LayerFactory, backbone: Backbone) -> Any:
         """The outputs, made from `backbone.output`."""
         raise TypeError(f"{type(self).__name__} has no head of its own; use one of its subclasses")
 
 
-def next_sentence_logits(make: Maker, backbone: Backbone) -> Any:
+def next_sentence_logits(factory: LayerFactory, backbone: Backbone) -> Any:
     """Dense on the pooled vector: (B, H) to (B, 2) float32; index 0 says that the second sentence follows."""
-    make = Maker(make.config, make.initializer(), "float32")
-    return make.dense(2, "next_sentence", use_bias=True)(backbone.output["pooled_output"])
+    factory = LayerFactory(factory.config, factory.initializer(), "float32")
+    return factory.dense(2, "next_sentence", use_bias=True)(backbone.output["pooled_output"])
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -69,9 +70,9 @@ class MaskedLM(HeadModel):
     Example: `MaskedLM.from_pretrained("chinese_L-12_H-768_A-12")({"token_ids": ids})`
     """
 
-    def head(self, make: Maker, backbone: Backbone) -> Any:
+    def head(self, factory: LayerFactory, backbone: Backbone) -> Any:
         """The logits over the vocabulary."""
-        return backbone.language_logits(make)
+        return backbone.language_logits(factory)
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -98,9 +99,9 @@ class NextSentencePrediction(HeadModel):
 
     needs_pooler = True
 
-    def head(self, make: Maker, backbone: Backbone) -> Any:
+    def head(self, factory: LayerFactory, backbone: Backbone) -> Any:
         """The two logits."""
-        return next_sentence_logits(make, backbone)
+        return next_sentence_logits(factory, backbone)
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -114,11 +115,11 @@ class PreTraining(HeadModel):
 
     needs_pooler = True
 
-    def head(self, make: Maker, backbone: Backbone) -> Any:
+    def head(self, factory: LayerFactory, backbone: Backbone) -> Any:
         """Both sets of logits by name."""
         return {
-            "mlm_logits": backbone.language_logits(make),
-            "next_sentence_logits": next_sentence_logits(make, backbone),
+            "mlm_logits": backbone.language_logits(factory),
+            "next_sentence_logits": next_sentence_logits(factory, backbone),
         }
 
 
@@ -141,13 +142,13 @@ class ReplacedTokenDetection(HeadModel):
     Example: `ReplacedTokenDetection.from_pretrained("electra_180g_base")({"token_ids": ids})`
     """
 
-    def head(self, make: Maker, backbone: Backbone) -> Any:
+    def head(self, factory: LayerFactory, backbone: Backbone) -> Any:
         """One logit for each position."""
-        config = make.config
-        x = make.dense(config.hidden_size, "replaced_dense", config.activations[0], use_bias=True)(
+        config = factory.config
+        x = factory.dense(config.hidden_size, "replaced_dense", config.activations[0], use_bias=True)(
             backbone.output["sequence_output"]
         )
-        float32 = Maker(config, make.initializer(), "float32")
+        float32 = LayerFactory(config, factory.initializer(), "float32")
         x = float32.dense(1, "replaced_output", use_bias=True)(x)
         return keras.layers.Reshape((-1,), name="replaced_logits", dtype="float32")(x)
 
@@ -166,10 +167,10 @@ class Similarity(HeadModel):
     needs_pooler = True
     default_application = "unilm"
 
-    def head(self, make: Maker, backbone: Backbone) -> Any:
+    def head(self, factory: LayerFactory, backbone: Backbone) -> Any:
         """Both outputs by name."""
         pooled = backbone.output["pooled_output"]
         return {
             "sentence_embedding": keras.layers.UnitNormalization(name="sentence_embedding", dtype="float32")(pooled),
-            "lm_logits": backbone.language_logits(make),
+            "lm_logits": backbone.language_logits(factory),
         }

@@ -14,10 +14,11 @@ import numpy as np
 
 from qingformer.checkpoints.weight_map import Row, WeightMap, dense
 from qingformer.errors import ConfigError
-from qingformer.models.backbone import Backbone, Maker
+from qingformer.models.backbone import Backbone
 from qingformer.models.config import BackboneConfig
 from qingformer.models.family import padding_of
 from qingformer.models.family_registry import register_family
+from qingformer.models.layer_factory import LayerFactory
 
 ONLY = {"mlp_bias": (False, None), "pretraining_tp": (1, None), "use_sliding_window": (False, None)}
 INVERSE_FREQUENCIES = r"rotary_emb\.inv_freq$"
@@ -141,11 +142,11 @@ class Llama(Backbone):
         rates = config.rotary_base ** -(np.arange(0, config.key_size, 2) / config.key_size)
         return {INVERSE_FREQUENCIES: (rates, rates / config.rotary_scaling)}
 
-    def language_logits(self, make: Maker) -> Any:
+    def language_logits(self, factory: LayerFactory) -> Any:
         """The transposed token table, or a table of its own: (B, T, V) float32."""
-        if make.config.tie_word_embeddings:
+        if factory.config.tie_word_embeddings:
             return self.tied_logits(self.output["sequence_output"])
-        logits = make.dense(make.config.vocab_size, "lm_head", use_bias=False)(self.output["sequence_output"])
+        logits = factory.dense(factory.config.vocab_size, "lm_head", use_bias=False)(self.output["sequence_output"])
         return keras.layers.Identity(name="logits", dtype="float32")(logits)
 
     @staticmethod

@@ -14,11 +14,12 @@ import keras
 
 from qingformer import layers
 from qingformer.checkpoints.weight_map import WeightMap, dense
-from qingformer.models.backbone import Maker, Tensors
 from qingformer.models.bert import bert_like, block_rows, embedding_rows
 from qingformer.models.config import BackboneConfig
 from qingformer.models.family_registry import register_family
+from qingformer.models.layer_factory import LayerFactory
 from qingformer.models.roformer import RoFormer
+from qingformer.types import Tensors
 
 UNDO_TRUNCATION = 1.13684723
 DEPTH_FREE: dict[str, Any] = {
@@ -77,23 +78,23 @@ class RoFormerV2(RoFormer):
         """By depth and width instead of `initializer_range`."""
         return DepthInitializer(max(1, config.num_hidden_layers), cls.depth_order)
 
-    def embed(self, make: Maker, token_embedding: keras.layers.Layer, inputs: Tensors) -> Any:
+    def embed(self, factory: LayerFactory, token_embedding: keras.layers.Layer, inputs: Tensors) -> Any:
         """Tokens and segments, dropped out, then normalised: (B, T, H)."""
-        config = make.config
-        x = self.sum_embeddings(make, token_embedding, inputs)
-        x = layers.Dropout(config.hidden_dropout_prob, name="embeddings_dropout", dtype=make.dtype)(x)
-        x = make.norm("embeddings_norm")(x, *make.condition(inputs))
+        config = factory.config
+        x = self.sum_embeddings(factory, token_embedding, inputs)
+        x = layers.Dropout(config.hidden_dropout_prob, name="embeddings_dropout", dtype=factory.dtype)(x)
+        x = factory.norm("embeddings_norm")(x, *factory.condition(inputs))
         if config.projects_embeddings:
-            x = make.dense(config.hidden_size, "embedding_projection")(x)
+            x = factory.dense(config.hidden_size, "embedding_projection")(x)
         return x
 
-    def language_logits(self, make: Maker) -> Any:
+    def language_logits(self, factory: LayerFactory) -> Any:
         """The transposed token table alone, after a dense layer back to its width where that differs."""
-        config = make.config
+        config = factory.config
         x = self.output["sequence_output"]
         if config.width_of_embeddings != config.hidden_size:
-            x = make.dense(config.width_of_embeddings, "mlm_dense")(x)
-        x = layers.Dropout(config.hidden_dropout_prob, name="mlm_dropout", dtype=make.dtype)(x)
+            x = factory.dense(config.width_of_embeddings, "mlm_dense")(x)
+        x = layers.Dropout(config.hidden_dropout_prob, name="mlm_dropout", dtype=factory.dtype)(x)
         return self.tied_logits(x)
 
     @classmethod

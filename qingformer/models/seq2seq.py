@@ -4,8 +4,9 @@ from typing import Any
 
 import keras
 
-from qingformer.models.backbone import Backbone, Maker
+from qingformer.models.backbone import Backbone
 from qingformer.models.heads import HeadModel
+from qingformer.models.layer_factory import LayerFactory
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -22,6 +23,6 @@ class Seq2SeqLM(HeadModel):
 
     default_application = "seq2seq"
 
-    def head(self, make: Maker, backbone: Backbone) -> Any:
+    def head(self, factory: LayerFactory, backbone: Backbone) -> Any:
         """The logits over the vocabulary."""
-        return backbone.decoder_logits(make)
+        return backbone.decoder_logits(factory)

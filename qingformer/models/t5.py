@@ -15,10 +15,12 @@ import keras
 from qingformer import layers
 from qingformer.checkpoints.weight_map import TRANSPOSE, Row, WeightMap, dense
 from qingformer.errors import ConfigError
-from qingformer.models.backbone import Backbone, Maker, Tensors
+from qingformer.models.backbone import Backbone
 from qingformer.models.bert import TRAINING_STATE
 from qingformer.models.config import BackboneConfig
 from qingformer.models.family_registry import register_family
+from qingformer.models.layer_factory import LayerFactory
+from qingformer.types import Tensor, Tensors
 
 SIDES = ("encoder", "decoder")
 # Options of other families that would be ignored here.
@@ -132,12 +134,12 @@ class T5(Backbone):
         """The class that reads such a model."""
         return "T5EncoderModel" if config.application == "encoder" else cls.huggingface_class
 
-    def build_graph(self, make: Maker) -> tuple[Tensors, Tensors]:
+    def build_graph(self, factory: LayerFactory) -> tuple[Tensors, Tensors]:
         """Inputs and outputs by name, of one stack or of both."""
-        config = make.config
+        config = factory.config
         check_arrangement(config)
-        inputs = self.make_inputs(make)
-        token_embedding = self.make_token_embedding(make)
+        inputs = self.make_inputs(factory)
+        token_embedding = self.make_token_embedding(factory)
         outputs = {}
         if config.application == "decoder":
             context = inputs["context"]
@@ -145,18 +147,20 @@ class T5(Backbone):
         else:
             mask = layers.AttentionMask("encoder", name="encoder_attention_mask")(inputs["padding_mask"])
             x = token_embedding(inputs["token_ids"])
-            context = self.run_stack(make, "encoder", x, {"attention_mask": mask, **condition_of(inputs)})
+            given = layers.AttentionContext(mask, condition=inputs.get("condition"))
+            context = self.run_stack(factory, "encoder", x, given)
             outputs["encoder_sequence_output" if config.application == "seq2seq" else "sequence_output"] = context
         if config.application != "encoder":
             own = layers.AttentionMask("lm", name="decoder_attention_mask")(inputs["decoder_padding_mask"])
-            given = {"attention_mask": own, "context": context, "context_mask": mask, **condition_of(inputs)}
+            condition = inputs.get("condition")
+            given = layers.AttentionContext(own, condition=condition, context=context, context_mask=mask)
             x = token_embedding(inputs["decoder_token_ids"])
-            outputs["sequence_output"] = self.run_stack(make, "decoder", x, given)
+            outputs["sequence_output"] = self.run_stack(factory, "decoder", x, given)
         return inputs, outputs
 
-    def make_inputs(self, make: Maker) -> Tensors:
+    def make_inputs(self, factory: LayerFactory) -> Tensors:
         """The inputs by name."""
-        config = make.config
+        config = factory.config
         names = {
             "seq2seq": ["token_ids", "padding_mask", "decoder_token_ids", "decoder_padding_mask"],
             "encoder": ["token_ids", "padding_mask"],
@@ -169,50 +173,50 @@ class T5(Backbone):
             inputs["condition"] = keras.Input((config.condition_size,), dtype="float32", name="condition")
         return inputs
 
-    def run_stack(self, make: Maker, side: str, x: Any, given: Tensors) -> Any:
+    def run_stack(self, factory: LayerFactory, side: str, x: Tensor, given: layers.AttentionContext) -> Tensor:
         """Dropout, position bias, the blocks of one side, its last norm, dropout: (B, T, H)."""
-        config = make.config
-        x = layers.Dropout(config.hidden_dropout_prob, name=f"{side}_embeddings_dropout", dtype=make.dtype)(x)
-        position_bias = make.position_bias(f"{side}_position_bias", bidirectional=side == "encoder")
-        given = {**given, "bias": position_bias(x)}
+        config = factory.config
+        x = layers.Dropout(config.hidden_dropout_prob, name=f"{side}_embeddings_dropout", dtype=factory.dtype)(x)
+        position_bias = factory.position_bias(f"{side}_position_bias", bidirectional=side == "encoder")
+        given = given._replace(bias=position_bias(x))
         if side == "decoder" and config.cross_position_bias:
-            given["context_bias"] = position_bias(x, given["context"])
+            given = given._replace(context_bias=position_bias(x, given.context))
         for index in range(config.num_hidden_layers if side == "encoder" else config.decoder_layers):
-            x = self.make_stack_block(make, side, index)(x, **given)
-        x = make.norm(f"{side}_final_norm")(x, *make.condition(given))
-        return layers.Dropout(config.hidden_dropout_prob, name=f"{side}_final_dropout", dtype=make.dtype)(x)
+            x = self.make_stack_block(factory, side, index)(x, **given.given())
+        x = factory.norm(f"{side}_final_norm")(x, *factory.condition(given.given()))
+        return layers.Dropout(config.hidden_dropout_prob, name=f"{side}_final_dropout", dtype=factory.dtype)(x)
 
-    def make_stack_block(self, make: Maker, side: str, index: int) -> keras.layers.Layer:
+    def make_stack_block(self, factory: LayerFactory, side: str, index: int) -> keras.layers.Layer:
         """Block number `index` of a side; the decoder's look at the encoder as well."""
         cross = {}
         if side == "decoder":
-            cross["cross_attention"] = make.attention("cross_attention", positions=False)
-            cross["cross_attention_norm"] = make.norm("cross_attention_norm")
+            cross["cross_attention"] = factory.attention("cross_attention", positions=False)
+            cross["cross_attention_norm"] = factory.norm("cross_attention_norm")
         return layers.TransformerBlock(
-            attention=make.attention("attention"),
-            feed_forward=make.feed_forward("feed_forward", dropout=make.config.hidden_dropout_prob),
-            attention_norm=make.norm("attention_norm"),
-            feed_forward_norm=make.norm("feed_forward_norm"),
-            dropout=make.config.hidden_dropout_prob,
-            norm_position=make.config.norm_position,
+            attention=factory.attention("attention"),
+            feed_forward=factory.feed_forward("feed_forward", dropout=factory.config.hidden_dropout_prob),
+            attention_norm=factory.norm("attention_norm"),
+            feed_forward_norm=factory.norm("feed_forward_norm"),
+            dropout=factory.config.hidden_dropout_prob,
+            norm_position=factory.config.norm_position,
             name=f"{side}_block_{index}",
-            dtype=make.dtype,
+            dtype=factory.dtype,
             **cross,
         )
 
-    def decoder_logits(self, make: Maker) -> Any:
+    def decoder_logits(self, factory: LayerFactory) -> Any:
         """The transposed token table or a table of its own, behind the scale: (B, T, H) to (B, T, V) float32."""
-        config = make.config
+        config = factory.config
         x = self.output["sequence_output"]
         scaled = config.tie_word_embeddings if config.scale_decoder_output is None else config.scale_decoder_output
         if scaled:
-            x = keras.layers.Rescaling(config.hidden_size**-0.5, name="decoder_output_scale", dtype=make.dtype)(x)
+            x = keras.layers.Rescaling(config.hidden_size**-0.5, name="decoder_output_scale", dtype=factory.dtype)(x)
         if config.tie_word_embeddings:
             return self.tied_logits(x)
-        x = make.dense(config.vocab_size, "lm_head", use_bias=False)(x)
+        x = factory.dense(config.vocab_size, "lm_head", use_bias=False)(x)
         return keras.layers.Identity(name="logits", dtype="float32")(x)
 
-    def language_logits(self, make: Maker) -> Any:
+    def language_logits(self, factory: LayerFactory) -> Any:
         """There is no such head: the decoder's is `decoder_logits`."""
         raise ConfigError("the family t5 generates behind its encoder; use Seq2SeqLM")
 
@@ -247,11 +251,6 @@ def check_arrangement(config: BackboneConfig) -> None:
     for key in FIXED:
         if getattr(config, key) != getattr(default, key):
             raise ConfigError(f"{key} is {getattr(config, key)!r}, which the family t5 does not have")
-
-
-def condition_of(inputs: Tensors) -> Tensors:
-    """The condition of the norms, if there is one."""
-    return {"condition": inputs["condition"]} if "condition" in inputs else {}
 
 
 def layout_mark(layout: str) -> str:
@@ -302,8 +301,8 @@ def stack_rows(config: BackboneConfig, side: str, count: int) -> list[Row]:
             tensorflow, huggingface = f"{side}/block_{index:03}/layer_{place:03}", f"{side}.block.{index}.layer.{place}"
             ours = f"{side}_block_{index}/{part}"
             rows.append(gain(f"{ours}_norm", f"{tensorflow}/layer_norm", f"{huggingface}.layer_norm"))
-            make = feed_forward_rows if part == "feed_forward" else attention_rows
-            rows += make(config, ours, f"{tensorflow}/{stored}", f"{huggingface}.{stored}")
+            make_rows = feed_forward_rows if part == "feed_forward" else attention_rows
+            rows += make_rows(config, ours, f"{tensorflow}/{stored}", f"{huggingface}.{stored}")
     return rows
 
 

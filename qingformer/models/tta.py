@@ -11,9 +11,11 @@ from typing import Any, ClassVar
 import keras
 
 from qingformer import layers
-from qingformer.models.backbone import Maker, Tensors
+from qingformer.models.backbone import Contexts
 from qingformer.models.bert import Bert
 from qingformer.models.family_registry import register_family
+from qingformer.models.layer_factory import LayerFactory
+from qingformer.types import Tensors
 
 
 @register_family("tta")
@@ -26,16 +28,16 @@ class TTA(Bert):
     heads: ClassVar[tuple[str, ...]] = ("MaskedLM",)
     only: ClassVar = {"position_embedding_type": ("absolute",)}
 
-    def embed(self, make: Maker, token_embedding: keras.layers.Layer, inputs: Tensors) -> Any:
+    def embed(self, factory: LayerFactory, token_embedding: keras.layers.Layer, inputs: Tensors) -> Any:
         """What runs through the blocks is made of positions alone; BERT's embeddings become the memory they look at."""
-        make.notes["memory"] = super().embed(make, token_embedding, inputs)
-        nothing = layers.ZerosLike(name="no_tokens", dtype=make.dtype)(token_embedding(inputs["token_ids"]))
-        x = make.made["position_embedding"](nothing, **make.position_ids(inputs))
-        x = make.made["embeddings_norm"](x, *make.condition(inputs))
-        x = layers.Dropout(make.config.hidden_dropout_prob, name="query_dropout", dtype=make.dtype)(x)
-        projection = make.made.get("embedding_projection")
+        factory.notes["memory"] = super().embed(factory, token_embedding, inputs)
+        nothing = layers.ZerosLike(name="no_tokens", dtype=factory.dtype)(token_embedding(inputs["token_ids"]))
+        x = factory.made["position_embedding"](nothing, **factory.position_ids(inputs))
+        x = factory.made["embeddings_norm"](x, *factory.condition(inputs))
+        x = layers.Dropout(factory.config.hidden_dropout_prob, name="query_dropout", dtype=factory.dtype)(x)
+        projection = factory.made.get("embedding_projection")
         return x if projection is None else projection(x)
 
-    def make_attention_inputs(self, make: Maker, inputs: Tensors, x: Any) -> Tensors:
+    def block_inputs(self, factory: LayerFactory, index: int, contexts: Contexts) -> layers.AttentionContext:
         """Every block takes its keys and values from the embeddings."""
-        return {**super().make_attention_inputs(make, inputs, x), "context": make.notes["memory"]}
+        return contexts["all"]._replace(context=factory.notes["memory"])

@@ -50,3 +50,15 @@ def keys_seen(length: Any, mask: Tensor | None) -> Tensor:
     if mask is None:
         return ops.cast(length, "float32")
     return ops.sum(ops.cast(mask, "float32"), axis=-1, keepdims=True)
+
+
+def zero_rows_without_keys(averages: Tensor, mask: Tensor | None) -> Tensor:
+    """Averaged values (B, Tq, N, D), zero for queries that see no key, where the mask differs from query to query.
+
+    Softmax would give such a row an average of what it must not see. A mask of keys alone hides all of them only for
+    an empty text, and is not looked at.
+    """
+    if mask is None or mask.shape[-2] == 1:
+        return averages
+    seen = ops.transpose(ops.any(mask, axis=-1, keepdims=True), (0, 2, 1, 3))
+    return ops.where(seen, averages, ops.cast(0.0, averages.dtype))

@@ -18,7 +18,9 @@ NAMES = {"q": "query", "k": "key", "v": "value", "o": "output"}
 
 def make(config: dict, arrays, **more) -> layers.MultiHeadAttention:
     """The layer of a case with its weights."""
-    layer = layers.MultiHeadAttention(
+    relative = config["p_bias"] == "typical_relative"
+    kind = layers.RelativeMultiHeadAttention if relative else layers.MultiHeadAttention
+    layer = kind(
         config["heads"],
         config["head_size"],
         key_size=config.get("key_size"),
@@ -26,7 +28,7 @@ def make(config: dict, arrays, **more) -> layers.MultiHeadAttention:
         scaled=config.get("attention_scale", True),
         normalization=config.get("normalization", "softmax"),
         output_size=config.get("out_dim", config["heads"] * config["head_size"]),
-        max_relative_position=RECORDED_LIMIT if config["p_bias"] == "typical_relative" else None,
+        **({"max_relative_position": RECORDED_LIMIT} if relative else {}),
         name="a",
         **more,
     )

@@ -257,10 +257,10 @@ def test_unit_serves_as_the_attention_of_a_block():
     assert np.abs(dropped[0] - dropped[1]).max() > 1e-5
 
 
-def test_dropout_is_of_the_seed_and_the_site():
+def test_dropout_is_of_the_seed_and_the_stream():
     x, seed = random(1, 6, 8), keras.random.SeedGenerator(3).next()
     layer = layers.GatedAttentionUnit(16, 4, dropout=0.5, normalization="softmax")
-    first, again, elsewhere = (numpy(layer(x, seed=seed, site=site)) for site in (0, 0, 5))
+    first, again, elsewhere = (numpy(layer(x, seed=seed, stream=stream)) for stream in (0, 0, 5))
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - elsewhere).max() > 1e-4
     assert np.abs(first - numpy(layer(x))).max() > 1e-4

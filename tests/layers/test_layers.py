@@ -192,6 +192,8 @@ def test_sizes_and_names_that_cannot_be_are_refused():
         layers.MultiHeadAttention(0, 4)
     with pytest.raises(ConfigError, match="unknown attention 'flash'; use one of auto, fused, explicit"):
         layers.MultiHeadAttention(1, 4, implementation="flash")
+    with pytest.raises(ConfigError, match="pairs of sine and cosine, but the key size 3 is odd"):
+        layers.RelativeMultiHeadAttention(1, 3)
     with pytest.raises(ConfigError, match="unknown activation 'glu'; known are elu, gelu,"):
         layers.FeedForward(4, "glu")
     with pytest.raises(ConfigError, match="unknown application 'decoder'; use one of encoder, lm, unilm"):
@@ -202,6 +204,7 @@ def test_sizes_and_names_that_cannot_be_are_refused():
     "layer",
     [
         layers.MultiHeadAttention(2, 3, dropout=0.1, residual_scores=False),
+        layers.RelativeMultiHeadAttention(2, 4, max_relative_position=2),
         layers.FeedForward(7, "relu"),
         layers.Dropout(0.2),
         layers.TokenPooling(1),
@@ -222,6 +225,29 @@ def test_layers_come_back_from_their_configuration(layer):
     assert again(x).shape == wanted.shape
     again.set_weights(layer.get_weights())
     np.testing.assert_array_equal(numpy(again(x)), numpy(wanted))
+
+
+def test_relative_positions_were_once_a_setting_of_the_plain_attention():
+    wanted = layers.RelativeMultiHeadAttention(2, 4, max_relative_position=2)
+    stored = keras.saving.serialize_keras_object(wanted) | {
+        "class_name": "MultiHeadAttention",
+        "registered_name": "qingformer>MultiHeadAttention",
+    }
+    again = keras.saving.deserialize_keras_object(stored)
+    assert type(again) is layers.RelativeMultiHeadAttention
+    assert again.max_relative_position == 2
+    plain = layers.MultiHeadAttention(2, 3).get_config() | {"max_relative_position": None}
+    assert type(layers.MultiHeadAttention.from_config(plain)) is layers.MultiHeadAttention
+
+
+def test_a_branch_without_norm_is_not_normalised():
+    attention, inner, x = layers.MultiHeadAttention(2, 3), layers.FeedForward(7), ops.ones((2, 5, 6))
+    block = layers.TransformerBlock(attention, inner, None, None, norm_position="pre")
+    middle = x + attention(x)
+    np.testing.assert_allclose(numpy(block(x)), numpy(middle + inner(middle)), atol=1e-6)
+    again = layers.TransformerBlock.from_config(block.get_config())
+    assert again.attention_norm is None
+    assert again.feed_forward_norm is None
 
 
 # --- dense ------------------------------------------------------------------------------------------------------------
