@@ -5,6 +5,7 @@ from qingformer.models.backbone import Backbone
 from qingformer.models.bert import Bert
 from qingformer.models.config import BackboneConfig
 from qingformer.models.electra import Electra
+from qingformer.models.ernie import Ernie
 from qingformer.models.family_registry import FAMILIES
 from qingformer.models.gau_alpha import GauAlpha
 from qingformer.models.gpt import GPT
@@ -20,6 +21,7 @@ from qingformer.models.heads import (
     Similarity,
 )
 from qingformer.models.llama import Llama
+from qingformer.models.modernbert import ModernBert
 from qingformer.models.nezha import Nezha
 from qingformer.models.roformer import RoFormer, RoFormerSim
 from qingformer.models.roformer_v2 import RoFormerV2
@@ -41,9 +43,11 @@ __all__ = [
     "Bert",
     "CausalLM",
     "Electra",
+    "Ernie",
     "GauAlpha",
     "Llama",
     "MaskedLM",
+    "ModernBert",
     "NextSentencePrediction",
     "Nezha",
     "PreTraining",

@@ -1,6 +1,6 @@
 """The body that all encoder families share: embeddings, blocks, pooler. A family overrides the steps that differ."""
 
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import keras
 
@@ -32,6 +32,9 @@ class Backbone(Family, PretrainedModel):
         backbone({"token_ids": ops.array([[2, 7, 3]])})["sequence_output"]
     """
 
+    # What makes the layers; a family whose norms or dense layers differ throughout has its own.
+    layer_factory: ClassVar[type[LayerFactory]] = LayerFactory
+
     def __new__(cls, config: Any = None, **kwargs: Any) -> Any:
         if cls is Backbone and config is not None:
             cls = family_class(getattr(config, "family", None) or config.get("family", "bert"))
@@ -47,7 +50,7 @@ class Backbone(Family, PretrainedModel):
     ) -> None:
         backend.check_device()
         config = BackboneConfig.from_dict(config) if isinstance(config, dict) else config
-        factory = LayerFactory(config, initializer or self.default_initializer(config), dtype)
+        factory = self.layer_factory(config, initializer or self.default_initializer(config), dtype)
 
         # === Layers and functional model ===
         inputs, outputs = self.build_graph(factory)

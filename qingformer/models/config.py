@@ -9,7 +9,7 @@ from typing import Any, get_args, get_type_hints
 from qingformer.errors import ConfigError
 from qingformer.json_files import quoted
 from qingformer.layers.block import NORM_POSITIONS
-from qingformer.models.family_registry import family_class
+from qingformer.models.family_registry import FAMILIES, family_class
 from qingformer.models.limits import check_limits
 from qingformer.ops.activations import get_activation
 from qingformer.ops.attention_weights import NORMALIZATIONS
@@ -146,8 +146,13 @@ class BackboneConfig:
     tie_word_embeddings: bool = True
     family: str = "bert"
 
+    def __new__(cls, **values: Any) -> "BackboneConfig":
+        """The configuration of the family, which may have values of its own."""
+        family = values.get("family", cls.__dataclass_fields__["family"].default)
+        return super().__new__(config_class(family_class(family)) if cls is BackboneConfig else cls)
+
     def __init__(self, **values: Any) -> None:
-        check_known(values, "options")
+        check_known(values, "options", fields=type(self))
         defaults = family_class(values.get("family", "bert")).defaults
         for field in dataclasses.fields(self):
             if field.name not in values and field.name not in defaults and field.default is dataclasses.MISSING:
@@ -253,7 +258,7 @@ class BackboneConfig:
 
     def replace(self, **changes: Any) -> "BackboneConfig":
         """The same configuration with some values changed; unknown names are refused."""
-        check_known(changes, "options")
+        check_known(changes, "options", fields=type(self))
         return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
@@ -269,23 +274,29 @@ class BackboneConfig:
         """
         family = family_class(changes.get("family", values.get("family", "bert")))
         values = read_foreign(family, values, source)
-        check_known(values, source, known_keys(family))
+        kind = config_class(family)
+        check_known(values, source, known_keys(family), kind)
         for key, allowed in ONLY_VALUES.items():
             if key in values and values[key] not in allowed:
                 raise ConfigError(f"{source}: {key} is {values[key]!r}, which this family does not have")
-        chosen = {key: values[key] for key in values if key in cls.__dataclass_fields__}
+        chosen = {key: values[key] for key in values if key in kind.__dataclass_fields__}
         if chosen.get("position_embedding_type", "absolute") is None:
             del chosen["position_embedding_type"]
         if values.get("is_decoder") and "lm" in family.applications:
             chosen.setdefault("application", "lm")
-        check_known(changes, "options")
+        check_known(changes, "options", fields=kind)
         chosen.update(changes)
         if "vocab_size" not in chosen and "vocab_size" not in family.defaults:
             raise ConfigError(f"{source}: no vocab_size; is this the configuration of a model?")
         try:
-            return cls(**chosen)
+            return kind(**chosen)
         except ConfigError as problem:
             raise ConfigError(f"{source}: {problem}") from None
+
+
+def config_class(family: Any) -> type[BackboneConfig]:
+    """The class of a family's configurations."""
+    return family.config_class or BackboneConfig
 
 
 def read_foreign(family: Any, values: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -299,7 +310,7 @@ def read_foreign(family: Any, values: Mapping[str, Any], source: str) -> dict[st
 
 def known_keys(family: Any) -> frozenset[str]:
     """The keys that a file of the family may have once its own names are translated, also those without effect."""
-    fields = BackboneConfig.__dataclass_fields__
+    fields = config_class(family).__dataclass_fields__
     return WITHOUT_EFFECT | {*fields, *ONLY_VALUES, "is_decoder", *family.ignored_keys}
 
 
@@ -321,19 +332,28 @@ def is_known(key: str, value: Any, known: Collection[str]) -> bool:
     return key in known or value is None or bool(FORMS_WITHOUT_EFFECT.search(key))
 
 
-def check_known(values: Mapping[str, Any], source: str, also: Collection[str] | None = None) -> None:
+def check_known(
+    values: Mapping[str, Any],
+    source: str,
+    also: Collection[str] | None = None,
+    fields: type[BackboneConfig] | None = None,
+) -> None:
     """Raise `ConfigError` that names the unknown keys of `values` and what is near them.
 
-    `also` are the further keys that a file may have; without it `values` are options of a call.
+    `also` are the further keys that a file may have; without it `values` are options of a call. Values are those of the
+    configuration class `fields`; without it the family is not known yet, and any family's will do.
     """
-    fields = [field.name for field in dataclasses.fields(BackboneConfig)]
+    kinds: list[Any] = (
+        [fields] if fields is not None else [BackboneConfig, *(config_class(cls) for cls in FAMILIES.values())]
+    )
+    known = list(dict.fromkeys(field.name for kind in kinds for field in dataclasses.fields(kind)))
     if also is None:
-        unknown = [key for key in values if key not in fields]
+        unknown = [key for key in values if key not in known]
     else:
-        unknown = [key for key in values if key not in fields and not is_known(key, values[key], also)]
+        unknown = [key for key in values if key not in known and not is_known(key, values[key], also)]
     if not unknown:
         return
-    near = [match for key in unknown for match in difflib.get_close_matches(key, fields, 1)]
+    near = [match for key in unknown for match in difflib.get_close_matches(key, known, 1)]
     more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
     if near:
         hint = f"did you mean {', '.join(near[:5])}?"

@@ -33,7 +33,9 @@ class Family:
       such a file. `ignored_keys`: keys of its files that say nothing about the numbers. `said_otherwise`: values that
       the class, the weights' names or `write_config` say in another way.
     - `heads`: the classes of models that its checkpoints can fill, by name.
+    - `classifier_problem`: why the fine-tuned classifiers of its files cannot be computed by a task, "" where they can.
     - `can_untie`: whether its output table may differ from the token table.
+    - `config_class`: its own class of configuration where it has values that no other family has.
     - `only`: what options may be where its layers would ignore other values.
     """
 
@@ -48,7 +50,9 @@ class Family:
     ignored_keys: ClassVar[tuple[str, ...]] = ()
     said_otherwise: ClassVar[tuple[str, ...]] = ()
     heads: ClassVar[tuple[str, ...]] = ("MaskedLM", "CausalLM", "NextSentencePrediction", "PreTraining")
+    classifier_problem: ClassVar[str] = ""
     can_untie: ClassVar[bool] = False
+    config_class: ClassVar[type | None] = None
     only: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
 
     @staticmethod

@@ -15,6 +15,7 @@ import numpy as np
 
 from qingformer.checkpoints import open_checkpoint, own_files
 from qingformer.json_files import readable_json
+from qingformer.models.family_registry import family_class
 from qingformer.models.stored_heads import fine_tuned_head, fine_tuned_patterns
 
 SEQUENCE, TOKENS, ANSWERS, CHOICE = (
@@ -90,6 +91,7 @@ def find_head(values: Mapping[str, Any], weights: Path, shapes: Mapping[str, tup
         return None
     kind = _kind(values, names, layout)
     layers, activation, problem = _layers(values, names, kind, family)
+    problem = problem or family_class(family).classifier_problem
     for pair in layers:
         problem = problem or "".join(f"{name} is missing" for name in pair if name not in aliases)[:200]
     stored = tuple((aliases.get(kernel, kernel), aliases.get(bias, bias)) for kernel, bias in layers)

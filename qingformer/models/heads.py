@@ -33,7 +33,7 @@ class HeadModel(PretrainedModel):
                 f"{type(self).__name__} needs the pooler, which this model does not have; "
                 f"heads of the family {family.family} are {', '.join(family.heads)}"
             )
-        factory = LayerFactory(backbone.config, initializer, dtype or backbone.dtype_policy)
+        factory = backbone.layer_factory(backbone.config, initializer, dtype or backbone.dtype_policy)
         outputs = self.head(factory, backbone)
         super().__init__(backbone.input, outputs, name=name, **kwargs)
         self.backbone = backbone

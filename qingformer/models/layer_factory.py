@@ -95,11 +95,11 @@ class LayerFactory:
             dtype=self.dtype,
         )
 
-    def rotary(self, name: str) -> keras.layers.Layer:
-        """The table of rotary positions."""
+    def rotary(self, name: str, base: float | None = None) -> keras.layers.Layer:
+        """The table of rotary positions, with another `base` than the configuration's where blocks differ."""
         config = self.config
         return layers.RotaryPositions(
-            config.key_size, config.rotary_base, config.rotary_scaling, config.rotary_limit, name=name
+            config.key_size, base or config.rotary_base, config.rotary_scaling, config.rotary_limit, name=name
         )
 
     def position_bias(self, name: str, bidirectional: bool) -> keras.layers.Layer:

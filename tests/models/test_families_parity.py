@@ -54,11 +54,12 @@ def part(arrays: dict[str, np.ndarray], kind: str) -> dict[str, np.ndarray]:
 
 
 def load(directory: Path, arrays: dict[str, np.ndarray]):
-    """The model with the head that the peer had."""
+    """The model with the head and the inputs that the peer had."""
+    options = {"custom_task_type_ids": True} if "input/task_type_ids" in arrays else {}
     for output, kind in CLASSES.items():
         if f"output/{output}" in arrays:
-            return getattr(qf, kind).from_pretrained(directory)
-    return qf.Backbone.from_pretrained(directory)
+            return getattr(qf, kind).from_pretrained(directory, **options)
+    return qf.Backbone.from_pretrained(directory, **options)
 
 
 def whole(model, arrays: dict[str, np.ndarray]) -> keras.Model:

@@ -30,6 +30,8 @@ KEYS = [
     ({"model_type": "qwen2"}, "llama"),
     ({"model_type": "qwen3"}, "llama"),
     ({"model_type": "mt5"}, "t5"),
+    ({"model_type": "ernie", "use_task_id": True}, "ernie"),
+    ({"model_type": "modernbert", "global_attn_every_n_layers": 3}, "modernbert"),
     ({"model_type": "roformer-v2"}, "roformer_v2"),
     ({"model_type": "gau-alpha"}, "gau_alpha"),
     *(({"model_type": family}, family) for family in zoo.PLAIN),

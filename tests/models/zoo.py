@@ -69,6 +69,10 @@ TABLE = {
     "bert": Entry("bert", "PreTraining"),
     "electra": Entry("electra", "ReplacedTokenDetection", ALL, NARROW, ("ReplacedTokenDetection",)),
     "electra, generator": Entry("electra", "MaskedLM", ALL, NARROW | {"generator": True}, ("MaskedLM",)),
+    "ernie": Entry("ernie", "PreTraining", TRANSFORMERS, {"use_task_id": True, "type_vocab_size": 4}),
+    "ernie, tasks": Entry(
+        "ernie", "MaskedLM", OURS, {"use_task_id": True, "custom_task_type_ids": True}, ("MaskedLM",)
+    ),
     "gau_alpha": Entry("gau_alpha", "MaskedLM", GOOGLE, {"num_attention_heads": 1, "attention_key_size": 4}),
     "gpt": Entry("gpt", "CausalLM", ALL, {"type_vocab_size": 0, "hidden_act": "gelu_new"}),
     "gpt2": Entry("gpt2", "CausalLM", ALL),
@@ -77,6 +81,9 @@ TABLE = {
     "llama, qwen2": Entry("llama", "CausalLM", TRANSFORMERS, LLAMA | {"attention_bias": True}),
     "llama, qwen3": Entry(
         "llama", "CausalLM", TRANSFORMERS, LLAMA | {"query_key_norm": True, "tie_word_embeddings": True}
+    ),
+    "modernbert": Entry(
+        "modernbert", "MaskedLM", TRANSFORMERS, {"local_attention": 2, "global_attn_every_n_layers": 2}
     ),
     "nezha": Entry("nezha", "PreTraining"),
     "roformer": Entry("roformer", "PreTraining"),
@@ -122,6 +129,7 @@ def inputs_of(model: Any, length: int = LENGTH, seed: int = 0) -> dict[str, np.n
     tokens = generator.integers(1, VOCABULARY, (2, ROWS, length)).astype("int32") * mask
     values = {
         "token_ids": tokens[0],
+        "task_type_ids": np.full((ROWS, length), 2, "int32"),
         "decoder_token_ids": tokens[1],
         "segment_ids": np.repeat([[0] * (length // 2) + [1] * (length - length // 2)], ROWS, 0).astype("int32") * mask,
         "padding_mask": mask,

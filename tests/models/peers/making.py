@@ -20,6 +20,9 @@ HEADS = {
     "AlbertForMaskedLM": MASKED,
     "ElectraForPreTraining": {"logits": "replaced_logits"},
     "ElectraForMaskedLM": MASKED,
+    "ErnieForPreTraining": {"prediction_logits": "mlm_logits", "seq_relationship_logits": "next_sentence_logits"},
+    "ErnieForMaskedLM": MASKED,
+    "ModernBertForMaskedLM": MASKED,
     "RoFormerForMaskedLM": MASKED,
     "NezhaForPreTraining": {"prediction_logits": "mlm_logits", "seq_relationship_logits": "next_sentence_logits"},
     "NezhaForMaskedLM": MASKED,
@@ -31,6 +34,7 @@ BODY = {"last_hidden_state": "sequence_output", "pooler_output": "pooled_output"
 PEER_INPUTS = {
     "token_ids": "input_ids",
     "segment_ids": "token_type_ids",
+    "task_type_ids": "task_type_ids",
     "padding_mask": "attention_mask",
     "decoder_token_ids": "decoder_input_ids",
     "decoder_padding_mask": "decoder_attention_mask",
@@ -41,7 +45,8 @@ PEER_INPUTS = {
 class Setting:
     """A model: class and configuration of `transformers`, lengths of its inputs, the side of the padding.
 
-    `untied` gives the output its own table; `stored` are changes of the written config.json (None removes a key).
+    `untied` gives the output its own table, `tasks` the model ids of tasks; `stored` are changes of the written
+    config.json (None removes a key).
     """
 
     kind: str
@@ -50,6 +55,7 @@ class Setting:
     decoder_length: int = 7
     left: bool = False
     untied: bool = False
+    tasks: bool = False
     stored: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
@@ -114,6 +120,8 @@ def make_inputs(generator: np.random.Generator, config: Any, setting: Setting) -
     if getattr(config, "type_vocab_size", 0):
         segments = np.sort(generator.integers(0, config.type_vocab_size, mask.shape), axis=1).astype("int32")
         inputs["segment_ids"] = segments * mask
+    if setting.tasks:
+        inputs["task_type_ids"] = generator.integers(0, config.task_type_vocab_size, mask.shape).astype("int32")
     inputs["padding_mask"] = mask
     if setting.kind in SEQ2SEQ:
         mask = make_mask(rows, setting.decoder_length, left=False)[::-1].copy()

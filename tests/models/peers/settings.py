@@ -76,6 +76,83 @@ NEZHA = {
     "long_left_padding": Setting("NezhaForPreTraining", {**LONG, "max_relative_position": 64}, length=150, left=True),
 }
 
+ERNIE3 = {**ENCODER, "type_vocab_size": 4, "use_task_id": True, "layer_norm_eps": 1e-5}
+ERNIE = {
+    "plain": Setting("ErnieForPreTraining", ENCODER),
+    "task_zero": Setting("ErnieForPreTraining", ERNIE3),
+    "tasks": Setting("ErnieForPreTraining", {**ERNIE3, "num_hidden_layers": 1, "task_type_vocab_size": 5}, tasks=True),
+    "masked_lm_one_layer_odd_sizes": Setting(
+        "ErnieForMaskedLM", {**ONE_ODD_LAYER, "type_vocab_size": 3, "use_task_id": True, "hidden_act": "relu"}
+    ),
+    "long_left_padding": Setting(
+        "ErnieForPreTraining", {**LONG, "type_vocab_size": 4, "use_task_id": True}, length=150, left=True, tasks=True
+    ),
+}
+
+MODERN = {
+    "vocab_size": 23,
+    "hidden_size": 12,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 2,
+    "intermediate_size": 14,
+    "max_position_embeddings": 16,
+    "local_attention": 6,
+    "pad_token_id": 0,
+}
+
+
+def alternating(every: int, of_the_whole: float = 160000.0, of_windows: float = 10000.0) -> dict:
+    """Which blocks see the whole text, and the rotary bases of both kinds, as release 5 has them."""
+    bases = {"full_attention": of_the_whole, "sliding_attention": of_windows}
+    rope = {kind: {"rope_type": "default", "rope_theta": base} for kind, base in bases.items()}
+    return {"global_attn_every_n_layers": every, "rope_parameters": rope}
+
+
+# As the files of release 4, which are nearly all there are, say it, with BERT's defaults beside the values that count.
+MODERN_OLDER = {
+    "layer_types": None,
+    "rope_parameters": None,
+    "global_attn_every_n_layers": 2,
+    "global_rope_theta": 300.0,
+    "local_rope_theta": 20.0,
+    "position_embedding_type": "absolute",
+    "layer_norm_eps": 1e-3,
+}
+MODERNBERT = {
+    "plain": Setting("ModernBertForMaskedLM", {**MODERN, **alternating(3)}, length=11),
+    "every_second_older_config": Setting(
+        "ModernBertForMaskedLM",
+        {**MODERN, "num_hidden_layers": 3, **alternating(2, 300.0, 20.0)},
+        length=13,
+        stored=MODERN_OLDER,
+    ),
+    "all_whole": Setting("ModernBertForMaskedLM", {**MODERN, "num_hidden_layers": 2, **alternating(1)}),
+    "window_wider_than_text": Setting(
+        "ModernBertForMaskedLM", {**MODERN, "num_hidden_layers": 2, "local_attention": 128, **alternating(3)}
+    ),
+    "odd_window_all_biases_left_padding": Setting(
+        "ModernBertForMaskedLM",
+        {
+            **ONE_ODD_EVEN_HEADS,
+            "num_hidden_layers": 2,
+            "local_attention": 5,
+            "pad_token_id": 0,
+            "norm_eps": 1e-3,
+            "hidden_activation": "relu",
+            "classifier_activation": "silu",
+            **dict.fromkeys(("attention_bias", "mlp_bias", "norm_bias", "classifier_bias"), True),
+            **alternating(2, 50.0, 5.0),
+        },
+        length=12,
+        left=True,
+    ),
+    "no_output_bias_long": Setting(
+        "ModernBertForMaskedLM",
+        {**MODERN, "vocab_size": 13, "num_hidden_layers": 2, "decoder_bias": False, **alternating(2)},
+        length=90,
+    ),
+}
+
 DECODER = {"vocab_size": 23, "n_embd": 14, "n_layer": 2, "n_head": 2, "n_positions": 12}
 ONE_ODD_DECODER = {**DECODER, "n_embd": 15, "n_head": 3, "n_layer": 1}
 LONG_DECODER = {**DECODER, "vocab_size": 13, "n_embd": 12, "n_layer": 1, "n_positions": 70}
@@ -223,6 +300,8 @@ PEERS: dict[str, dict[str, Setting]] = {
     "electra": ELECTRA,
     "roformer": ROFORMER,
     "nezha": NEZHA,
+    "ernie": ERNIE,
+    "modernbert": MODERNBERT,
     "gpt": GPT,
     "gpt2": GPT2,
     "t5": T5,
