@@ -236,7 +236,7 @@ def main() -> int:
 
 def _import_everything() -> None:
     """What children would import, without computing anything: libraries that have begun to must not be forked."""
-    from qingformer.cli.quiet import import_keras_quietly
+    from qingformer.cli.process import import_keras_quietly
 
     import_keras_quietly()
     import_module("qingformer.cli.training")

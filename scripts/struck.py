@@ -81,7 +81,7 @@ def forked(arguments: list[str], folder: Path, log: Path, *, at: int = 0, action
 def _child(arguments: list[str], folder: Path, log: Path, at: int, action: str, limit: int) -> int:
     from qingformer import backend
     from qingformer.cli import main as entry
-    from qingformer.cli.stopping import leave_with
+    from qingformer.cli.process import leave_with
 
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     null = os.open(os.devnull, os.O_RDWR)

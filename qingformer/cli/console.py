@@ -1,7 +1,13 @@
-"""Where output goes: results to standard output, everything about the work itself to standard error."""
+"""Where output goes: results to standard output or a file, everything about the work itself to standard error."""
 
+import os
 import re
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from qingformer.errors import ConfigError
+from qingformer.tasks.task_options import TaskEntry
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,3 +55,51 @@ def as_options(message: str) -> str:
     message = _UNLABELLED.sub("", message).replace(" separator=", " label_separator=")  # of Columns
     names = "|".join(_OPTIONS)
     return re.sub(rf'\b({names})=(True\b|False\b|"[^"]*")?(?=[ ;,.)]|$)', option, message)
+
+
+def check_output(output: Path | None, file: str) -> None:
+    """Refuse an output that could not be written, or would take the place of the data it is made from.
+
+    Raises:
+        ConfigError: a folder, or the file that is read.
+    """
+    if output is None or not output.exists():
+        return
+    if output.is_dir():
+        raise ConfigError(f"{output}: is a folder; name a file with --output")
+    if os.path.exists(file) and output.is_file() and output.samefile(file):
+        raise ConfigError(f"{output}: is the file that is read, which --output would replace; name another file")
+
+
+def choose_form(entry: TaskEntry, output: Path | None, form: str | None, color: bool | None) -> str | None:
+    """The format to write, or None for coloured text: on a terminal, or with --color.
+
+    Raises:
+        ConfigError: what the model cannot write, or options that do not go together.
+    """
+    formats, coloured, whose = entry.formats, entry.coloured, f"a model for {entry.name}"
+    if form is not None and form not in formats:
+        raise ConfigError(f"--output-format {form} does not go with {whose}; it writes {', '.join(formats)}")
+    if color:
+        if not coloured:
+            raise ConfigError(f"--color does not go with {whose}; it writes {', '.join(formats)}")
+        if output is not None or form is not None:
+            raise ConfigError("--color is for reading on a terminal; leave out --output and --output-format")
+        return None
+    if form == "brat":
+        if output is None:
+            raise ConfigError("--output-format brat writes a folder of .txt and .ann files; name it with --output")
+        if output.exists() and (not output.is_dir() or any(output.iterdir())):
+            raise ConfigError(
+                f"{output}: is there already; name a new folder with --output for the .txt and .ann files"
+            )
+    if form is None and output is None and coloured and color is None and sys.stdout.isatty():
+        return None
+    return form or "jsonl"
+
+
+def coloured_results() -> "Console":
+    """Standard output with colours, also where it is no terminal."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=True, force_terminal=True)

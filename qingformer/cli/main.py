@@ -10,12 +10,10 @@ from typing import Annotated
 
 import typer
 
-from qingformer.cli import convert, evaluate, info, predict, suggest_lr, train
+from qingformer.cli import inference, model_files, suggest_lr, train
 from qingformer.cli.argument_checks import check_arguments
 from qingformer.cli.console import as_options
-from qingformer.cli.quiet import import_keras_quietly
-from qingformer.cli.stopping import exit_code, last_word, leave_with
-from qingformer.cli.streams import use_utf8
+from qingformer.cli.process import exit_code, import_keras_quietly, last_word, leave_with, use_utf8
 from qingformer.errors import QingFormerError, one_line
 from qingformer.version import __version__
 
@@ -31,8 +29,15 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Try it: [bold]qingformer train --help[/bold] shows a first training run, line by line.",
 )
-for verb in (train, evaluate, predict, convert, info, suggest_lr):
-    app.command(verb.NAME, epilog=verb.EPILOG)(verb.command)
+for name, command, epilog in (
+    ("train", train.command, train.EPILOG),
+    ("evaluate", inference.evaluate_command, inference.EVALUATE_EPILOG),
+    ("predict", inference.predict_command, inference.PREDICT_EPILOG),
+    ("convert", model_files.convert_command, model_files.CONVERT_EPILOG),
+    ("info", model_files.info_command, model_files.INFO_EPILOG),
+    ("suggest-lr", suggest_lr.command, suggest_lr.EPILOG),
+):
+    app.command(name, epilog=epilog)(command)
 
 
 def _version(asked: bool) -> None:

@@ -1,125 +1,105 @@
-"""Options that several verbs share, so that a column is named the same way everywhere."""
+"""Options, declared as values, made into commands; and the options that every task has."""
 
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-DATA = "Which part of the file is what"
-START = "What to start from"
+from qingformer.errors import ConfigError
+from qingformer.tasks.task_options import DATA, START, Option, TaskEntry, task_entries
 
-Model = Annotated[
-    Path, typer.Option("--model", "-m", help="What `train --output` wrote: the run's folder.", show_default=False)
-]
-Source = Annotated[
-    str | None,
-    typer.Option(help="Pretrained weights: a folder, a .ckpt or hf://org/name.", rich_help_panel=START),
-]
-FromScratch = Annotated[
-    str | None, typer.Option(help="Random weights of a size: tiny, small or base.", rich_help_panel=START)
-]
-Vocabulary = Annotated[
-    Path | None,
-    typer.Option(help="vocab.txt; [dim]else the source's own, or counted from the data.[/dim]", rich_help_panel=START),
-]
-MultiLabel = Annotated[
-    bool,
-    typer.Option(
-        "--multi-label", help="A text has any number of labels: a list, or a,b,c in a table.", rich_help_panel=DATA
-    ),
-]
-TextColumn = Annotated[
-    str | None,
-    typer.Option(
-        help="Field with the text; for ner and cws the number of the column of tokens, from 1. "
-        "[dim]Found by itself: text, sentence, sentence1, ...[/dim]",
-        rich_help_panel=DATA,
-    ),
-]
-PairColumn = Annotated[
-    str | None, typer.Option(help="Field with the second text, for tasks on pairs.", rich_help_panel=DATA)
-]
-LabelColumn = Annotated[
-    str | None,
-    typer.Option(
-        help="Field with the label; for ner and cws the number of the column of tags, -1 the last. "
-        "[dim]Found by itself: label, labels, ...[/dim]",
-        rich_help_panel=DATA,
-    ),
-]
-Format = Annotated[
-    str | None,
-    typer.Option(
-        help="jsonl, json, csv or tsv; for ner and cws bio, json, csv, words, brat or text. "
-        "[dim]By the file's ending if not given (.gz and .xz too), for ner by its first lines.[/dim]",
-        rich_help_panel=DATA,
-    ),
-]
-Columns = Annotated[
-    str | None,
-    typer.Option(
-        help="Names for a CSV or TSV file without header line: text,label or text,pair,label.", rich_help_panel=DATA
-    ),
-]
-Encoding = Annotated[str, typer.Option(help="Of the file, such as gb18030.", rich_help_panel=DATA)]
-Quoting = Annotated[
-    bool | None,
-    typer.Option(
-        help='Whether " encloses fields. [dim]In CSV yes, in TSV no.[/dim]', rich_help_panel=DATA, show_default=False
-    ),
-]
-SkipEmpty = Annotated[bool, typer.Option("--skip-empty", help="Leave out rows without a text.", rich_help_panel=DATA)]
-LabelSeparator = Annotated[
-    str | None,
-    typer.Option(
-        help="What divides several labels in a cell: any of these characters, or a word. [dim]A comma.[/dim]",
-        rich_help_panel=DATA, show_default=False,
-    ),
-]  # fmt: skip
-NoLabel = Annotated[
-    str | None,
-    typer.Option(
-        help='A value that means "no label", such as - ; rows with it are left out.',
-        rich_help_panel=DATA, show_default=False,
-    ),
-]  # fmt: skip
-SkipUnlabelled = Annotated[
-    bool, typer.Option("--skip-unlabelled", help="Leave out rows without a label.", rich_help_panel=DATA)
-]
-Joiner = Annotated[
-    str | None,
-    typer.Option(
-        help="What stands between the tokens of a text in ner and cws files. "
-        "[dim]Nothing in Chinese, else a space.[/dim]",
-        rich_help_panel=DATA, show_default=False,
-    ),
-]  # fmt: skip
-Strict = Annotated[
-    bool,
-    typer.Option(
-        "--strict/--no-strict",
-        help="An impossible row of tags, or a triple whose names are not in its text, is an error. "
-        "[dim]Else it is repaired or left out, and noted.[/dim]",
-        rich_help_panel=DATA, show_default=False,
-    ),
-]  # fmt: skip
-Digits = Annotated[
-    bool | None,
-    typer.Option(
-        "--digits/--no-digits",
-        help="Whether tokens of column files end in a segmentation digit (Weibo). [dim]Found by itself.[/dim]",
-        rich_help_panel=DATA, show_default=False,
-    ),
-]  # fmt: skip
-Threshold = Annotated[
-    float | None,
-    typer.Option(
-        min=0.0, max=1.0, help="Least probability of a label, for models with several labels a text. [dim]0.5[/dim]"
-    ),
-]
-BatchSize = Annotated[int, typer.Option(min=1, help="Texts per step.")]
+__all__ = ["BATCH_SIZE", "DATA", "FROM_SCRATCH", "MODEL", "SOURCE", "START", "VOCABULARY", "Option"]
+
+MODEL = Option(
+    "model", Path, "What `train --output` wrote: the run's folder.", flags=("--model", "-m"), required=True,
+    shows_default=False,
+)  # fmt: skip
+SOURCE = Option("source", str, "Pretrained weights: a folder, a .ckpt or hf://org/name.", START)
+FROM_SCRATCH = Option("from_scratch", str, "Random weights of a size: tiny, small or base.", START)
+VOCABULARY = Option("vocabulary", Path, "vocab.txt; [dim]else the source's own, or counted from the data.[/dim]", START)
+BATCH_SIZE = Option("batch_size", int, "Texts per step.", default=32, least=1)
 
 
-def split_names(columns: str | None) -> list[str] | None:
-    """`text,label` as a list."""
-    return None if columns is None else [name.strip() for name in columns.split(",")]
+def make_command(
+    work: Callable[[dict[str, Any]], None], options: Sequence[Option], arguments: Mapping[str, Any] | None = None
+) -> Callable[..., None]:
+    """A function that typer takes for a command: its parameters are `options`, its help the docstring of `work`.
+
+    `arguments` are positional: a name, and a pair of `typer.Argument` and the default (`...` for none).
+    """
+
+    def command(**values: Any) -> None:
+        for option in options:
+            if option.splits and values[option.name] is not None:
+                values[option.name] = [part.strip() for part in values[option.name].split(",")]
+        work(values)
+
+    parameters = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=_default(default), annotation=annotation)
+        for name, (annotation, default) in (arguments or {}).items()
+    ]
+    parameters += [
+        inspect.Parameter(
+            option.name, inspect.Parameter.KEYWORD_ONLY, annotation=_annotation(option),
+            default=inspect.Parameter.empty if option.required else option.default,
+        )
+        for option in options
+    ]  # fmt: skip
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    command.__doc__ = work.__doc__
+    return command
+
+
+def _default(default: Any) -> Any:
+    return inspect.Parameter.empty if default is ... else default
+
+
+def _annotation(option: Option) -> Any:
+    optional = option.default is None and not option.required
+    bounds: dict[str, Any] = {"min": option.least, "max": option.most} if option.kind in (int, float, list[int]) else {}
+    details = typer.Option(
+        *option.flags, help=option.help, rich_help_panel=option.panel, show_default=option.shows_default, **bounds
+    )
+    return Annotated[option.kind | None if optional else option.kind, details]
+
+
+def task_options(verb: str) -> list[Option]:
+    """The options of all tasks for a verb, each once, in the order of the tasks."""
+    found: dict[str, Option] = {}
+    for entry in task_entries().values():
+        for option in entry.options(verb):
+            if found.setdefault(option.name, option) != option:
+                raise ConfigError(f"{option.flag} is declared in two ways by the tasks; share one Option")
+    return list(found.values())
+
+
+def in_panels(options: Iterable[Option], panels: Sequence[str | None]) -> list[Option]:
+    """The options sorted by the order of their panels in `--help`."""
+    return sorted(options, key=lambda option: panels.index(option.panel))
+
+
+def refuse_others(entry: TaskEntry, verb: str, values: Mapping[str, Any], chosen: str) -> None:
+    """Refuse options that other tasks have and this one has not, and those of its own that do not go together.
+
+    `chosen` says what was chosen, for messages.
+
+    Raises:
+        ConfigError: names the option, and the tasks that have it.
+    """
+    own = {option.name for option in entry.options(verb)}
+    for option in task_options(verb):
+        if option.name not in own and option.is_given(values):
+            owners = [each.name for each in task_entries().values() if option in each.options(verb)]
+            raise ConfigError(f"{option.flag} does not go with {chosen}, only with {', '.join(owners)}")
+    entry.task_class().check_options(values)
+
+
+def epilog(verb: str, *sections: str) -> str:
+    """The text under the options of a verb: the examples of all tasks, then further sections."""
+    lines = ["[bold]Examples[/bold]"]
+    for entry in task_entries().values():
+        lines += [f"{title}:  qingformer {line}" for title, line in entry.examples.get(verb, ())]
+    return "\n\n".join([*lines, *sections]) + "\n"

@@ -12,9 +12,10 @@ from qingformer.models import Backbone
 from qingformer.objectives import TrainableModel
 from qingformer.tasks import fitting
 from qingformer.tasks.built import TrainingSetup
+from qingformer.tasks.command_line import CommandLineMethods
 
 
-class TaskMethods(ABC):
+class TaskMethods(CommandLineMethods, ABC):
     """What tells one task from another; see `Task` for how the methods are used, and which of them are needed."""
 
     label_setting: ClassVar[str | None] = None  # the setting with the names of the outputs, where they have some
@@ -35,10 +36,10 @@ class TaskMethods(ABC):
     def texts(self, examples: Any) -> Iterable[str]:
         """Every text of the examples; a vocabulary is counted from them where none was given."""
 
-    def infer_labels(self, examples: Any) -> None:  # noqa: B027 - most networks depend on no more than settings
+    def infer_labels(self, examples: Any) -> None:
         """Take from the training data what the network needs and nobody gave, such as the labels."""
 
-    def check_examples(self, examples: Any) -> None:  # noqa: B027 - readers refuse most of what is wrong
+    def check_examples(self, examples: Any) -> None:
         """Refuse examples that the task, its labels known, cannot learn from or be scored on.
 
         Raises:
@@ -53,7 +54,7 @@ class TaskMethods(ABC):
         """
         self.check_examples(examples)
 
-    def check_same_inputs(self, train: Any, held_out: Any) -> None:  # noqa: B027 - most tasks have one kind of input
+    def check_same_inputs(self, train: Any, held_out: Any) -> None:
         """Refuse held-out data with other inputs than the training data, such as pairs of texts beside single ones.
 
         Raises:

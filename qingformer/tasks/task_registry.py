@@ -12,6 +12,7 @@ from qingformer.files import is_path
 from qingformer.folders import finish_update
 from qingformer.json_files import read_object
 from qingformer.models.fine_tuned import own_parameters, stated_kind, stated_labels
+from qingformer.tasks.task_options import task_entries
 from qingformer.training import holds_run, read_whole, whole_folder
 
 if TYPE_CHECKING:
@@ -34,6 +35,13 @@ def register_task(name: str) -> Callable[[Kind], Kind]:
     return enter
 
 
+def known_tasks() -> dict[str, Any]:
+    """Every task class by the name in its `task.json`: those of this package, and those registered by others."""
+    for entry in task_entries().values():
+        entry.task_class()  # its import registers it
+    return TASKS
+
+
 def load(directory: str | os.PathLike[str], **options: Any) -> "Task":
     """Read a task saved by `save`, or the best model of a run's output folder, whatever its class.
 
@@ -52,16 +60,17 @@ def _load(path: Path, options: dict[str, Any]) -> Any:
     if not (path / TASK_FILE).is_file():
         return _load_fine_tuned(path, options)
     name = read_object(path / TASK_FILE, CheckpointError, {"task": str}).get("task")
-    if name not in TASKS:
-        raise CheckpointError(f"{path / TASK_FILE}: task {name!r} is not known; known tasks: {', '.join(TASKS)}")
-    return TASKS[name].load(path, **options)
+    known = known_tasks()
+    if name not in known:
+        raise CheckpointError(f"{path / TASK_FILE}: task {name!r} is not known; known tasks: {', '.join(known)}")
+    return known[name].load(path, **options)
 
 
 def _load_fine_tuned(path: Path, options: dict[str, Any]) -> Any:
     """The task for the head in a folder of `transformers`. Errors: `CheckpointError` where it cannot be used."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", HeadWarning)  # what it says is raised
-        task = TASKS[str(_fine_tuned_task(path))].from_pretrained(path, **options)
+        task = known_tasks()[str(_fine_tuned_task(path))].from_pretrained(path, **options)
     if task.left_out:
         raise CheckpointError(f"{task.left_out}; make the task with from_pretrained and train it")
     return task
@@ -70,7 +79,9 @@ def _load_fine_tuned(path: Path, options: dict[str, Any]) -> Any:
 def _fine_tuned_task(path: Path) -> str | None:
     """The name of the task whose head the configuration in a folder names, None for another or none."""
     kind = stated_kind(own_files.json_object(path / own_files.CONFIG))
-    return next((name for name, cls in TASKS.items() if kind is not None and cls.huggingface_head == kind), None)
+    return next(
+        (name for name, cls in known_tasks().items() if kind is not None and cls.huggingface_head == kind), None
+    )
 
 
 def saved_settings(path: Path) -> dict[str, Any]:

@@ -7,9 +7,9 @@ import sys
 import pytest
 
 from qingformer.backend import check_device, library
+from qingformer.cli.console import check_output
 from qingformer.cli.main import run
-from qingformer.cli.output import check_output
-from qingformer.cli.streams import use_utf8
+from qingformer.cli.process import use_utf8
 from qingformer.environment import check_backend
 from qingformer.errors import ConfigError
 

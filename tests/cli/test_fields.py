@@ -4,14 +4,13 @@ import json
 
 import pytest
 
-from qingformer.cli.kind import OFF
-from qingformer.cli.kinds import KINDS
-from qingformer.cli.output import json_line, with_fields
+from qingformer.data.json_rows import json_line, with_fields
 from qingformer.tasks.choice.multiple_choice import Choice
 from qingformer.tasks.predictor import Prediction
 from qingformer.tasks.reading.reading_comprehension import Reading
 from qingformer.tasks.relations.relation_examples import Extraction
 from qingformer.tasks.tagging.tagged_texts import Tagging
+from qingformer.tasks.task_options import ENCODING, task_entries
 
 QUESTION = {"context": "昨天下雨了", "question": "何时？"}
 READ = {
@@ -25,15 +24,16 @@ READ = {
 OTHERS = {"id": "a-7", "source": "微博", "meta": {"page": [1, None]}, "line": 99}
 
 
-class Task:
-    multi_label = False
+def values_of(entry, verb, **options):
+    given = {option.name: option.default for option in (*entry.options(verb), ENCODING)}
+    return {**given, **entry.task_class().saved_options({"task": entry.task_name, **entry.fixed}), **options}
 
 
 def written(name, path, prediction, capsys, count=1, **options):
-    kind = KINDS[name]
-    given = {**dict.fromkeys(kind.options), **OFF, "format": None, "columns": None, "encoding": "utf-8", **options}
-    examples = kind.read(str(path), given, labelled=False)
-    kind.write("jsonl", Task(), examples, [prediction] * count, None)
+    entry = task_entries()[name]
+    task = entry.task_class().from_scratch("tiny", max_length=16, **entry.fixed)
+    examples = task.read_file(str(path), values_of(entry, "predict", **options), labelled=False)
+    task.write_predictions("jsonl", examples, [prediction] * count, None, entry.echoed)
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
@@ -80,7 +80,7 @@ def test_tokens_keep_their_fields_and_half_characters_are_escaped(tmp_path, caps
 
 
 def test_labelled_rows_do_not_hold_their_fields_in_memory(tmp_path):
-    kind = KINDS["classification"]
+    entry = task_entries()["classification"]
     (tmp_path / "data.jsonl").write_text('{"text": "好看", "label": "正面", "id": 1}\n', encoding="utf-8")
-    given = {**dict.fromkeys(kind.options), **OFF, "format": None, "columns": None, "encoding": "utf-8"}
-    assert kind.read(str(tmp_path / "data.jsonl"), given)[0].fields is None
+    examples = entry.task_class().read_file(str(tmp_path / "data.jsonl"), values_of(entry, "train"))
+    assert examples[0].fields is None

@@ -13,7 +13,7 @@ import pytest
 from qingformer.analysis import suggest_learning_rate
 from qingformer.analysis.noise_scale import NoiseScale
 from qingformer.analysis.rate_plot import plot_rates
-from qingformer.cli.rates import in_words
+from qingformer.cli.suggest_lr import in_words
 from qingformer.errors import ConfigError, DataError
 from qingformer.tasks import load
 from qingformer.tasks.classification.gradient_noise import classifier_gradients

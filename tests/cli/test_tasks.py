@@ -6,10 +6,10 @@ import pytest
 
 from qingformer.cli import run
 from qingformer.cli.console import as_options
-from qingformer.cli.settings import RUN_FILE
-from qingformer.cli.tagged_output import Columns, coloured, line_by_line, words_of
+from qingformer.cli.run_directory import RUN_FILE
 from qingformer.data.tagging import read_tagging
 from qingformer.tasks import Entity, Tagging, load
+from qingformer.tasks.tagging.tagged_output import TagColumns, coloured, line_by_line, words_of
 from qingformer.tasks.tagging.tagged_texts import read_tagged
 from tests.cli.conftest import with_options
 from tests.tasks.helpers import backbone, rows, tokenizer
@@ -339,7 +339,7 @@ def test_overlapping_entities_are_noted(cli, models, tmp_path):
 def test_columns_keep_the_tokens_of_the_file(tmp_path):
     path = tmp_path / "data.conll"
     path.write_text("EU O\nrejects O\nGerman O\n", encoding="utf-8")
-    examples, columns = read_tagged(str(path), "data", False), Columns("bio")
+    examples, columns = read_tagged(str(path), "data", False), TagColumns("bio")
     text = examples[0].text
     cut = Tagging(text, (Entity(0, 1, "ORG", "E"), Entity(11, 17, "MISC", "German"), Entity(11, 13, "LOC", "Ge")))
     assert list(columns.lines(examples, [cut])) == ["EU\tB-ORG", "rejects\tO", "German\tB-LOC", ""]

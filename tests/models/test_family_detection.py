@@ -7,11 +7,11 @@ import pytest
 
 from qingformer.checkpoints import open_checkpoint, write_tensor_bundle
 from qingformer.checkpoints.weight_map import save_rows
-from qingformer.cli.stored import inspect
 from qingformer.errors import ConfigError
 from qingformer.json_files import read_json
 from qingformer.models import Backbone, BackboneConfig, MaskedLM, PreTraining
 from qingformer.models.family_registry import family_class, family_of
+from qingformer.models.inspection import inspect
 from qingformer.models.shapes import weight_shapes
 from tests.models import zoo
 from tests.references.albert_brightmart import forward as brightmart

@@ -130,6 +130,24 @@ class MultipleChoice(Task):
             return []
         return self._choose(self.read(questions, "questions", labelled=False, **reading), batch_size, done)
 
+    # --- on the command line ------------------------------------------------------------------------------------------
+
+    @classmethod
+    def read_file(cls, path: str, values: Mapping[str, Any], labelled: bool = True) -> ChoiceQuestions:
+        return read_choice(path, labelled=labelled, encoding=values["encoding"])
+
+    def report_sections(self, report: ClassificationReport) -> list[tuple[str, str]]:
+        names = [f"choice {number}" for number in range(len(report.confusion))]
+        return [("", f"accuracy {report.accuracy:.4f}"), ("", report.format_table(names))]
+
+    def prediction_row(self, example: Any, prediction: Choice) -> dict[str, Any]:
+        return {
+            "id": prediction.id,
+            "answer": prediction.number,
+            "text": prediction.text,
+            "probabilities": [round(value, 6) for value in prediction.probabilities],
+        }
+
     # --- inside -------------------------------------------------------------------------------------------------------
 
     def read(self, source: Any, name: str, labelled: bool = True, **reading: Any) -> ChoiceQuestions:

@@ -23,13 +23,16 @@ from qingformer.objectives import TrainableModel
 from qingformer.tasks import fitting
 from qingformer.tasks.built import Built, TrainingSetup
 from qingformer.tasks.classification.class_labels import check_labels, discover_labels, label_targets, row_weights
+from qingformer.tasks.classification.class_weights_option import parse_class_weights
 from qingformer.tasks.classification.classifier_network import check_hidden, check_vector, classifier_model, head_layers
 from qingformer.tasks.classification.classifier_training import choose_loss, mixed_rows
+from qingformer.tasks.classification.score_sections import score_sections
 from qingformer.tasks.classification.text_encoding import Encoded, encode
 from qingformer.tasks.classification.text_examples import (
     Columns,
     Examples,
     check_inputs,
+    columns_of,
     inputs_of,
     read_examples,
     refuse_other_inputs,
@@ -359,6 +362,45 @@ class TextClassifier(Task):
     def outputs_in(self, head: StoredHead) -> list[int] | None:
         known = head.labels is not None and set(head.labels) == set(self.labels or ())
         return places_of(self.output_names(), head.labels or ()) if known else None
+
+    # --- on the command line ------------------------------------------------------------------------------------------
+
+    @classmethod
+    def saved_options(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        return {"multi_label": bool(settings.get("multi_label"))}
+
+    @classmethod
+    def read_file(cls, path: str, values: Mapping[str, Any], labelled: bool = True) -> Examples:
+        columns = columns_of(values)
+        return read_examples(path, columns, multi_label=values.get("multi_label", False), labelled=labelled)
+
+    @classmethod
+    def fit_arguments(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        return {"loss": values["loss"], "class_weights": parse_class_weights(values["class_weights"])}
+
+    @classmethod
+    def evaluate_arguments(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        return {} if values.get("threshold") is None else {"threshold": values["threshold"]}
+
+    @classmethod
+    def predict_arguments(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        return {"return_probabilities": values["all_probabilities"], **cls.evaluate_arguments(values)}
+
+    def report_sections(self, report: Any) -> list[tuple[str, str]]:
+        return score_sections(report, self.label_names())
+
+    def prediction_row(self, example: Any, prediction: Prediction) -> dict[str, Any]:
+        row: dict[str, Any] = {"text": example.text}
+        if example.pair is not None:
+            row["pair"] = example.pair
+        if self.multi_label:
+            row["labels"] = list(prediction.labels)
+        else:
+            row["label"] = prediction.label
+        row["probability"] = round(prediction.probability, 6)
+        if prediction.probabilities is not None:
+            row["probabilities"] = {label: round(value, 6) for label, value in prediction.probabilities.items()}
+        return row
 
     # --- inside -------------------------------------------------------------------------------------------------------
 

@@ -68,6 +68,17 @@ class Examples(Sequence[TextExample]):
         return f"{self.name}, {'line' if self.is_file else 'item'} {example.line}"
 
 
+def columns_of(values: Mapping[str, Any]) -> Columns:
+    """The columns that the options of a command line name."""
+    return Columns(
+        values["text_column"], values["pair_column"], values.get("label_column"), values["columns"], values["format"],
+        encoding=values["encoding"], quoting=values["quoting"], skip_empty=values["skip_empty"],
+        separator=values.get("label_separator"),
+        no_label=() if values.get("no_label") is None else values["no_label"],
+        skip_unlabelled=values.get("skip_unlabelled", False),
+    )  # fmt: skip
+
+
 def read_examples(
     source: Any, columns: Columns | None = None, *, name: str = "data", multi_label: bool = False, labelled: bool = True
 ) -> Examples:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import keras
 import numpy as np
@@ -164,6 +164,29 @@ class ReadingComprehension(Task):
             return []
         found = self.read(questions, "questions", labelled=False, **reading)
         return self._answer(found, n_best, batch_size, done)
+
+    # --- on the command line ------------------------------------------------------------------------------------------
+
+    @classmethod
+    def check_options(cls, values: Mapping[str, Any]) -> None:
+        if values.get("metric") not in (None, *get_args(Metric)):
+            raise ConfigError(f"--metric is {values['metric']!r}; choose one of {', '.join(get_args(Metric))}")
+
+    @classmethod
+    def read_file(cls, path: str, values: Mapping[str, Any], labelled: bool = True) -> Questions:
+        return read_reading(path, labelled=labelled, encoding=values["encoding"])
+
+    @classmethod
+    def evaluate_arguments(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        return {} if values.get("metric") is None else {"metric": values["metric"]}
+
+    @classmethod
+    def predict_arguments(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        return {} if values.get("n_best") is None else {"n_best": values["n_best"]}
+
+    def prediction_row(self, example: Any, prediction: Reading) -> dict[str, Any]:
+        answers = [asdict(answer) | {"probability": round(answer.probability, 6)} for answer in prediction.answers]
+        return {"id": prediction.id, "question": prediction.question, "answer": prediction.answer, "answers": answers}
 
     # --- inside -------------------------------------------------------------------------------------------------------
 

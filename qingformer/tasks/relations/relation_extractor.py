@@ -1,12 +1,12 @@
 """Relation extraction: the triples (subject, relation, object) that a text states."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
 from qingformer.data import PaddedBatches
-from qingformer.data.relations import RelationTexts, Triple
+from qingformer.data.relations import RelationTexts, Triple, read_schema
 from qingformer.errors import ConfigError, DataError
 from qingformer.evaluation.triples import TripleReport, evaluate_triples
 from qingformer.models import Backbone
@@ -126,6 +126,38 @@ class RelationExtractor(Task):
             return []
         examples = self.read(texts, "texts", labelled=False, **reading)
         return self._extract([example.text for example in examples], batch_size, done)
+
+    # --- on the command line ------------------------------------------------------------------------------------------
+
+    @classmethod
+    def check_options(cls, values: Mapping[str, Any]) -> None:
+        design = values.get("design") or "gplinker"
+        if values.get("pointer") is not None and design != "gplinker":
+            raise ConfigError(f"--pointer does not go with --design {design}, only with gplinker; leave it out")
+
+    @classmethod
+    def read_file(cls, path: str, values: Mapping[str, Any], labelled: bool = True) -> RelationTexts:
+        return read_texts(
+            path, "data", labelled, cls.more_arguments(values)["relations"], format=values["format"],
+            encoding=values["encoding"], strict=bool(values.get("strict")),
+        )  # fmt: skip
+
+    @classmethod
+    def more_arguments(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        return {"relations": None if values.get("schema") is None else read_schema(values["schema"])}
+
+    def prediction_row(self, example: Any, prediction: Extraction) -> dict[str, Any]:
+        triples = [
+            {
+                "subject": each.subject,
+                "relation": each.relation,
+                "object": each.object,
+                "subject_place": list(each.subject_place),
+                "object_place": list(each.object_place),
+            }
+            for each in prediction.found
+        ]
+        return {"text": prediction.text, "triples": triples}
 
     # --- inside -------------------------------------------------------------------------------------------------------
 

@@ -1,12 +1,17 @@
 """Sequence tagging: named entities, slots, words - by a chain of tags or by pointers to spans."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
+from rich.text import Text
+
 from qingformer.data import PaddedBatches
+from qingformer.data.json_rows import write_lines
 from qingformer.data.padded_labels import PairLabels, TokenLabels
 from qingformer.data.schemes import SCHEMES, WORD, TagScheme, split_tag
 from qingformer.data.spans import Span, longest_disjoint
+from qingformer.data.tagging import to_json
 from qingformer.errors import ConfigError, DataError
 from qingformer.evaluation.span_scores import SpanReport, evaluate_spans
 from qingformer.losses import SparseMultilabelCategoricalCrossentropy
@@ -17,6 +22,7 @@ from qingformer.tasks.head_labels import Unusable, places_of, plain_tags, tags_f
 from qingformer.tasks.label_names import check_names
 from qingformer.tasks.networks import POINTERS
 from qingformer.tasks.predictor import asked, rows_for
+from qingformer.tasks.tagging.tagged_output import TagColumns, coloured, line_by_line, words_of, write_brat
 from qingformer.tasks.tagging.tagged_texts import TaggedExamples, Tagging, entities_of, read_tagged, with_gaps
 from qingformer.tasks.tagging.tagger_decoding import chain_spans, pointer_spans
 from qingformer.tasks.tagging.tagger_networks import CHAINS, chain_layer, chain_model, pointer_model
@@ -26,6 +32,7 @@ from qingformer.tasks.windows import Frame, Pieces, Window, first_windows, insid
 from qingformer.tokenization import Tokenizer
 
 HEADS = (*CHAINS, *POINTERS)
+_FORMATS = {"jsonl": "json", "conll": "bio"}  # names that --output-format has for formats of the reader
 
 
 @register_task("sequence-tagger")
@@ -135,11 +142,64 @@ class SequenceTagger(Task):
         found = self._tag(given, batch_size, done)
         return [Tagging(text, entities_of(text, spans)) for text, spans in zip(given, found)]
 
+    # --- on the command line ------------------------------------------------------------------------------------------
+
+    @classmethod
+    def check_options(cls, values: Mapping[str, Any]) -> None:
+        head = values.get("head") or "crf"
+        if values.get("lr_multiplier") is not None and head not in ("crf", "memm"):
+            raise ConfigError(f"--lr-multiplier does not go with --head {head}, which has no transitions; leave it out")
+        if values.get("scheme") is not None and head in POINTERS:
+            raise ConfigError(
+                f"--scheme does not go with --head {head}, which has no tags; choose --head {', '.join(CHAINS)}"
+            )
+
+    @classmethod
+    def saved_options(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+        return {"segmented": settings.get("scheme") == "bmes" and settings.get("labels") == [WORD]}
+
+    @classmethod
+    def read_file(cls, path: str, values: Mapping[str, Any], labelled: bool = True) -> TaggedExamples:
+        wanted = values["format"]
+        return read_tagged(
+            path, "data", labelled, format=_FORMATS.get(wanted, wanted), joiner=values["joiner"],
+            strict=bool(values.get("strict")), digits=values["digits"], encoding=values["encoding"],
+            text_column=values.get("text_column"), label_column=values.get("label_column"),
+            segmented=values["segmented"],
+        )  # fmt: skip
+
+    def prediction_row(self, example: Any, prediction: Tagging) -> dict[str, Any]:
+        row = to_json(prediction.text, prediction.spans)
+        return {**row, "words": words_of(prediction)} if self._segments else row
+
+    def write_predictions(
+        self, form: str, examples: Any, predictions: Iterable[Any], output: Path | None, echoed: tuple[str, ...]
+    ) -> list[str]:
+        if form == "conll":
+            columns = TagColumns(self.scheme if self.head in CHAINS else "bio", covering=self._segments)
+            write_lines(columns.lines(examples, predictions), output)
+            return columns.notes()
+        if form == "brat" and output is not None:
+            write_brat(list(predictions), output)
+            return []
+        if form == "words":
+            write_lines(line_by_line(("  ".join(words_of(found)) for found in predictions), examples), output)
+            return []
+        return super().write_predictions(form, examples, predictions, output, echoed)
+
+    def display(self, prediction: Tagging) -> str | Text:
+        return "  ".join(words_of(prediction)) if self._segments else coloured(prediction, self.label_names())
+
+    @property
+    def _segments(self) -> bool:
+        """Whether the spans are words, which cover a text."""
+        return self.scheme == "bmes" and self.labels == [WORD]
+
     # --- inside -------------------------------------------------------------------------------------------------------
 
     def read(self, source: Any, name: str, labelled: bool = True, **reading: Any) -> TaggedExamples:
         if self.labels is not None or self.scheme != "bmes":  # else the data tell whether words are meant
-            reading.setdefault("segmented", self.scheme == "bmes" and self.labels == [WORD])
+            reading.setdefault("segmented", self._segments)
         examples = read_tagged(source, name, labelled, **reading)
         return self.keep_notes(examples)
 

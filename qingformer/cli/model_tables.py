@@ -1,17 +1,21 @@
-"""The work of `qingformer convert`; imported only when it runs."""
+"""The work of `qingformer convert` and the tables of `qingformer info`; imported only when they run."""
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qingformer.checkpoints.own_files import CONFIG, json_object
 from qingformer.cli.console import note, results
-from qingformer.cli.roles import HEADS, NONE, head_options, heads_of
-from qingformer.cli.running import prepare
-from qingformer.cli.stored import Stored, inspect, run_model
+from qingformer.cli.training import prepare
 from qingformer.errors import CheckpointError, ConfigError
-from qingformer.tasks.task_registry import TASK_FILE, load
+from qingformer.models.inspection import Stored, inspect
+from qingformer.models.stored_roles import HEADS, NONE, head_options, heads_of
+from qingformer.tasks.task_registry import BEST, TASK_FILE, load
 from qingformer.tokenization import Tokenizer
+from qingformer.training import whole_folder
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 AUTO = "auto"
 
@@ -28,7 +32,7 @@ def convert(
         raise ConfigError(f"{target}: is the source itself; choose another folder")
     began = time.perf_counter()
     prepare()
-    stored = inspect(source, family)
+    stored = inspect(source, family, run_model(source))
     if head == AUTO and format == "huggingface" and (stored.files.directory / TASK_FILE).is_file():
         _convert_task(source, target, began)
         return
@@ -59,6 +63,12 @@ def _convert_task(source: str, target: Path, began: float) -> None:
         f"{time.perf_counter() - began:.1f} s; written to {target}",
         markup=False,
     )
+
+
+def run_model(source: str) -> str:
+    """The model's folder where `source` is the output folder of `train`."""
+    inner = whole_folder(Path(source) / BEST)
+    return str(inner) if (inner / TASK_FILE).is_file() else source
 
 
 def head_of(stored: Stored, head: str) -> str:
@@ -103,3 +113,91 @@ def _print(model: Any, stored: Stored, kind: str, target: Path, format: str, sec
 
 def _first(names: list[str], most: int = 4) -> str:
     return ", ".join(names[:most]) + (f", ... ({len(names)})" if len(names) > most else "")
+
+
+TITLES = {
+    "missing": "Missing weights",
+    "left_over": "Weights left over",
+    "unknown_keys": "Unknown keys",
+    "unknown_tensors": "Unknown weights",
+}
+THRESHOLDS = {
+    "attention_exceeds_feed_forward": "attention costs more than the feed-forward part",
+    "quadratic_exceeds_linear": "its quadratic part costs more than all else",
+    "linear_attention_cheaper": "linear attention would mix values for less",
+    "linear_attention_worthwhile": "it would with heads 4 times as wide, for equal quality",
+}
+
+
+def print_description(found: dict[str, Any]) -> None:
+    """The same as tables."""
+    out = results()
+    _section(out, "Model", {key: found[key] for key in ("source", "layout", "format", "family", "application", "role")})
+    if found["heads"]:
+        _section(out, "Heads", {head: role["summary"] for head, role in found["heads"].items()})
+    if "task" in found:
+        _section(out, "Task", {key: _plain(value) for key, value in found["task"].items()})
+    _section(out, "Files", {name: _bytes(size) for name, size in found["files"].items()})
+    _section(out, "Configuration", {key: _plain(value) for key, value in found["configuration"].items()})
+    if found["parameters"]:
+        _section(out, "Parameters", {name: f"{count:,}" for name, count in found["parameters"].items()})
+    cost = found["cost"]
+    if cost is None:
+        reason = found["problem"] or "no configuration there, so no cost and no roles"
+        out.print(reason, markup=False)
+    else:
+        rows = {name: _operations(count) for name, count in cost["by_part"].items() if count}
+        rows |= {
+            "forward, in all": _operations(cost["forward_flops"]),
+            "of it growing with the square": f"{100 * cost['quadratic_share']:.1f} %",
+            "training step": _operations(cost["training_flops"]),
+            "kept for the backward pass": _bytes(cost["activation_bytes"]),
+        }
+        _section(out, f"Cost of one sentence of {cost['tokens']} tokens", rows)
+        _section(out, "Lengths from which on", {THRESHOLDS[key]: _tokens(n) for key, n in cost["thresholds"].items()})
+    for what in ("missing", "left_over", "unknown_keys", "unknown_tensors"):
+        names = found[what]
+        if names:
+            _section(out, TITLES[what], dict.fromkeys(names, ""))
+    if "tensors" in found:
+        _section(out, "Weights", {name: f"{tuple(shape)} {dtype}" for name, (shape, dtype) in found["tensors"].items()})
+
+
+def _section(out: "Console", title: str, rows: dict[str, Any]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    for name, value in rows.items():
+        table.add_row(Text(f"  {name}"), Text(str(value)))
+    out.print(Text(title, style="bold"))
+    out.print(table)
+
+
+def _plain(value: Any) -> str:
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if len(text) <= 100 else text[:97] + "..."
+
+
+def _tokens(length: float | None) -> str:
+    if length is None:
+        return "there is no feed-forward part"
+    return f"{length:,.0f} tokens" if length else "at any length"
+
+
+def _bytes(size: int) -> str:
+    value = float(size)
+    for unit in ("B", "KB", "MB", "GB"):
+        if value < 1024 or unit == "GB":
+            break
+        value /= 1024
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def _operations(count: int) -> str:
+    value = float(count)
+    for unit in ("FLOP", "KFLOP", "MFLOP", "GFLOP", "TFLOP"):
+        if value < 1000 or unit == "TFLOP":
+            break
+        value /= 1000
+    return f"{value:.2f} {unit}"

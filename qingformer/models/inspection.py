@@ -3,20 +3,17 @@
 import math
 import re
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from qingformer.checkpoints import PretrainedFiles, locate, open_checkpoint
 from qingformer.checkpoints.stored_names import without_wrappers
-from qingformer.cli.roles import Role, Shapes, Tensors, best_role, roles_of
 from qingformer.errors import ConfigError
 from qingformer.json_files import read_json
 from qingformer.models import BackboneConfig
 from qingformer.models.config import unknown_keys
 from qingformer.models.family_registry import family_class, family_of
 from qingformer.models.loading import Plan, Request, loader_of, settle
-from qingformer.tasks.task_registry import BEST, TASK_FILE
-from qingformer.training import whole_folder
+from qingformer.models.stored_roles import Role, Shapes, Tensors, best_role, roles_of
 
 PARTS = (
     (r"embedding|^embeddings|position_bias/", "embeddings"),
@@ -75,9 +72,13 @@ class Stored:
         return {part: counts[part] for part in order if part in counts}
 
 
-def inspect(source: str, family: str | None = None) -> Stored:
-    """Look at a source. Errors: `CheckpointError`, `ConfigError` for what is missing or damaged."""
-    files = locate(run_model(source))
+def inspect(source: str, family: str | None = None, folder: str | None = None) -> Stored:
+    """Look at a source, whose files lie in `folder` where that is another place.
+
+    Raises:
+        CheckpointError, ConfigError: what is missing or damaged.
+    """
+    files = locate(folder or source)
     values = read_json(files.config, ConfigError) if files.config is not None else {}
     if not isinstance(values, dict):
         raise ConfigError(f"{files.config}: expected a JSON object with the model's configuration")
@@ -100,12 +101,6 @@ def inspect(source: str, family: str | None = None) -> Stored:
     plan = plan_of(source, files, {key: values[key] for key in values if key not in unknown}, family, tensors)
     roles = roles_of(plan, tensors) if tensors else []
     return Stored(files, values, unknown, family, plan.config, format, tensors, paths_of(plan, tensors), roles)
-
-
-def run_model(source: str) -> str:
-    """The model's folder where `source` is the output folder of `train`."""
-    inner = whole_folder(Path(source) / BEST)
-    return str(inner) if (inner / TASK_FILE).is_file() else source
 
 
 def plan_of(source: str, files: PretrainedFiles, values: dict[str, Any], family: str, tensors: Tensors) -> Plan:

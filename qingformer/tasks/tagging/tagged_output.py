@@ -13,8 +13,7 @@ from qingformer.data.schemes import WORD
 from qingformer.data.spans import Span, longest_disjoint
 from qingformer.data.tagging import to_brat, to_columns
 from qingformer.files import atomic_directory
-from qingformer.tasks import Tagging
-from qingformer.tasks.tagging.tagged_texts import words_between
+from qingformer.tasks.tagging.tagged_texts import Tagging, words_between
 
 COLORS = (
     "green", "magenta", "cyan", "yellow", "blue", "red", "bright_green", "bright_magenta", "bright_cyan",
@@ -51,7 +50,7 @@ def line_by_line(answers: Iterable[str], examples: Any) -> Iterator[str]:
 
 
 @dataclass
-class Columns:
+class TagColumns:
     """Lines of tokens and tags. A tag stands for whole tokens and a token has one tag, so spans may have to change.
 
     With `covering` every token is in a word, as the tags B, M, E and S want it.

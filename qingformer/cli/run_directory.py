@@ -1,13 +1,14 @@
-"""The settings of a training run: checked, parsed, and written beside its results."""
+"""The settings of a training run: checked, and written beside its results."""
 
-import dataclasses
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_origin
 
 from qingformer.cli.console import note
+from qingformer.cli.options import Option
+from qingformer.cli.train import SETTINGS
 from qingformer.errors import ConfigError
 from qingformer.files import write_json
 from qingformer.json_files import quoted, read_object
@@ -19,69 +20,34 @@ _PATHS = ("train", "dev", "test", "source", "vocabulary", "schema")
 PRECISIONS = ("float32", "mixed_bfloat16")
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """Everything that decides what a run computes; two runs with equal settings and data are the same run."""
+def settings_of(values: Mapping[str, Any], max_length: int) -> dict[str, Any]:
+    """The options that decide what a run computes, as JSON holds them; `max_length` is that of the task.
 
-    train: str
-    dev: str | None
-    test: str | None
-    source: str | None
-    from_scratch: str | None
-    vocabulary: str | None
-    text_column: str | None
-    pair_column: str | None
-    label_column: str | None
-    format: str | None
-    columns: list[str] | None
-    encoding: str
-    quoting: bool | None
-    skip_empty: bool
-    multi_label: bool
-    epochs: int
-    batch_size: int
-    learning_rate: float | None
-    max_length: int
-    transforms: list[str]
-    loss: str | None
-    class_weights: str | None
-    precision: str
-    seed: int
-    task: str = "classification"
-    head: str | None = None
-    scheme: str | None = None
-    lr_multiplier: float | None = None
-    design: str | None = None
-    pointer: str | None = None
-    schema: str | None = None
-    stride: int | None = None
-    max_question_length: int | None = None
-    max_answer_length: int | None = None
-    joiner: str | None = None
-    strict: bool = False
-    digits: bool | None = None
-    label_separator: str | None = None
-    no_label: str | None = None
-    skip_unlabelled: bool = False
-    labels: list[str] | None = None
-    monitor: str | None = None
-    patience: int | None = None
+    Raises:
+        ConfigError: what no run can have.
+    """
+    settings = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+    settings["transforms"] = settings.pop("transform") or []
+    settings["max_length"] = settings["max_length"] or max_length
+    _check(settings)
+    return settings
 
-    def __post_init__(self) -> None:
-        if (self.source is None) == (self.from_scratch is None):
-            raise ConfigError("give either --source (pretrained weights) or --from-scratch tiny, small or base")
-        if self.precision not in PRECISIONS:
-            raise ConfigError(f"--precision is {self.precision!r}; choose one of {', '.join(PRECISIONS)}")
-        if self.learning_rate is not None and not 0 < self.learning_rate < 1:
-            raise ConfigError(f"--learning-rate is {self.learning_rate}; expected a number above 0 and below 1")
-        if self.lr_multiplier is not None and not 0 <= self.lr_multiplier < float("inf"):
-            raise ConfigError(f"--lr-multiplier is {self.lr_multiplier}; expected a finite number, 0 or more")
-        for option, value in (("--monitor", self.monitor), ("--patience", self.patience)):
-            if value is not None and self.dev is None:
-                raise ConfigError(f"{option} watches a score on held-out data; give it with --dev")
-        for path in (self.train, self.dev, self.test, self.schema):
-            if path is not None and not Path(path).exists():
-                raise ConfigError(f"{path}: no such file; check the path")
+
+def _check(settings: Mapping[str, Any]) -> None:
+    if (settings["source"] is None) == (settings["from_scratch"] is None):
+        raise ConfigError("give either --source (pretrained weights) or --from-scratch tiny, small or base")
+    if settings["precision"] not in PRECISIONS:
+        raise ConfigError(f"--precision is {settings['precision']!r}; choose one of {', '.join(PRECISIONS)}")
+    if settings["learning_rate"] is not None and not 0 < settings["learning_rate"] < 1:
+        raise ConfigError(f"--learning-rate is {settings['learning_rate']}; expected a number above 0 and below 1")
+    if (multiplier := settings.get("lr_multiplier")) is not None and not 0 <= multiplier < float("inf"):
+        raise ConfigError(f"--lr-multiplier is {multiplier}; expected a finite number, 0 or more")
+    for option, value in (("--monitor", settings["monitor"]), ("--patience", settings["patience"])):
+        if value is not None and settings["dev"] is None:
+            raise ConfigError(f"{option} watches a score on held-out data; give it with --dev")
+    for path in (settings["train"], settings["dev"], settings["test"], settings.get("schema")):
+        if path is not None and not Path(path).exists():
+            raise ConfigError(f"{path}: no such file; check the path")
 
 
 class RunDirectory:
@@ -90,8 +56,9 @@ class RunDirectory:
     `fit` calls `begin` when nothing is left to check: a start that fails leaves no folder, or the run that was there.
     """
 
-    def __init__(self, output: Path, settings: Settings, *, resume: bool, overwrite: bool) -> None:
-        self.output, self.settings, self.resume, self.overwrite = output, settings, resume, overwrite
+    def __init__(self, output: Path, settings: Mapping[str, Any], *, resume: bool, overwrite: bool) -> None:
+        self.output, self.settings = output, dict(settings)
+        self.resume, self.overwrite = resume, overwrite
 
     def __fspath__(self) -> str:
         return str(self.output)
@@ -105,7 +72,7 @@ class RunDirectory:
         output, there = self.output, self.output / RUN_FILE
         if self.resume:
             check_begun(output)
-            _check_same(there, _stored(there), dataclasses.asdict(self.settings))
+            _check_same(there, _stored(there), self.settings)
             return
         others = [name for name in os.listdir(output) if not _LEFT_OVER.fullmatch(name)]
         if not others or others == [RUN_FILE]:  # killed before there was anything to lose
@@ -119,7 +86,7 @@ class RunDirectory:
 
     def begin(self) -> None:
         """Make the folder this run's. What an old run wrote goes first; other files stay."""
-        settings = dataclasses.asdict(self.settings)
+        settings = dict(self.settings)
         if self.resume:
             before = _stored(self.output / RUN_FILE)
             settings = {**before, "epochs": max(before.get("epochs", 0), settings["epochs"])}
@@ -151,9 +118,8 @@ def _stored(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: names a value of a type that no run writes.
     """
-    hints = {**get_type_hints(Settings), "working_directory": str}
-    parts = {key: get_args(hint) if isinstance(hint, UnionType) else (hint,) for key, hint in hints.items()}
-    kinds = {key: tuple(get_origin(part) or part for part in each) for key, each in parts.items()}
+    kinds: dict[str, Any] = {option.name: (_stored_kind(option), type(None)) for option in SETTINGS}
+    kinds |= {"transforms": (list,), "working_directory": (str,)}
     values = read_object(path, ConfigError, kinds)
     for key, value in values.items():
         if type(value) is list and not all(isinstance(part, str) for part in value):
@@ -163,9 +129,9 @@ def _stored(path: Path) -> dict[str, Any]:
 
 
 def _check_same(path: Path, begun: dict[str, Any], now: dict[str, Any]) -> None:
-    defaults = {field.name: field.default for field in dataclasses.fields(Settings)}  # of runs before these settings
+    defaults = {option.name: option.default for option in SETTINGS}  # of runs before there were these options
     for key, value in now.items():
-        before = begun.get(key, defaults[key])
+        before = begun.get(key, defaults.get(key))
         if key == "epochs" or before == value or (key in _PATHS and _same_file(begun, before, value)):
             continue  # more epochs go on, and the state knows whether fewer will do
         raise ConfigError(
@@ -182,6 +148,14 @@ def _same_file(begun: dict[str, Any], before: Any, now: Any) -> bool:
     return os.path.exists(now) and os.path.realpath(first) == os.path.realpath(now)
 
 
+def _stored_kind(option: Option) -> type:
+    """The type of an option's value in JSON."""
+    if option.kind is Path:
+        return str
+    found: type = list if option.splits else get_origin(option.kind) or option.kind
+    return found
+
+
 def parse_transforms(wanted: list[str]) -> list[Any]:
     """`fgm=30%` as the object; unknown names are refused with those there are."""
     from qingformer.objectives.named_transforms import named_transform
@@ -190,22 +164,3 @@ def parse_transforms(wanted: list[str]) -> list[Any]:
         return [named_transform(text) for text in wanted]
     except ConfigError as problem:
         raise ConfigError(f"--transform {problem}") from None
-
-
-def parse_class_weights(text: str | None) -> dict[str, float] | str | None:
-    """`balanced` and `sqrt` as they are, `spam=2,ham=1` as numbers by label."""
-    if text is None or "=" not in text:
-        return text
-    weights = {}
-    for part in text.split(","):
-        label, _, value = part.rpartition("=")
-        weights[label.strip()] = parse_number("--class-weights", text, value)
-    return weights
-
-
-def parse_number(option: str, text: str, value: str) -> float:
-    """The number `value`, or an error that quotes the whole option."""
-    try:
-        return float(value)
-    except ValueError:
-        raise ConfigError(f"{option} {text}: {value!r} is not a number") from None

@@ -1,4 +1,4 @@
-"""`qingformer convert`: a pretrained model from one of the three formats to another."""
+"""`qingformer convert` and `qingformer info`: a pretrained model in another format, and what is in its files."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -6,12 +6,19 @@ from typing import Annotated
 
 import typer
 
-NAME = "convert"
-EPILOG = """[bold]Examples[/bold]
+CONVERT_EPILOG = """[bold]Examples[/bold]
 
 Google's checkpoint for transformers:  qingformer convert chinese_L-12_H-768_A-12 bert-hf --to huggingface
 
 And back:  qingformer convert bert-hf bert-tf --to tensorflow
+"""
+INFO_EPILOG = """[bold]Examples[/bold]
+
+Before loading:  qingformer info chinese_L-12_H-768_A-12
+
+For longer texts:  qingformer info runs/first --length 512
+
+For a program:  qingformer info runs/first --json | jq .parameters.total
 """
 
 
@@ -23,7 +30,7 @@ class Layout(StrEnum):
     tensorflow = "tensorflow"
 
 
-def command(
+def convert_command(
     source: Annotated[
         str, typer.Argument(help="A folder, a .ckpt, a weights file or hf://org/name.", show_default=False)
     ],
@@ -50,6 +57,37 @@ def command(
 
     Every weight is accounted for: one that is missing or left over is an error, not a guess.
     """
-    from qingformer.cli.conversion import convert
+    from qingformer.cli.model_tables import convert
 
     convert(source, target, to.value, head=head, family=family, overwrite=overwrite, verify=not no_verify)
+
+
+def info_command(
+    source: Annotated[
+        str,
+        typer.Argument(help="A folder, a .ckpt, a weights file, a run's folder or hf://org/name.", show_default=False),
+    ],
+    length: Annotated[
+        int | None,
+        typer.Option(min=1, help="Tokens per sentence for the cost. [dim]128, or the most the model reads.[/dim]"),
+    ] = None,
+    tensors: Annotated[
+        bool, typer.Option("--tensors", help="List every stored weight with its shape and type.")
+    ] = False,
+    family: Annotated[str | None, typer.Option(help="The model's family, where the files do not tell.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object instead of tables.")] = False,
+) -> None:
+    """Show format, family, roles, files, configuration, what is missing or left over, parameters and cost.
+
+    The weights are not read, only their names and shapes.
+    """
+    from qingformer.analysis.model_description import describe
+    from qingformer.cli.model_tables import print_description, run_model
+
+    found = describe(source, length, folder=run_model(source), family=family, tensors=tensors)
+    if json:
+        from json import dumps
+
+        typer.echo(dumps(found, ensure_ascii=False))
+    else:
+        print_description(found)

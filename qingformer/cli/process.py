@@ -1,4 +1,4 @@
-"""Ctrl-C and a polite kill stop the program at any moment, with one line and one exit code each."""
+"""The program as a process: its streams, and Ctrl-C and SIGTERM at any moment, with one line and one exit code each."""
 
 import _thread
 import atexit
@@ -6,10 +6,13 @@ import contextlib
 import os
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
+
+from qingformer.environment import check_backend
 
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
@@ -119,3 +122,49 @@ def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, RuntimeError):  # closed, its reader is gone, or it is at work
             stream.flush()
+
+
+def use_utf8() -> None:
+    """Write UTF-8 to files and pipes; to a terminal what it can show. What cannot be written becomes an escape.
+
+    In a C locale, or with PYTHONIOENCODING=gbk, Python would raise in the middle of the output.
+    A stream that the shell has closed (>&-) is one to nowhere.
+    """
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        change: Any = getattr(stream, "reconfigure", None)
+        if change is None:  # put in place by a test or a notebook
+            continue
+        if stream.isatty():
+            change(errors="backslashreplace")
+        else:
+            change(encoding="utf-8", errors="backslashreplace")
+
+
+def import_keras_quietly() -> None:
+    """Import Keras on TensorFlow with standard error set aside; what was written there is shown if the import fails.
+
+    TensorFlow's native code writes there before any of its log settings take effect. On other backends nothing happens.
+    Errors: `ConfigError` for a backend that is none.
+    """
+    check_backend()
+    if os.environ.get("KERAS_BACKEND") != "tensorflow" or "tensorflow" in sys.modules:
+        return
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as aside:
+        os.dup2(aside.fileno(), 2)
+        failed = False
+        try:
+            import keras  # noqa: F401
+        except Exception:  # not Ctrl-C, after which the greeting is as out of place as ever
+            failed = True
+            raise
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            if failed:
+                aside.seek(0)
+                os.write(2, aside.read())
