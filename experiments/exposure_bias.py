@@ -1,6 +1,6 @@
 """Cures for exposure bias: a small UniLM trained plainly, with replaced and with noisy decoder inputs.
 
-    python -m examples.exposure_bias [--train PAIRS --test PAIRS] [--seeds 3]
+    python -m experiments.exposure_bias [--train PAIRS --test PAIRS] [--seeds 3]
 
 PAIRS are tables without a header whose last two columns are source and target, such as the classical and modern
 sentences of classical-modern. Without files the model learns to write the bundled texts backwards. The loss is measured
@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 import qingformer as qf
-from examples.common import arguments, compare, read
+from experiments.common import arguments, compare, read
 from qingformer.data import read_rows
 from qingformer.objectives import EmbeddingNoise, RandomReplacement
 

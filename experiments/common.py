@@ -1,4 +1,4 @@
-"""What the examples share: reading their arguments, and a table of several methods over several seeds."""
+"""What the experiments share: reading their arguments, and a table of several methods over several seeds."""
 
 import argparse
 import json
@@ -24,7 +24,7 @@ def arguments(
     batch_size: int | None = None,
     seeds: int = 3,
 ) -> argparse.ArgumentParser:
-    """The options every example has, and those of `fit` that it hands on; without files the bundled sample is used."""
+    """The options of every experiment, and those of `fit` that it passes on; without files the bundled sample is used."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--train", default=str(SAMPLE / "train.jsonl"), help="training data")
     parser.add_argument("--test", default=str(SAMPLE / "test.jsonl"), help="held-out data")
@@ -51,7 +51,7 @@ def read(path: str, size: int | None = None) -> list[dict[str, str]]:
 
 
 def pretrained_arguments(description: str, **options: Any) -> argparse.ArgumentParser:
-    """`arguments` of an example that fine-tunes on few labels what was trained on other texts before."""
+    """`arguments` of an experiment that trains on other texts first and then fine-tunes on few labels."""
     parser = arguments(description, epochs=10, train_size=200, max_length=48, batch_size=16, **options)
     parser.add_argument("--pretrain", help="labelled texts for the first training; its labels may be others")
     parser.add_argument("--pretrain-size", type=int, default=8000, help="rows of it")

@@ -1,12 +1,12 @@
 """Train a small classifier without and with R-Drop, on the same texts in the same order.
 
-    python -m examples.r_drop [--train FILE --test FILE] [--alphas 1 4] [--seeds 3]
+    python -m experiments.r_drop [--train FILE --test FILE] [--alphas 1 4] [--seeds 3]
 
 R-Drop costs two passes a step, so the comparison also has plain training for twice the epochs, which costs the same.
 """
 
 import qingformer as qf
-from examples.common import arguments, compare, read
+from experiments.common import arguments, compare, read
 from qingformer.objectives import RDrop
 
 

@@ -1,6 +1,6 @@
 """Heads of a tagger for equal time, and what the learning rate of a CRF's transitions does to its matrix.
 
-    python -m examples.tagging_heads --train FILE --test FILE [--seconds 30] [--epochs 3] [--multipliers 1 10 100 1000]
+    python -m experiments.tagging_heads --train FILE --test FILE [--seconds 30] [--epochs 3] [--multipliers 1 10 1000]
 
 The files hold words between spaces, or a token and its tag a line, or JSON spans: whatever `read_tagging` reads. First
 a small encoder from random weights is trained with each head for so many seconds, steps in which something is compiled
@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 import qingformer as qf
-from examples.common import arguments, compare
+from experiments.common import arguments, compare
 from qingformer.data.schemes import TagScheme
 from qingformer.data.tagging import read_tagging
 from qingformer.tasks import count_vocabulary

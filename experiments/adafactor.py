@@ -1,7 +1,7 @@
 """AdaFactor beside AdamW: what the memory of an optimizer buys.
 
-    python -m examples.adafactor
-    python -m examples.adafactor --epochs 5 --train FILE --test FILE
+    python -m experiments.adafactor
+    python -m experiments.adafactor --epochs 5 --train FILE --test FILE
 
 A tiny encoder learns to classify short texts from random weights. The same seed stands for the same start, order and
 dropout in every row. Rates are the published ones, not tuned here: 1e-3 for AdamW (the rate of this size), 1e-2 of the
@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from examples.common import arguments, compare, read
+from experiments.common import arguments, compare, read
 from qingformer import TextClassifier
 from qingformer.optimizers import AdaFactor, AdamW, warmup_linear
 

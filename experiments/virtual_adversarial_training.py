@@ -1,6 +1,6 @@
 """Learn from few labels and many texts without: virtual adversarial training.
 
-    python -m examples.virtual_adversarial_training [--train FILE --test FILE --unlabelled FILE] [--labelled 100]
+    python -m experiments.virtual_adversarial_training [--train FILE --test FILE --unlabelled FILE] [--labelled 100]
 
 The first `--labelled` rows of the training data keep their labels; the others, and the rows of `--unlabelled`, do not.
 All methods have the same vocabulary, counted from all texts, and make the same number of steps with the same number of
@@ -8,7 +8,7 @@ labelled rows in each.
 """
 
 import qingformer as qf
-from examples.common import arguments, compare, read
+from experiments.common import arguments, compare, read
 from qingformer.objectives import VirtualAdversarialTraining
 from qingformer.tasks.classification.text_examples import read_examples
 from qingformer.tasks.scratch import count_vocabulary

@@ -1,6 +1,6 @@
 """Fine-tune a small pre-trained encoder on few labels as usual, with FGM and with PGD.
 
-    python -m examples.adversarial_training [--pretrain FILE --train FILE --test FILE] [--epsilon 0.02 0.1 0.5]
+    python -m experiments.adversarial_training [--pretrain FILE --train FILE --test FILE] [--epsilon 0.02 0.1 0.5]
 
 The encoder is first trained to classify the texts of `--pretrain` (without it: those of one half of the labels). Then
 every seed draws `--train-size` texts. The size of a perturbation counts in comparison with the embeddings: a row of
@@ -8,7 +8,7 @@ BERT's has a length of about 1.4, one of the tiny encoder here about a sixth of 
 
 With `--from-scratch` new models learn all training texts instead, with lengths in units of a token's vector:
 
-    python -m examples.adversarial_training --from-scratch --relative 0.05 --epsilon 0.5
+    python -m experiments.adversarial_training --from-scratch --relative 0.05 --epsilon 0.5
 
 FGM costs two gradients a step, PGD with three steps four; so the comparison also has plain training for twice the
 epochs, which costs what FGM does.
@@ -16,7 +16,7 @@ epochs, which costs what FGM does.
 
 from functools import partial
 
-from examples.common import SAMPLE, FineTuning, compare, pretrained_arguments, read
+from experiments.common import SAMPLE, FineTuning, compare, pretrained_arguments, read
 from qingformer.objectives import FGM, PGD
 
 

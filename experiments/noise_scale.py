@@ -1,6 +1,6 @@
 """Measure the gradient noise scale during training, then train at other batch sizes with rates scaled by four laws.
 
-    python -m examples.noise_scale [--train FILE --test FILE] [--batch-sizes 8 256] [--seeds 3]
+    python -m experiments.noise_scale [--train FILE --test FILE] [--batch-sizes 8 256] [--seeds 3]
 
 All runs see the same number of examples, with the same share of warm-up. The rate of each run follows from the one at
 `--batch-size` by a law; "noise scale" is `suggest_learning_rate(law="adam")` with the noise scale that was measured
@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 import qingformer as qf
-from examples.common import arguments, compare, read
+from experiments.common import arguments, compare, read
 from qingformer import backend
 from qingformer.analysis import suggest_learning_rate
 from qingformer.tasks.classification.gradient_noise import classifier_gradients

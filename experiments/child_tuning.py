@@ -1,6 +1,6 @@
 """Fine-tune a small pre-trained encoder on few labels as usual, and with the two forms of ChildTuning.
 
-    python -m examples.child_tuning [--pretrain FILE --train FILE --test FILE] [--p 0.2] [--seeds 5]
+    python -m experiments.child_tuning [--pretrain FILE --train FILE --test FILE] [--p 0.2] [--seeds 5]
 
 The encoder is first trained to classify the texts of `--pretrain` (without it: those of one half of the labels). Then
 every seed draws `--train-size` texts.
@@ -9,7 +9,7 @@ Under Adam the masks of ChildTuningF make the steps sqrt(p) times as long, so a 
 sqrt(p) times the usual one belongs to the comparison: what it gives too is not due to the masks.
 """
 
-from examples.common import FineTuning, compare, pretrained_arguments
+from experiments.common import FineTuning, compare, pretrained_arguments
 from qingformer.objectives import ChildTuningD, ChildTuningF
 
 

@@ -1,6 +1,6 @@
 """Fine-tune a small pre-trained encoder on few labels without and with a penalty of the squared gradient.
 
-    python -m examples.gradient_penalty [--pretrain FILE --train FILE --test FILE] [--epsilon 0.1 1] [--seeds 5]
+    python -m experiments.gradient_penalty [--pretrain FILE --train FILE --test FILE] [--epsilon 0.1 1] [--seeds 5]
 
 The encoder is first trained to classify the texts of `--pretrain` (without it: those of one half of the labels). Then
 every seed draws `--train-size` texts. The penalty is on the gradient of the embedding matrix, by row of the matrix or
@@ -10,7 +10,7 @@ the same gradient, not its square.
 
 from functools import partial
 
-from examples.common import FineTuning, compare, pretrained_arguments
+from experiments.common import FineTuning, compare, pretrained_arguments
 from qingformer.objectives import FGM, GradientPenalty
 
 

@@ -1,6 +1,6 @@
 """Train a small classifier on classes of very different sizes with the usual remedies, on the same texts.
 
-    python -m examples.class_imbalance [--train FILE --test FILE] [--tau 1] [--seeds 3]
+    python -m experiments.class_imbalance [--train FILE --test FILE] [--tau 1] [--seeds 3]
 
 Cross-entropy; cross-entropy with class weights; losses that look at hard examples; logit adjustment, whose model
 predicts in two ways: by its logits (for balanced accuracy and macro F1) and with the log-frequencies of the classes put
@@ -10,7 +10,7 @@ back (for accuracy). All settings are the usual ones of their papers and not tun
 import numpy as np
 
 import qingformer as qf
-from examples.common import arguments, compare, read
+from experiments.common import arguments, compare, read
 from qingformer.evaluation import evaluate_classification
 from qingformer.losses import DiceLoss, FocalLoss, LogitAdjustedCrossentropy
 

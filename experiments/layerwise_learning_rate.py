@@ -3,7 +3,7 @@
 One Transformer block and a `ConditionalRandomField` tag the characters of named entities. At the network's own learning
 rate the transitions hardly move; `LayerwiseLearningRate` gives them a rate of their own.
 
-    python -m examples.layerwise_learning_rate --train peoples-daily-ner/example.train.gz \
+    python -m experiments.layerwise_learning_rate --train peoples-daily-ner/example.train.gz \
         --test peoples-daily-ner/example.test.gz
 
 The files have one character and its tag a line (O, B-X, I-X), and an empty line between sentences.
@@ -16,7 +16,7 @@ import gzip
 import keras
 import numpy as np
 
-from examples.common import arguments, compare
+from experiments.common import arguments, compare
 from qingformer.layers import ConditionalRandomField
 from qingformer.models import Backbone, BackboneConfig
 from qingformer.optimizers import LayerwiseLearningRate, adamw, layer_decay, warmup_linear

@@ -1,7 +1,7 @@
 """Low-rank fine-tuning two ways, against full fine-tuning: adapters in the model, and an optimizer of low-rank updates.
 
-    python -m examples.lora
-    python -m examples.lora --pretrain online-shopping-10-cats/all.csv.xz \\
+    python -m experiments.lora
+    python -m experiments.lora --pretrain online-shopping-10-cats/all.csv.xz \\
         --train chnsenticorp/train.tsv.gz --test chnsenticorp/test.tsv.gz --train-size 2000
 
 An encoder is trained once on the texts of `--pretrain` (without it: on the training data itself, one pass) and is then
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from examples.common import arguments, compare, read
+from experiments.common import arguments, compare, read
 from qingformer import TextClassifier
 from qingformer.optimizers import LowRankUpdates, adamw, warmup_linear
 from qingformer.tasks.classification.text_examples import Columns, read_examples
