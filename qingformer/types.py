@@ -15,3 +15,5 @@ Shape: TypeAlias = tuple[int | None, ...]
 Config: TypeAlias = dict[str, Any]
 # How a layer is told to fill its weights: an initialiser, its name, or the configuration that one was serialised to.
 InitializerLike: TypeAlias = "str | Config | keras.initializers.Initializer | None"
+# The numbers that a layer computes and keeps: a type, a policy such as "mixed_bfloat16", None for Keras' own choice.
+DtypeLike: TypeAlias = "str | keras.DTypePolicy | None"

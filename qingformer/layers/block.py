@@ -183,21 +183,11 @@ class TransformerBlock(keras.layers.Layer):
         return output, self.attention.compute_output_spec(x, keys)[1]
 
     def get_config(self) -> Config:
-        parts = {
-            name: None if getattr(self, name) is None else keras.saving.serialize_keras_object(getattr(self, name))
-            for name in PARTS
-        }
-        return {
-            **super().get_config(),
-            **parts,
-            "dropout": self.dropout,
-            "checkpointing": self.checkpointing,
-            "norm_position": self.norm_position,
-        }
+        parts = {name: keras.saving.serialize_keras_object(getattr(self, name)) for name in PARTS}
+        settings = {name: getattr(self, name) for name in ("dropout", "checkpointing", "norm_position")}
+        return {**super().get_config(), **parts, **settings}
 
     @classmethod
     def from_config(cls, config: Config) -> "TransformerBlock":
-        parts = {
-            name: keras.saving.deserialize_keras_object(config[name]) for name in PARTS if config.get(name) is not None
-        }
+        parts = {name: keras.saving.deserialize_keras_object(config.get(name)) for name in PARTS}
         return cls(**{**config, **parts})

@@ -1,7 +1,6 @@
 """Mixed chunk attention (FLASH): quadratic inside a chunk, linear between chunks, gated."""
 
 import math
-from typing import Any
 
 import keras
 from keras import ops
@@ -17,7 +16,7 @@ from qingformer.ops.linear_attention_sums import join_chunks, key_mask, key_valu
 from qingformer.ops.masking import causal_mask
 from qingformer.ops.rotary import turned
 from qingformer.ops.seeded_dropout import dropout
-from qingformer.types import Tensor
+from qingformer.types import Config, InitializerLike, Shape, Tensor
 
 MAPS = ("quadratic_query", "quadratic_key", "linear_query", "linear_key")
 
@@ -51,9 +50,9 @@ class MixedChunkAttention(keras.layers.Layer):
         activation: str = "swish",
         use_bias: bool = True,
         dropout: float = 0.0,
-        kernel_initializer: Any = "glorot_uniform",
+        kernel_initializer: InitializerLike = "glorot_uniform",
         interleaved_rotary: bool = True,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         super().__init__(**kwargs)
         if min(intermediate_size, key_size, chunk_size) < 1:
@@ -70,8 +69,8 @@ class MixedChunkAttention(keras.layers.Layer):
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.interleaved_rotary = interleaved_rotary
 
-    def build(self, x_shape: tuple[Any, ...], **shapes: Any) -> None:
-        def dense(size: int, name: str, width: int) -> Dense:
+    def build(self, x_shape: Shape, **shapes: Shape) -> None:
+        def dense(size: int | None, name: str, width: int | None) -> Dense:
             initializer = self.kernel_initializer.clone()
             layer = Dense(
                 size, use_bias=self.use_bias, kernel_initializer=initializer, name=name, dtype=self.dtype_policy
@@ -142,10 +141,10 @@ class MixedChunkAttention(keras.layers.Layer):
         mixed = ops.matmul(flat_query, ops.cast(mean, query.dtype))
         return ops.reshape(mixed, (batch, chunks, size, self.intermediate_size))
 
-    def compute_output_spec(self, x: Any, **_: Any) -> keras.KerasTensor:
+    def compute_output_spec(self, x: Tensor, **_: object) -> keras.KerasTensor:
         return keras.KerasTensor(x.shape, self.compute_dtype)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "intermediate_size": self.intermediate_size,

@@ -3,7 +3,6 @@
 import functools
 import operator
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 
@@ -11,7 +10,7 @@ from qingformer.layers.dense import Dense
 from qingformer.layers.dropout_streams import DropoutStream
 from qingformer.ops.activations import get_activation
 from qingformer.ops.seeded_dropout import dropout
-from qingformer.types import Tensor
+from qingformer.types import Config, InitializerLike, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -31,9 +30,9 @@ class FeedForward(keras.layers.Layer):
         intermediate_size: int,
         activation: str | Sequence[str] = "gelu",
         use_bias: bool = True,
-        kernel_initializer: Any = "glorot_uniform",
+        kernel_initializer: InitializerLike = "glorot_uniform",
         dropout: float = 0.0,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         super().__init__(**kwargs)
         self.intermediate_size = intermediate_size
@@ -44,7 +43,7 @@ class FeedForward(keras.layers.Layer):
         self.dropout = dropout
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: Shape) -> None:
         def dense(size: int | None, name: str) -> Dense:
             return Dense(
                 size,
@@ -67,10 +66,10 @@ class FeedForward(keras.layers.Layer):
         inner = [function(layer(x)) for function, layer in zip(self.activation_functions, self.intermediate)]
         return self.output_dense(dropout(functools.reduce(operator.mul, inner), self.dropout, seed, stream))
 
-    def compute_output_shape(self, input_shape: tuple) -> tuple:
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "intermediate_size": self.intermediate_size,

@@ -1,7 +1,6 @@
 """The gated attention unit: attention and gated feed-forward in one layer with one head."""
 
 import math
-from typing import Any
 
 import keras
 from keras import ops
@@ -14,7 +13,7 @@ from qingformer.ops.activations import get_activation
 from qingformer.ops.attention_weights import attention_weights, check_normalization
 from qingformer.ops.rotary import turned
 from qingformer.ops.seeded_dropout import dropout
-from qingformer.types import Tensor
+from qingformer.types import Config, InitializerLike, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -48,10 +47,10 @@ class GatedAttentionUnit(keras.layers.Layer):
         normalization: str = "squared_relu",
         attention_scale: bool = True,
         dropout: float = 0.0,
-        kernel_initializer: Any = "glorot_uniform",
+        kernel_initializer: InitializerLike = "glorot_uniform",
         interleaved_rotary: bool = True,
         residual_scores: bool = False,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         super().__init__(**kwargs)
         if min(intermediate_size, key_size) < 1:
@@ -69,11 +68,11 @@ class GatedAttentionUnit(keras.layers.Layer):
         self.residual_scores = residual_scores
         self.crosses = False
 
-    def build(self, x_shape: tuple[Any, ...], context_shape: tuple[Any, ...] | None = None, **shapes: Any) -> None:
+    def build(self, x_shape: Shape, context_shape: Shape | None = None, **shapes: Shape) -> None:
         self.crosses = context_shape is not None
         inner, key = self.intermediate_size, self.key_size
         self.input_dense = self._dense(inner + key if self.crosses else 2 * inner + key, "input", x_shape)
-        if self.crosses:
+        if context_shape is not None:
             self.key_dense = self._dense(key, "key", context_shape)
             self.value_dense = self._dense(inner, "value", context_shape)
         else:
@@ -83,7 +82,7 @@ class GatedAttentionUnit(keras.layers.Layer):
                 scale.build((*x_shape[:-1], key))
         self.output_dense = self._dense(x_shape[-1], "output", (*x_shape[:-1], inner))
 
-    def _dense(self, size: int, name: str, shape: Any) -> Dense:
+    def _dense(self, size: int | None, name: str, shape: Shape) -> Dense:
         initializer = self.kernel_initializer.clone()
         layer = Dense(size, use_bias=self.use_bias, kernel_initializer=initializer, name=name, dtype=self.dtype_policy)
         layer.build(shape)
@@ -131,14 +130,16 @@ class GatedAttentionUnit(keras.layers.Layer):
         query = query * ops.cast(1.0 / math.sqrt(self.key_size), query.dtype) if self.attention_scale else query
         return ops.matmul(query, ops.transpose(key, (0, 2, 1)))[:, None]
 
-    def compute_output_spec(self, x: Any, context: Any = None, **_: Any) -> Any:
+    def compute_output_spec(
+        self, x: Tensor, context: Tensor | None = None, **_: object
+    ) -> keras.KerasTensor | tuple[keras.KerasTensor, keras.KerasTensor]:
         output = keras.KerasTensor(x.shape, self.compute_dtype)
         if not self.residual_scores:
             return output
         keys = (x if context is None else context).shape[1]
         return output, keras.KerasTensor((x.shape[0], 1, x.shape[1], keys), self.compute_dtype)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "intermediate_size": self.intermediate_size,

@@ -1,7 +1,5 @@
 """Linear attention: multi-head attention whose cost grows with the length, not with its square."""
 
-from typing import Any
-
 import keras
 from keras import ops
 
@@ -10,7 +8,7 @@ from qingformer.layers.dense import Dense
 from qingformer.layers.dropout_streams import DropoutStream
 from qingformer.ops.linear_attention_sums import causal_linear_product, key_mask, linear_product
 from qingformer.ops.rotary import turned
-from qingformer.types import Tensor
+from qingformer.types import Config, InitializerLike, Shape, Tensor
 
 FEATURE_MAPS = ("elu", "relu")
 SMALLEST = 1e-6
@@ -48,9 +46,9 @@ class LinearAttention(keras.layers.Layer):
         causal: bool = False,
         chunk_size: int = 64,
         use_bias: bool = True,
-        kernel_initializer: Any = "glorot_uniform",
+        kernel_initializer: InitializerLike = "glorot_uniform",
         interleaved_rotary: bool = True,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         super().__init__(**kwargs)
         if min(num_heads, head_size, key_size or 1, chunk_size) < 1:
@@ -69,8 +67,8 @@ class LinearAttention(keras.layers.Layer):
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.interleaved_rotary = interleaved_rotary
 
-    def build(self, x_shape: tuple[Any, ...], **shapes: Any) -> None:
-        def dense(size: int, name: str, shape: tuple[Any, ...]) -> Dense:
+    def build(self, x_shape: Shape, **shapes: Shape) -> None:
+        def dense(size: int | None, name: str, shape: Shape) -> Dense:
             initializer = self.kernel_initializer.clone()
             layer = Dense(
                 size, use_bias=self.use_bias, kernel_initializer=initializer, name=name, dtype=self.dtype_policy
@@ -129,10 +127,10 @@ class LinearAttention(keras.layers.Layer):
         batch, length = ops.shape(x)[:2]
         return ops.reshape(x, (batch, length, self.num_heads, size))
 
-    def compute_output_spec(self, x: Any, **_: Any) -> keras.KerasTensor:
+    def compute_output_spec(self, x: Tensor, **_: object) -> keras.KerasTensor:
         return keras.KerasTensor(x.shape, self.compute_dtype)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "num_heads": self.num_heads,

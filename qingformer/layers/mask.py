@@ -1,13 +1,11 @@
 """The attention mask of a model, computed once for all its blocks."""
 
-from typing import Any
-
 import keras
 from keras import ops
 
 from qingformer.errors import ConfigError
 from qingformer.ops.masking import causal_mask, keys_mask, others_mask, unilm_mask
-from qingformer.types import Tensor
+from qingformer.types import Config, Tensor
 
 APPLICATIONS = ("encoder", "lm", "unilm")
 
@@ -25,7 +23,7 @@ class AttentionMask(keras.layers.Layer):
     Example: `AttentionMask("lm")(ops.ones((2, 5), "int32"))`
     """
 
-    def __init__(self, application: str = "encoder", hide_self: bool = False, **kwargs: Any) -> None:
+    def __init__(self, application: str = "encoder", hide_self: bool = False, **kwargs: object) -> None:
         super().__init__(**kwargs)
         if application not in APPLICATIONS:
             raise ConfigError(f"unknown application {application!r}; use one of {', '.join(APPLICATIONS)}")
@@ -43,5 +41,5 @@ class AttentionMask(keras.layers.Layer):
             mask = ops.logical_and(mask, unilm_mask(segment_ids))
         return ops.logical_and(mask, others_mask(length)) if self.hide_self else mask
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {**super().get_config(), "application": self.application, "hide_self": self.hide_self}

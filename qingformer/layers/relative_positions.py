@@ -1,13 +1,11 @@
 """Positions that a model computes once for all its blocks: rotary tables and bucketed biases."""
 
-from typing import Any
-
 import keras
 from keras import ops
 
 from qingformer.ops.relative_distances import relative_buckets
 from qingformer.ops.rotary import rotary_table
-from qingformer.types import Tensor
+from qingformer.types import Config, InitializerLike, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -22,7 +20,7 @@ class RotaryPositions(keras.layers.Layer):
     """
 
     def __init__(
-        self, size: int, base: float = 10000.0, scaling: float = 1.0, limit: int | None = None, **kwargs: Any
+        self, size: int, base: float = 10000.0, scaling: float = 1.0, limit: int | None = None, **kwargs: object
     ) -> None:
         super().__init__(**{"dtype": "float32", **kwargs})
         self.size = size
@@ -41,7 +39,7 @@ class RotaryPositions(keras.layers.Layer):
         batch = 1 if position_ids is None else position_ids.shape[0]
         return keras.KerasTensor((batch, x.shape[1], 2, self.size // 2), "float32")
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         settings = {"size": self.size, "base": self.base, "scaling": self.scaling, "limit": self.limit}
         return {**super().get_config(), **settings}
 
@@ -62,8 +60,8 @@ class RelativePositionBias(keras.layers.Layer):
         num_buckets: int = 32,
         max_distance: int = 128,
         bidirectional: bool = True,
-        embeddings_initializer: Any = "uniform",
-        **kwargs: Any,
+        embeddings_initializer: InitializerLike = "uniform",
+        **kwargs: object,
     ) -> None:
         super().__init__(**kwargs)
         self.num_heads = num_heads
@@ -72,7 +70,7 @@ class RelativePositionBias(keras.layers.Layer):
         self.bidirectional = bidirectional
         self.embeddings_initializer = keras.initializers.get(embeddings_initializer)
 
-    def build(self, *shapes: Any, **others: Any) -> None:
+    def build(self, *shapes: Shape, **others: Shape) -> None:
         self.embeddings = self.add_weight(
             shape=(self.num_buckets, self.num_heads), initializer=self.embeddings_initializer, name="embeddings"
         )
@@ -90,7 +88,7 @@ class RelativePositionBias(keras.layers.Layer):
         keys = x if context is None else context
         return keras.KerasTensor((1, self.num_heads, x.shape[1], keys.shape[1]), self.compute_dtype)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "num_heads": self.num_heads,

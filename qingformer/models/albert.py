@@ -6,7 +6,7 @@ before the other embeddings are added. Source: Lan et al. 2019, arXiv 1909.11942
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import keras
@@ -22,7 +22,7 @@ from qingformer.models.config import BackboneConfig, block_group
 from qingformer.models.family import COMMON_KEYS
 from qingformer.models.family_registry import register_family
 from qingformer.models.layer_factory import LayerFactory
-from qingformer.types import Tensors
+from qingformer.types import Config, Tensor, Tensors
 
 SHARED_KEYS = (*COMMON_KEYS, "embedding_size", "num_hidden_groups")
 
@@ -43,11 +43,11 @@ class TokenProjection(keras.layers.Layer):
         shape = (input_shape[-1], self.size)
         self.kernel = self.add_weight(shape=shape, initializer=self.kernel_initializer, name="kernel")
 
-    def call(self, x: Any, reverse: bool = False) -> Any:
+    def call(self, x: Tensor, reverse: bool = False) -> Any:
         """(..., narrow) to (..., size), or back."""
         return ops.matmul(x, ops.transpose(self.kernel) if reverse else self.kernel)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         initializer = keras.initializers.serialize(self.kernel_initializer)
         return {**super().get_config(), "size": self.size, "kernel_initializer": initializer}
 
@@ -73,7 +73,7 @@ class Albert(Backbone):
     )
 
     @classmethod
-    def read_config(cls, values: dict[str, Any], source: str) -> dict[str, Any]:
+    def read_config(cls, values: Config, source: str) -> Config:
         """As the parent; arrangements that no published checkpoint of the family needs are refused."""
         if values.get("inner_group_num", 1) != 1:
             raise ConfigError(f"{source}: inner_group_num is {values['inner_group_num']}: only 1 is there")
@@ -97,7 +97,7 @@ class Albert(Backbone):
         name, size = "albert.encoder.embedding_hidden_mapping_in", config.hidden_size
         return {f"{name}.weight": np.eye(size, dtype="float32"), f"{name}.bias": np.zeros(size, "float32")}
 
-    def embed(self, factory: LayerFactory, token_embedding: keras.layers.Layer, inputs: Tensors) -> Any:
+    def embed(self, factory: LayerFactory, token_embedding: Callable[[Tensor], Tensor], inputs: Tensors) -> Tensor:
         """As BERT; with `project_tokens` the tokens alone are narrow, and everything else is as wide as the model."""
         if not factory.config.project_tokens:
             return super().embed(factory, token_embedding, inputs)
@@ -109,7 +109,7 @@ class Albert(Backbone):
         )
         return super().embed(wide, lambda ids: projection(token_embedding(ids)), inputs)
 
-    def language_logits(self, factory: LayerFactory) -> Any:
+    def language_logits(self, factory: LayerFactory) -> Tensor:
         """As BERT, through both matrices in reverse with `project_tokens`."""
         if not factory.config.project_tokens:
             return super().language_logits(factory)

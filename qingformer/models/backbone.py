@@ -1,6 +1,7 @@
 """The body that all encoder families share: embeddings, blocks, pooler. A family overrides the steps that differ."""
 
-from typing import Any, ClassVar, TypeAlias
+from collections.abc import Callable
+from typing import ClassVar, TypeAlias
 
 import keras
 
@@ -11,7 +12,7 @@ from qingformer.models.family import Family
 from qingformer.models.family_registry import family_class
 from qingformer.models.layer_factory import LayerFactory
 from qingformer.models.pretrained import PretrainedModel
-from qingformer.types import Tensor, Tensors
+from qingformer.types import Config, DtypeLike, InitializerLike, Tensor, Tensors
 
 Contexts: TypeAlias = dict[str, layers.AttentionContext]
 
@@ -35,18 +36,19 @@ class Backbone(Family, PretrainedModel):
     # What makes the layers; a family whose norms or dense layers differ throughout has its own.
     layer_factory: ClassVar[type[LayerFactory]] = LayerFactory
 
-    def __new__(cls, config: Any = None, **kwargs: Any) -> Any:
+    def __new__(cls, config: BackboneConfig | Config | None = None, **kwargs: object) -> "Backbone":
         if cls is Backbone and config is not None:
-            cls = family_class(getattr(config, "family", None) or config.get("family", "bert"))
+            family = config.get("family", "bert") if isinstance(config, dict) else config.family
+            cls = family_class(family)
         return super().__new__(cls)
 
     def __init__(
         self,
-        config: BackboneConfig | dict[str, Any],
-        initializer: Any = None,
-        dtype: Any = None,
+        config: BackboneConfig | Config,
+        initializer: InitializerLike = None,
+        dtype: DtypeLike = None,
         name: str | None = None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         backend.check_device()
         config = BackboneConfig.from_dict(config) if isinstance(config, dict) else config
@@ -129,7 +131,7 @@ class Backbone(Family, PretrainedModel):
         config = factory.config
         return factory.embedding(config.vocab_size, config.width_of_embeddings, "token_embedding", reversible=True)
 
-    def embed(self, factory: LayerFactory, token_embedding: keras.layers.Layer, inputs: Tensors) -> Any:
+    def embed(self, factory: LayerFactory, token_embedding: Callable[[Tensor], Tensor], inputs: Tensors) -> Tensor:
         """The sum of the embeddings, normalised, dropped out, and brought to the hidden size: (B, T, H)."""
         config = factory.config
         x = self.sum_embeddings(factory, token_embedding, inputs)
@@ -142,7 +144,9 @@ class Backbone(Family, PretrainedModel):
             x = factory.dense(config.hidden_size, "embedding_projection")(x)
         return x
 
-    def sum_embeddings(self, factory: LayerFactory, token_embedding: Any, inputs: Tensors) -> Any:
+    def sum_embeddings(
+        self, factory: LayerFactory, token_embedding: Callable[[Tensor], Tensor], inputs: Tensors
+    ) -> Tensor:
         """Tokens and, where there are any, segments: (B, T, width of the embeddings)."""
         config = factory.config
         x = token_embedding(inputs["token_ids"])
@@ -153,40 +157,20 @@ class Backbone(Family, PretrainedModel):
             segments = factory.embedding(config.type_vocab_size, config.width_of_embeddings, "segment_embedding")
         return keras.layers.Add(name="token_and_segment", dtype=factory.dtype)([x, segments(inputs["segment_ids"])])
 
-    def add_positions(self, factory: LayerFactory, x: Any, inputs: Tensors) -> Any:
+    def add_positions(self, factory: LayerFactory, x: Tensor, inputs: Tensors) -> Tensor:
         """Add the learned vectors of the positions."""
-        config = factory.config
-        positions = factory.remember(
-            layers.PositionEmbedding(
-                config.max_position_embeddings,
-                config.width_of_embeddings,
-                hierarchical=config.hierarchical_position,
-                embeddings_initializer=factory.initializer(),
-                name="position_embedding",
-                dtype=factory.dtype,
-            )
-        )
-        return positions(x, **factory.position_ids(inputs))
+        return factory.position_embedding("position_embedding")(x, **factory.position_ids(inputs))
 
     def make_block(self, factory: LayerFactory, index: int) -> keras.layers.Layer:
         """Block number `index`."""
-        return layers.TransformerBlock(
-            attention=factory.attention("attention"),
-            feed_forward=factory.feed_forward("feed_forward"),
-            attention_norm=factory.norm("attention_norm"),
-            feed_forward_norm=factory.norm("feed_forward_norm"),
-            dropout=factory.config.hidden_dropout_prob,
-            norm_position=factory.config.norm_position,
-            name=f"block_{index}",
-            dtype=factory.dtype,
-        )
+        return factory.block(f"block_{index}")
 
-    def pool(self, factory: LayerFactory, x: Any) -> Any:
+    def pool(self, factory: LayerFactory, x: Tensor) -> Tensor:
         """The sentence vector: a dense layer on the first position, (B, H)."""
         first = layers.TokenPooling(name="first_token", dtype=factory.dtype)(x)
         return factory.dense(factory.config.hidden_size, "pooler", factory.config.pooler_act)(first)
 
-    def language_logits(self, factory: LayerFactory) -> Any:
+    def language_logits(self, factory: LayerFactory) -> Tensor:
         """Dense, activation, norm, the transposed token table, bias: (B, T, H) to (B, T, V) float32."""
         config = factory.config
         x = self.output["sequence_output"]
@@ -195,11 +179,11 @@ class Backbone(Family, PretrainedModel):
         x = self.token_embedding(x, reverse=True)
         return layers.OutputBias(name="mlm_bias", dtype="float32")(x)
 
-    def decoder_logits(self, factory: LayerFactory) -> Any:
+    def decoder_logits(self, factory: LayerFactory) -> Tensor:
         """The logits of the next target token, of families with a decoder of their own: (B, T, V) float32."""
         role = " with application='unilm'" if "unilm" in self.applications else ""
         raise ConfigError(f"the family {factory.config.family} has no decoder beside an encoder; use CausalLM{role}")
 
-    def tied_logits(self, x: Any) -> Any:
+    def tied_logits(self, x: Tensor) -> Tensor:
         """The transposed token table alone: (B, T, E) to (B, T, V) float32."""
         return keras.layers.Identity(name="logits", dtype="float32")(self.token_embedding(x, reverse=True))

@@ -7,6 +7,7 @@ arXiv 2107.02137.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import ClassVar, cast
 
 import keras
@@ -66,7 +67,9 @@ class Ernie(Backbone):
             inputs["task_type_ids"] = keras.Input((None,), dtype="int32", name="task_type_ids")
         return inputs
 
-    def sum_embeddings(self, factory: LayerFactory, token_embedding: keras.layers.Layer, inputs: Tensors) -> Tensor:
+    def sum_embeddings(
+        self, factory: LayerFactory, token_embedding: Callable[[Tensor], Tensor], inputs: Tensors
+    ) -> Tensor:
         """Tokens, segments and tasks: (B, T, width of the embeddings)."""
         config = cast(ErnieConfig, factory.config)
         x = super().sum_embeddings(factory, token_embedding, inputs)

@@ -7,6 +7,7 @@ import numpy as np
 
 from qingformer.checkpoints.weight_map import WeightMap
 from qingformer.errors import ConfigError
+from qingformer.types import Config
 
 COMMON_KEYS = (
     "vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size hidden_act hidden_dropout_prob "
@@ -61,7 +62,7 @@ class Family:
         raise ConfigError(f"the family {config.family} has no weight map")
 
     @classmethod
-    def read_config(cls, values: dict[str, Any], source: str) -> dict[str, Any]:
+    def read_config(cls, values: Config, source: str) -> Config:
         """The values of a configuration file under our names; a family with more than other names overrides it.
 
         Values that a file of this package has under our names already stay as they are.
@@ -70,7 +71,7 @@ class Family:
         return {ours.get(key, key): value for key, value in values.items()}
 
     @classmethod
-    def write_config(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+    def write_config(cls, values: Config) -> Config:
         """The reverse of `read_config`: a Hugging Face `config.json` from our values, without `architectures`."""
         return {theirs: values[ours] for ours, theirs in cls.keys.items()}
 

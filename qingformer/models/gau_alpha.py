@@ -5,7 +5,7 @@ width 768 in the published model, trained without warm-up. Source: 科学空间 
 unit); Hua et al. 2022, arXiv 2202.10447.
 """
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import keras
 
@@ -17,6 +17,7 @@ from qingformer.models.config import BackboneConfig
 from qingformer.models.family_registry import register_family
 from qingformer.models.layer_factory import LayerFactory
 from qingformer.models.roformer_v2 import DEPTH_FREE, RoFormerV2
+from qingformer.types import Config
 
 
 @register_family("gau_alpha")
@@ -44,7 +45,7 @@ class GauAlpha(RoFormerV2):
     }
 
     @classmethod
-    def read_config(cls, values: dict[str, Any], source: str) -> dict[str, Any]:
+    def read_config(cls, values: Config, source: str) -> Config:
         """The normalisation has another name there, and the number of heads, which is one, says nothing."""
         if "normalization" in values:
             values["attention_normalization"] = values.pop("normalization")
@@ -70,15 +71,7 @@ class GauAlpha(RoFormerV2):
             name="attention",
             dtype=factory.dtype,
         )
-        return layers.TransformerBlock(
-            attention=unit,
-            feed_forward=None,
-            attention_norm=factory.norm("attention_norm"),
-            dropout=config.hidden_dropout_prob,
-            norm_position=config.norm_position,
-            name=f"block_{index}",
-            dtype=factory.dtype,
-        )
+        return factory.block(f"block_{index}", attention=unit, feed_forward=None, feed_forward_norm=None)
 
     @staticmethod
     def weight_map(config: BackboneConfig) -> WeightMap:

@@ -6,8 +6,7 @@ Sources: Radford et al. 2018, "Improving Language Understanding by Generative Pr
 (CDial-GPT), arXiv 2008.03946.
 """
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import keras
 
@@ -19,6 +18,7 @@ from qingformer.models.config import BackboneConfig
 from qingformer.models.family import padding_of
 from qingformer.models.family_registry import register_family
 from qingformer.models.layer_factory import LayerFactory
+from qingformer.types import Config, Tensor
 
 OPENAI_KEYS = {
     "vocab_size": "vocab_size",
@@ -64,7 +64,7 @@ class GPT(Backbone):
     ignored_keys: ClassVar[tuple[str, ...]] = OPENAI_IGNORED
 
     @classmethod
-    def read_config(cls, values: dict[str, Any], source: str) -> dict[str, Any]:
+    def read_config(cls, values: Config, source: str) -> Config:
         """OpenAI's keys: "gelu" is the tanh form there, the inner width is four times the hidden size."""
         theirs = "n_embd" in values
         if theirs:
@@ -78,7 +78,7 @@ class GPT(Backbone):
         return super().read_config(values, source)
 
     @classmethod
-    def write_config(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+    def write_config(cls, values: Config) -> Config:
         """The reverse; other widths than four times the hidden size have no place there."""
         check_inner_width(values, "gpt")
         written = super().write_config(values) | {
@@ -89,7 +89,7 @@ class GPT(Backbone):
             "afn": {"gelu_new": "gelu", "gelu_tanh": "gelu"}.get(values["hidden_act"], values["hidden_act"])
         }
 
-    def language_logits(self, factory: LayerFactory) -> Any:
+    def language_logits(self, factory: LayerFactory) -> Tensor:
         """The transposed token table alone: (B, T, V) float32."""
         return self.tied_logits(self.output["sequence_output"])
 
@@ -112,7 +112,7 @@ class GPT(Backbone):
         return openai_map(rows, "transformer.tokens_embed.weight")
 
 
-def check_inner_width(values: Mapping[str, Any], family: str) -> None:
+def check_inner_width(values: Config, family: str) -> None:
     """Refuse a feed-forward width that the family's files cannot say."""
     if values["intermediate_size"] != 4 * values["hidden_size"]:
         raise ConfigError(

@@ -4,8 +4,7 @@ Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learner
 2012.00413.
 """
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import keras
 
@@ -16,6 +15,7 @@ from qingformer.models.config import BackboneConfig
 from qingformer.models.family import padding_of
 from qingformer.models.family_registry import register_family
 from qingformer.models.gpt import GPT, OPENAI_IGNORED, OPENAI_KEYS, openai_map, openai_rows
+from qingformer.types import Config
 
 ONLY = {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False}
 
@@ -51,7 +51,7 @@ class GPT2(GPT):
     ignored_keys: ClassVar[tuple[str, ...]] = (*OPENAI_IGNORED, *ONLY, "reorder_and_upcast_attn")
 
     @classmethod
-    def read_config(cls, values: dict[str, Any], source: str) -> dict[str, Any]:
+    def read_config(cls, values: Config, source: str) -> Config:
         """OpenAI's `hparams.json` and `transformers`' `config.json`, which have the same keys."""
         for key, expected in ONLY.items():
             if values.get(key, expected) != expected:
@@ -67,7 +67,7 @@ class GPT2(GPT):
         return super(GPT, cls).read_config(values, source)
 
     @classmethod
-    def write_config(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+    def write_config(cls, values: Config) -> Config:
         """The reverse."""
         return super(GPT, cls).write_config(values) | {"embd_pdrop": values["hidden_dropout_prob"]}
 

@@ -4,7 +4,7 @@ x_1 = x + attention(x); x = norm_1(x_1 + feed_forward(norm_0(x_1))): no norm bef
 taken before norm_0. Sources: Zellers et al. 2019 (Grover), arXiv 1905.12616; 科学空间 archives/7292.
 """
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import keras
 
@@ -17,7 +17,7 @@ from qingformer.models.family_registry import register_family
 from qingformer.models.gpt import GPT
 from qingformer.models.layer_factory import LayerFactory
 from qingformer.ops.seeded_dropout import dropout
-from qingformer.types import Tensor
+from qingformer.types import Config, Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -58,21 +58,14 @@ class GPT2ML(GPT):
     keys: ClassVar = {key: key for key in COMMON_KEYS}
 
     @classmethod
-    def read_config(cls, values: dict[str, Any], source: str) -> dict[str, Any]:
+    def read_config(cls, values: Config, source: str) -> Config:
         """BERT's keys, without the segments that the files name and the family does not have."""
         return {**values, "type_vocab_size": 0}
 
     def make_block(self, factory: LayerFactory, index: int) -> keras.layers.Layer:
         """Block number `index`."""
-        return GroverBlock(
-            attention=factory.attention("attention"),
-            feed_forward=factory.feed_forward("feed_forward"),
-            attention_norm=factory.norm("attention_norm"),
-            feed_forward_norm=factory.norm("feed_forward_norm"),
-            dropout=factory.config.hidden_dropout_prob,
-            name=f"block_{index}",
-            dtype=factory.dtype,
-        )
+        # Its norms stand where the block has them: there is no other place, so `norm_position` says nothing.
+        return factory.block(f"block_{index}", GroverBlock)
 
     @staticmethod
     def weight_map(config: BackboneConfig) -> WeightMap:

@@ -1,13 +1,13 @@
 """Makes the layers of a model as its configuration asks for them."""
 
-from typing import Any
+from collections.abc import Callable
 
 import keras
 
 from qingformer import layers
 from qingformer.models.config import BackboneConfig
 from qingformer.ops.activations import get_activation
-from qingformer.types import Config, Tensors
+from qingformer.types import Config, DtypeLike, InitializerLike, Tensor, Tensors
 
 
 class LayerFactory:
@@ -16,12 +16,12 @@ class LayerFactory:
     `made` holds them by name, for a step that uses one again; `notes` is what one step leaves for another.
     """
 
-    def __init__(self, config: BackboneConfig, initializer: Any = None, dtype: Any = None) -> None:
+    def __init__(self, config: BackboneConfig, initializer: InitializerLike = None, dtype: DtypeLike = None) -> None:
         self.config = config
         self.dtype = dtype
         self._initializer = initializer
         self.made: dict[str, keras.layers.Layer] = {}
-        self.notes: dict[str, Any] = {}
+        self.notes: Tensors = {}
 
     def remember(self, layer: keras.layers.Layer) -> keras.layers.Layer:
         """The layer itself, entered in `made`."""
@@ -102,6 +102,36 @@ class LayerFactory:
             config.key_size, base or config.rotary_base, config.rotary_scaling, config.rotary_limit, name=name
         )
 
+    def block(
+        self, name: str, kind: type[layers.TransformerBlock] = layers.TransformerBlock, **parts: object
+    ) -> keras.layers.Layer:
+        """A block of the configuration's parts, `parts` and options in their place."""
+        config = self.config
+        # In this order: a layer's random start depends on how many were made before it.
+        makers: dict[str, Callable[[], keras.layers.Layer]] = {
+            "attention": lambda: self.attention("attention"),
+            "feed_forward": lambda: self.feed_forward("feed_forward"),
+            "attention_norm": lambda: self.norm("attention_norm"),
+            "feed_forward_norm": lambda: self.norm("feed_forward_norm"),
+        }
+        whole: Config = {part: parts.pop(part) if part in parts else make() for part, make in makers.items()}
+        options: Config = {"dropout": config.hidden_dropout_prob, "norm_position": config.norm_position, **parts}
+        return kind(**whole, **options, name=name, dtype=self.dtype)
+
+    def position_embedding(self, name: str) -> keras.layers.Layer:
+        """The learned vectors of the positions."""
+        config = self.config
+        return self.remember(
+            layers.PositionEmbedding(
+                config.max_position_embeddings,
+                config.width_of_embeddings,
+                hierarchical=config.hierarchical_position,
+                embeddings_initializer=self.initializer(),
+                name=name,
+                dtype=self.dtype,
+            )
+        )
+
     def position_bias(self, name: str, bidirectional: bool) -> keras.layers.Layer:
         """The bias of bucketed distances."""
         config = self.config
@@ -128,7 +158,7 @@ class LayerFactory:
             return self.remember(keras.layers.LayerNormalization(**common))
         return self.remember(layers.RMSNormalization(use_scale=config.norm_type == "rms_norm", **common))
 
-    def condition(self, inputs: Tensors) -> tuple[Any, ...]:
+    def condition(self, inputs: Tensors) -> tuple[Tensor, ...]:
         """The further arguments of a norm."""
         return (inputs["condition"],) if "condition" in inputs else ()
 

@@ -6,8 +6,8 @@ Sources: Touvron et al. 2023, arXiv 2302.13971; Ainslie et al. 2023 (grouped que
 2024 (Qwen2), arXiv 2407.10671; Yang et al. 2025 (Qwen3), arXiv 2505.09388.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 import keras
 import numpy as np
@@ -19,6 +19,7 @@ from qingformer.models.config import BackboneConfig
 from qingformer.models.family import padding_of
 from qingformer.models.family_registry import register_family
 from qingformer.models.layer_factory import LayerFactory
+from qingformer.types import Config, Tensor
 
 ONLY = {"mlp_bias": (False, None), "pretraining_tp": (1, None), "use_sliding_window": (False, None)}
 INVERSE_FREQUENCIES = r"rotary_emb\.inv_freq$"
@@ -81,7 +82,7 @@ class Llama(Backbone):
     can_untie = True
 
     @classmethod
-    def read_config(cls, values: dict[str, Any], source: str) -> dict[str, Any]:
+    def read_config(cls, values: Config, source: str) -> Config:
         """`transformers`' keys of LLaMA, Qwen2 and Qwen3; rotary scalings other than linear are refused."""
         for key, allowed in ONLY.items():
             if values.get(key) not in (*allowed, None):
@@ -112,7 +113,7 @@ class Llama(Backbone):
         return config
 
     @classmethod
-    def write_config(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+    def write_config(cls, values: Config) -> Config:
         """The reverse, as that of the three whose arrangement it is."""
         written = super().write_config(values)
         rope = {"rope_type": "default", "rope_theta": written.pop("rope_theta")}
@@ -142,7 +143,7 @@ class Llama(Backbone):
         rates = config.rotary_base ** -(np.arange(0, config.key_size, 2) / config.key_size)
         return {INVERSE_FREQUENCIES: (rates, rates / config.rotary_scaling)}
 
-    def language_logits(self, factory: LayerFactory) -> Any:
+    def language_logits(self, factory: LayerFactory) -> Tensor:
         """The transposed token table, or a table of its own: (B, T, V) float32."""
         if factory.config.tie_word_embeddings:
             return self.tied_logits(self.output["sequence_output"])
@@ -169,7 +170,7 @@ class Llama(Backbone):
         )
 
 
-def check_window(values: Mapping[str, Any], source: str, whole: Sequence[str]) -> None:
+def check_window(values: Config, source: str, whole: Sequence[str]) -> None:
     """Refuse a window of attention that is narrower than the text may be long.
 
     The architectures `whole` have a window where `use_sliding_window` says so, which is refused elsewhere; others

@@ -100,16 +100,11 @@ class ModernBert(Backbone):
 
     def make_block(self, factory: LayerFactory, index: int) -> keras.layers.Layer:
         """Block number `index`, the first without a norm before its attention."""
-        return ModernBertBlock(
-            attention=factory.attention("attention"),
-            feed_forward=factory.feed_forward("feed_forward", dropout=factory.config.hidden_dropout_prob),
-            attention_norm=factory.norm("attention_norm") if index else None,
-            feed_forward_norm=factory.norm("feed_forward_norm"),
-            dropout=factory.config.attention_probs_dropout_prob,
-            norm_position="pre",
-            name=f"block_{index}",
-            dtype=factory.dtype,
-        )
+        config = factory.config
+        parts: Config = {} if index else {"attention_norm": None}
+        parts["feed_forward"] = factory.feed_forward("feed_forward", dropout=config.hidden_dropout_prob)
+        dropout = config.attention_probs_dropout_prob
+        return factory.block(f"block_{index}", ModernBertBlock, dropout=dropout, **parts)
 
     def language_logits(self, factory: LayerFactory) -> Tensor:
         """Dense, activation, norm, the transposed token table, bias: (B, T, H) to (B, T, V) float32."""

@@ -8,6 +8,7 @@ Source: Su et al. 2022, 科学空间 archives/8998; archives/8620 (initialisatio
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import keras
@@ -19,10 +20,10 @@ from qingformer.models.config import BackboneConfig
 from qingformer.models.family_registry import register_family
 from qingformer.models.layer_factory import LayerFactory
 from qingformer.models.roformer import RoFormer
-from qingformer.types import Tensors
+from qingformer.types import Config, Tensor, Tensors
 
 UNDO_TRUNCATION = 1.13684723
-DEPTH_FREE: dict[str, Any] = {
+DEPTH_FREE: Config = {
     "position_embedding_type": "rotary",
     "norm_type": "rms_norm_without_gain",
     "use_bias": False,
@@ -56,7 +57,7 @@ class DepthInitializer(keras.initializers.Initializer):
         """The deviation before truncation, for d = `width`."""
         return UNDO_TRUNCATION / math.sqrt(width) * self.depth ** (-1 / self.order)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """The settings."""
         return {"depth": self.depth, "order": self.order, "seed": self.seed}
 
@@ -78,7 +79,7 @@ class RoFormerV2(RoFormer):
         """By depth and width instead of `initializer_range`."""
         return DepthInitializer(max(1, config.num_hidden_layers), cls.depth_order)
 
-    def embed(self, factory: LayerFactory, token_embedding: keras.layers.Layer, inputs: Tensors) -> Any:
+    def embed(self, factory: LayerFactory, token_embedding: Callable[[Tensor], Tensor], inputs: Tensors) -> Tensor:
         """Tokens and segments, dropped out, then normalised: (B, T, H)."""
         config = factory.config
         x = self.sum_embeddings(factory, token_embedding, inputs)
@@ -88,7 +89,7 @@ class RoFormerV2(RoFormer):
             x = factory.dense(config.hidden_size, "embedding_projection")(x)
         return x
 
-    def language_logits(self, factory: LayerFactory) -> Any:
+    def language_logits(self, factory: LayerFactory) -> Tensor:
         """The transposed token table alone, after a dense layer back to its width where that differs."""
         config = factory.config
         x = self.output["sequence_output"]
@@ -98,7 +99,7 @@ class RoFormerV2(RoFormer):
         return self.tied_logits(x)
 
     @classmethod
-    def fixed_tables(cls, config: BackboneConfig) -> dict[str, Any]:
+    def fixed_tables(cls, config: BackboneConfig) -> Config:
         """None: no class in `transformers` asks for RoFormer's."""
         return {}
 

@@ -7,8 +7,8 @@ Sources: Raffel et al. 2019, arXiv 1910.10683; Shazeer 2020 (the gate of 1.1), a
 arXiv 2010.11934; 科学空间 archives/8209 (T5-PEGASUS).
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 import keras
 
@@ -20,7 +20,7 @@ from qingformer.models.bert import TRAINING_STATE
 from qingformer.models.config import BackboneConfig
 from qingformer.models.family_registry import register_family
 from qingformer.models.layer_factory import LayerFactory
-from qingformer.types import Tensor, Tensors
+from qingformer.types import Config, Tensor, Tensors
 
 SIDES = ("encoder", "decoder")
 # Options of other families that would be ignored here.
@@ -87,7 +87,7 @@ class T5(Backbone):
     can_untie = True
 
     @classmethod
-    def read_config(cls, values: dict[str, Any], source: str) -> dict[str, Any]:
+    def read_config(cls, values: Config, source: str) -> Config:
         """`transformers`' keys of T5 and mT5; files with our own names stay as they are."""
         if "d_model" not in values:
             return values
@@ -102,7 +102,7 @@ class T5(Backbone):
         return super().read_config(values, source)
 
     @classmethod
-    def write_config(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+    def write_config(cls, values: Config) -> Config:
         """The reverse; a decoder without its encoder has no place there."""
         if values["application"] == "decoder":
             raise ConfigError(
@@ -188,23 +188,15 @@ class T5(Backbone):
 
     def make_stack_block(self, factory: LayerFactory, side: str, index: int) -> keras.layers.Layer:
         """Block number `index` of a side; the decoder's look at the encoder as well."""
-        cross = {}
+        parts: Config = {}
         if side == "decoder":
-            cross["cross_attention"] = factory.attention("cross_attention", positions=False)
-            cross["cross_attention_norm"] = factory.norm("cross_attention_norm")
-        return layers.TransformerBlock(
-            attention=factory.attention("attention"),
-            feed_forward=factory.feed_forward("feed_forward", dropout=factory.config.hidden_dropout_prob),
-            attention_norm=factory.norm("attention_norm"),
-            feed_forward_norm=factory.norm("feed_forward_norm"),
-            dropout=factory.config.hidden_dropout_prob,
-            norm_position=factory.config.norm_position,
-            name=f"{side}_block_{index}",
-            dtype=factory.dtype,
-            **cross,
-        )
+            parts["cross_attention"] = factory.attention("cross_attention", positions=False)
+            parts["cross_attention_norm"] = factory.norm("cross_attention_norm")
+        parts["attention"] = factory.attention("attention")
+        parts["feed_forward"] = factory.feed_forward("feed_forward", dropout=factory.config.hidden_dropout_prob)
+        return factory.block(f"{side}_block_{index}", **parts)
 
-    def decoder_logits(self, factory: LayerFactory) -> Any:
+    def decoder_logits(self, factory: LayerFactory) -> Tensor:
         """The transposed token table or a table of its own, behind the scale: (B, T, H) to (B, T, V) float32."""
         config = factory.config
         x = self.output["sequence_output"]
@@ -216,7 +208,7 @@ class T5(Backbone):
         x = factory.dense(config.vocab_size, "lm_head", use_bias=False)(x)
         return keras.layers.Identity(name="logits", dtype="float32")(x)
 
-    def language_logits(self, factory: LayerFactory) -> Any:
+    def language_logits(self, factory: LayerFactory) -> Tensor:
         """There is no such head: the decoder's is `decoder_logits`."""
         raise ConfigError("the family t5 generates behind its encoder; use Seq2SeqLM")
 
@@ -258,7 +250,7 @@ def layout_mark(layout: str) -> str:
     return "/" if layout == "tensorflow" else "."
 
 
-def read_activations(values: dict[str, Any], source: str) -> str | tuple[str, str]:
+def read_activations(values: Config, source: str) -> str | tuple[str, str]:
     """ "relu", "gated-gelu" and the like as activations; "gated-gelu" means the tanh form unless more is said."""
     written = str(values.get("feed_forward_proj", "gated-gelu" if values.get("model_type") == "mt5" else "relu"))
     parts = written.split("-")
@@ -269,7 +261,7 @@ def read_activations(values: dict[str, Any], source: str) -> str | tuple[str, st
     return (name, "linear") if (len(parts) == 2 if gated is None else gated) else name
 
 
-def write_activations(hidden_act: str | tuple[str, ...]) -> dict[str, Any]:
+def write_activations(hidden_act: str | tuple[str, ...]) -> Config:
     """The reverse; gates other than "act, linear" have no place there."""
     if isinstance(hidden_act, str):
         return {"feed_forward_proj": hidden_act, "dense_act_fn": hidden_act, "is_gated_act": False}

@@ -6,7 +6,8 @@ let positions see themselves again (`hide_self=False`).
 Source: Shin et al. 2020, arXiv 2004.08097; 科学空间 archives/7661.
 """
 
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import ClassVar
 
 import keras
 
@@ -15,7 +16,7 @@ from qingformer.models.backbone import Contexts
 from qingformer.models.bert import Bert
 from qingformer.models.family_registry import register_family
 from qingformer.models.layer_factory import LayerFactory
-from qingformer.types import Tensors
+from qingformer.types import Tensor, Tensors
 
 
 @register_family("tta")
@@ -28,7 +29,7 @@ class TTA(Bert):
     heads: ClassVar[tuple[str, ...]] = ("MaskedLM",)
     only: ClassVar = {"position_embedding_type": ("absolute",)}
 
-    def embed(self, factory: LayerFactory, token_embedding: keras.layers.Layer, inputs: Tensors) -> Any:
+    def embed(self, factory: LayerFactory, token_embedding: Callable[[Tensor], Tensor], inputs: Tensors) -> Tensor:
         """What runs through the blocks is made of positions alone; BERT's embeddings become the memory they look at."""
         factory.notes["memory"] = super().embed(factory, token_embedding, inputs)
         nothing = layers.ZerosLike(name="no_tokens", dtype=factory.dtype)(token_embedding(inputs["token_ids"]))
