@@ -79,7 +79,7 @@ def as_keras(layer: Dense, stock: bool) -> Callable[..., Any]:
     def call(inputs: Any, training: bool | None = None) -> Any:
         if stock:
             return keras.layers.Dense.call(layer, inputs)
-        x = backend.product(inputs, layer.kernel)
+        x = backend.matmul(inputs, layer.kernel)
         return x if layer.bias is None else x + layer.bias
 
     return call

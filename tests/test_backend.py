@@ -1,10 +1,15 @@
 """Gradients, second order included, against finite differences and hand formulas, on whichever backend is set."""
 
+import ast
+from contextlib import nullcontext
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
 
 from qingformer import backend
+from qingformer.backend import keras_internals
 
 
 def array(values, dtype="float32"):
@@ -169,7 +174,7 @@ def test_random_state_of_the_process_is_put_back():
 
 @pytest.mark.parametrize("rate", [0.0, 0.5])
 @pytest.mark.parametrize("stateless", [False, True])
-def test_checkpointed_gradients_equal_plain_ones(rate, stateless):
+def test_recomputed_gradients_equal_plain_ones(rate, stateless):
     layer = keras.layers.Dense(4, activation="tanh")
     layer.build((None, 4))
     x = array(np.random.default_rng(0).normal(size=(3, 4)))
@@ -180,8 +185,8 @@ def test_checkpointed_gradients_equal_plain_ones(rate, stateless):
 
     def loss(w, recompute):
         mapping = list(zip(layer.trainable_variables, w[1:])) if stateless else []
-        with keras.StatelessScope(mapping) if stateless else backend.nullcontext():
-            y = backend.checkpointed(body, w[0], seed) if recompute else body(w[0], seed)
+        with keras.StatelessScope(mapping) if stateless else nullcontext():
+            y = backend.remat(body, w[0], seed) if recompute else body(w[0], seed)
         return keras.ops.sum(y**2)
 
     values = [x] + ([v.value for v in layer.trainable_variables] if stateless else [])
@@ -194,11 +199,11 @@ def test_checkpointed_gradients_equal_plain_ones(rate, stateless):
 
 
 @pytest.mark.skipif(backend.name() != "jax", reason="the recomputation is visible in a jaxpr only")
-def test_checkpointing_is_really_in_the_program():
+def test_recomputation_is_really_in_the_program():
     import jax
 
     def function(x):
-        return backend.checkpointed(lambda y: keras.ops.sum(keras.ops.sin(y)), x)
+        return backend.remat(lambda y: keras.ops.sum(keras.ops.sin(y)), x)
 
     program = str(jax.make_jaxpr(jax.grad(function))(1.0))
     assert "remat" in program or "checkpoint" in program
@@ -233,3 +238,85 @@ def test_scan_can_be_differentiated():
     value, gradient = backend.value_and_grad(product)(x)
     assert float(value) == 30.0
     np.testing.assert_allclose(keras.ops.convert_to_numpy(gradient), [15.0, 10.0, 6.0], rtol=1e-6)
+
+
+# --- the three files, and what Keras does not export ------------------------------------------------------------------
+
+PACKAGE = Path(backend.__file__).parent.parent
+
+
+def public_functions(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found = [node for node in tree.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
+    return {
+        node.name: [argument.arg for argument in ast.walk(node.args) if isinstance(argument, ast.arg)] for node in found
+    }
+
+
+def test_the_three_libraries_have_the_same_functions_with_the_same_arguments():
+    ours, theirs, others = (
+        public_functions(PACKAGE / "backend" / f"{name}.py") for name in ("jax", "torch", "tensorflow")
+    )
+    assert ours == theirs == others
+    face = public_functions(PACKAGE / "backend" / "__init__.py")
+    own = {"name", "fresh_seed", "keep_freed_memory", "known_values", "enable_compilation_cache"}
+    assert {name: face[name] for name in face if name not in own} == {
+        name: ours[name] for name in ours if name not in ("set_up", "is_at_hand", "enable_compilation_cache")
+    }
+    assert set(backend.__all__) == {*face, "FixedSeed"}
+
+
+def modules_in(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+        elif isinstance(node, ast.Attribute):
+            yield ast.unparse(node)
+
+
+def test_one_file_alone_leans_on_what_keras_does_not_export_and_none_on_uninitialised_arrays():
+    for path in PACKAGE.rglob("*.py"):
+        used = set(modules_in(ast.parse(path.read_text(encoding="utf-8"))))
+        if path.name != "keras_internals.py":
+            assert not [name for name in used if name.startswith("keras.src")], path
+        # From jax 0.11 on their content is whatever was in memory; zeros cost nothing more once compiled.
+        assert not used & {"ops.empty", "keras.ops.empty", "jnp.empty", "ops.empty_like"}, path
+
+
+def test_keras_still_has_what_it_does_not_export():
+    internals = keras_internals
+    x = keras.ops.ones((2, 3))
+    internals.set_keras_mask(x, keras.ops.ones((2,), "bool"))
+    assert internals.get_keras_mask(x).shape == (2,)
+    assert not internals.in_stateless_scope()
+    with keras.StatelessScope():
+        assert internals.in_stateless_scope()
+    assert internals.random_seed_dtype() in ("uint32", "int32", "int64")
+    assert internals.result_type("bfloat16", "float32") == "float32"
+    internals.global_state.set_global_attribute("qingformer_test", 3)
+    assert internals.global_state.get_global_attribute("qingformer_test") == 3
+    assert issubclass(keras.losses.MeanSquaredError, internals.LossFunctionWrapper)
+    kept, held_out = internals.train_validation_split((np.arange(10),), validation_split=0.2)
+    assert (kept[0].tolist(), held_out[0].tolist()) == (list(range(8)), [8, 9])
+    assert float(internals.unscale_loss_for_distribution(keras.ops.ones(()))) == 1.0
+
+
+def test_keras_keeps_the_names_of_the_compiled_loss_that_training_reads():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    model.train_on_batch(np.ones((1, 2), "float32"), np.ones((1, 1), "float32"))
+    assert isinstance(model._compile_loss, keras_internals.CompileLoss)
+    assert len(model._compile_loss._flat_losses) == 1
+
+
+def test_lists_set_without_tracking_stay_plain_lists():
+    class Holder(keras.layers.Layer):
+        @keras_internals.no_automatic_dependency_tracking
+        def hold(self):
+            self.kept = [keras.Variable(0.0)]
+
+    holder = Holder()
+    holder.hold()
+    assert holder.variables == []  # tracked, the list would make its variable one of the layer

@@ -111,7 +111,7 @@ class TransformerBlock(keras.layers.Layer):
             seed = named.pop("seed", None)
             return self.compute(x, AttentionContext(**named), seed)
 
-        return backend.checkpointed(body, x, *given.values())
+        return backend.remat(body, x, *given.values())
 
     def compute(self, x: Tensor, inputs: AttentionContext, seed: Tensor | None) -> Tensor | tuple[Tensor, Tensor]:
         """The block as a pure function of its inputs and the seed of its dropout."""

@@ -17,7 +17,7 @@ _SCALE = "lora_scale"
 
 @keras.saving.register_keras_serializable("qingformer")
 class Dense(keras.layers.Dense):
-    """`keras.layers.Dense`, act(x W + b): the same variables, settings and numbers, by `backend.product`.
+    """`keras.layers.Dense`, act(x W + b): the same variables, settings and numbers, by `backend.matmul`.
 
     Input (..., d) float, output (..., units). Quantisation is that of the parent. After `enable_lora` the layer is
 
@@ -34,7 +34,7 @@ class Dense(keras.layers.Dense):
 
     def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         """Multiply by the kernel, add the low-rank part and the bias, apply the activation."""
-        x = backend.product(inputs, self._kernel if self.lora_enabled else self.kernel)
+        x = backend.matmul(inputs, self._kernel if self.lora_enabled else self.kernel)
         # Merged, B is zero. Merging changes what is trainable, so JAX and torch trace anew; a function that TensorFlow
         # compiled in between would go on without the product after unmerging.
         if self.lora_enabled and not (self.lora_merged and backend.name() != "tensorflow"):
@@ -44,8 +44,8 @@ class Dense(keras.layers.Dense):
 
     def low_rank_part(self, inputs: Tensor) -> Tensor:
         """(alpha / r) (x A) B, (..., units): two thin products, forward and backward."""
-        inner = backend.product(inputs, self.lora_kernel_a) * self.lora_scale
-        return ops.cast(backend.product(inner, self.lora_kernel_b), self.compute_dtype)
+        inner = backend.matmul(inputs, self.lora_kernel_a) * self.lora_scale
+        return ops.cast(backend.matmul(inner, self.lora_kernel_b), self.compute_dtype)
 
     @property
     def lora_scale(self) -> float:

@@ -94,7 +94,7 @@ class Outputs(Place):
     def zeros(self, point: Point) -> list[Tensor]:
         """Shapes are those of the last forward pass that the objective makes."""
         with observed_shapes(self.objective.model, self.layers) as shapes:
-            backend.traced(lambda: self.objective(*point))
+            backend.eval_shape(lambda: self.objective(*point))
         if not any(shapes.values()):
             named = ", ".join(repr(all_layers(self.objective.model)[number].name) for number in self.layers)
             raise ConfigError(f"the model was run, but layer {named} was not called: its output cannot be perturbed")

@@ -21,7 +21,7 @@ class BaseModel(keras.Model):
     - A model with layers in float16 gets a `LossScaleOptimizer`, wherever in it the policy was set.
     - Indices beyond a table of embeddings are refused where they are known: in direct calls, and in data of `fit`,
       `evaluate` and `predict` that are arrays or `PaddedBatches`.
-    - On TensorFlow optimizers get dense gradients (see `backend.dense_train_step`).
+    - On TensorFlow optimizers get dense gradients (see `backend.train_step`).
     """
 
     _compile_loss: Any
@@ -64,7 +64,7 @@ class BaseModel(keras.Model):
     def train_step(self, *arguments: Any) -> Any:
         """One step in the form of the backend: `(state, data)` on JAX, `(data)` elsewhere."""
         if backend.name() == "tensorflow" and self.optimizer is not None and self.trainable_weights:
-            return backend.dense_train_step(self, *arguments)
+            return backend.train_step(self, *arguments)
         return super().train_step(*arguments)
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:

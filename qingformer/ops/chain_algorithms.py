@@ -183,7 +183,7 @@ def _run_forward(chain: Chain, step: Tensor | None) -> tuple[Tensor, Tensor]:
         def run(emissions: Tensor, transitions: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
             return _scan(chain, emissions, start, _sums_over_previous(transitions))[0]
 
-        return backend.checkpointed(run, emissions, chain.transitions, chain.start)
+        return backend.remat(run, emissions, chain.transitions, chain.start)
 
     span = ops.max(chain.transitions) - ops.min(chain.transitions)
     return ops.cond(span <= SAFE_SPAN, quickly, exactly)

@@ -122,7 +122,7 @@ class AdaFactor(Optimizer):
             factor = 1 / ops.maximum(1.0, root_mean_square(update) / self.clipping_threshold)
         if self.beta_1:
             clipped = update if factor is None else factor * update
-            update, factor = backend.move(self._momenta[index], clipped, 1 - self.beta_1), None
+            update, factor = backend.assign_lerp(self._momenta[index], clipped, 1 - self.beta_1), None
         if self._scaled[index]:
             scale = ops.maximum(root_mean_square(value), self.epsilon_2)
             factor = scale if factor is None else factor * scale
@@ -132,9 +132,9 @@ class AdaFactor(Optimizer):
         share = self.scalar("share", index)
         squares, axes = ops.square(gradient), self._axes[index]
         if axes is None:
-            return gradient * ops.rsqrt(backend.move(self._squares[index], squares + self.epsilon_1, share))
+            return gradient * ops.rsqrt(backend.assign_lerp(self._squares[index], squares + self.epsilon_1, share))
         row, column = (
-            backend.move(slot, ops.mean(squares, axis=axis, keepdims=True) + self.epsilon_1, share)
+            backend.assign_lerp(slot, ops.mean(squares, axis=axis, keepdims=True) + self.epsilon_1, share)
             for slot, axis in ((self._squares[index], axes[1]), (self._columns[index], axes[0]))
         )
         # Roots of the two vectors: their product would underflow at zero gradients, and a matrix of roots costs more.

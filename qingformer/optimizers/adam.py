@@ -80,8 +80,8 @@ class Adam(Optimizer):
     def direction(self, gradient: Tensor, value: Tensor, index: int) -> Tensor:
         """The quotient of the two means."""
         towards, towards_square = self.targets(gradient, index)
-        mean = backend.move(self._means[index], towards, 1 - self.beta_1)
-        square = backend.move(self._squares[index], towards_square, 1 - self.beta_2)
+        mean = backend.assign_lerp(self._means[index], towards, 1 - self.beta_1)
+        square = backend.assign_lerp(self._squares[index], towards_square, 1 - self.beta_2)
         if not self.bias_correction:
             return mean / (ops.sqrt(square) + self.epsilon)
         return self.scalar("factor", index) * mean / (ops.sqrt(square) + self.scalar("epsilon", index))

@@ -69,8 +69,8 @@ class AdaX(Optimizer):
 
     def direction(self, gradient: Tensor, value: Tensor, index: int) -> Tensor:
         """The quotient of the two means."""
-        mean = backend.move(self._means[index], gradient, 1 - self.beta_1)
-        square = backend.move(self._squares[index], ops.square(gradient), self.scalar("share", index))
+        mean = backend.assign_lerp(self._means[index], gradient, 1 - self.beta_1)
+        square = backend.assign_lerp(self._squares[index], ops.square(gradient), self.scalar("share", index))
         return mean / (ops.sqrt(square) + self.epsilon)
 
     def get_config(self) -> dict[str, Any]:

@@ -61,8 +61,8 @@ class Lion(Optimizer):
     def direction(self, gradient: Tensor, value: Tensor, index: int) -> Tensor:
         """The sign."""
         slot = self._momenta[index]
-        direction = ops.sign(backend.mix(ops.convert_to_tensor(slot), gradient, 1 - self.beta_1))
-        backend.move(slot, gradient, 1 - self.beta_2)
+        direction = ops.sign(backend.lerp(ops.convert_to_tensor(slot), gradient, 1 - self.beta_1))
+        backend.assign_lerp(slot, gradient, 1 - self.beta_2)
         return direction
 
     def get_config(self) -> dict[str, Any]:

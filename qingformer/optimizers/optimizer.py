@@ -126,7 +126,7 @@ class Optimizer(keras.optimizers.Optimizer):
         change = self.change(ops.cast(gradient, dtype), value, index)
         rate = ops.cast(learning_rate, dtype)
         if backend.in_place() and variable.dtype == dtype:
-            backend.subtract_in_place(variable, change, rate)
+            backend.assign_sub_product(variable, change, rate)
         else:
             self.assign(variable, value - rate * change)
 

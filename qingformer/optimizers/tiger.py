@@ -93,7 +93,7 @@ class Tiger(Optimizer):
         """The sign of the momentum."""
         slot = self._momenta[index]
         if self.accumulation_steps == 1:
-            return ops.sign(backend.move(slot, gradient, 1 - self.beta))
+            return ops.sign(backend.assign_lerp(slot, gradient, 1 - self.beta))
         share = (1 - self.beta) / self.accumulation_steps
         momentum = self.scalar("kept", index) * ops.convert_to_tensor(slot) + share * gradient
         self.assign(slot, momentum)

@@ -287,7 +287,7 @@ def test_product_has_second_order_gradients():
 
         return backend.value_and_grad(squared_gradient)(values)
 
-    value, gradients = penalty(backend.product)
+    value, gradients = penalty(backend.matmul)
     expected, expected_gradients = penalty(ops.matmul)
     assert float(value) == pytest.approx(float(expected), rel=1e-5)
     for own, other in zip(gradients, expected_gradients):

@@ -75,7 +75,7 @@ def test_steps_reach_half_as_far_again_as_the_ball_by_default(rows, monkeypatch)
     sizes = []
     monkeypatch.setattr(pgd, "ascent", lambda g, size, *more: sizes.append(size) or ascent(g, size, *more))
     objective, point = PGD(0.3, steps=3)(ModelObjective(model)), Point(*point_of(model, *rows))
-    backend.traced(lambda: objective.moved(point).trainable)
+    backend.eval_shape(lambda: objective.moved(point).trainable)
     assert sizes == pytest.approx([0.15] * 3)
 
 
