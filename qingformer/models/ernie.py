@@ -76,6 +76,7 @@ class Ernie(Backbone):
         if not config.use_task_id:
             return x
         task = inputs.get("task_type_ids")
+        # Task 0 has a vector of its own, trained like the others: without the input it is added, not left out.
         if task is None:
             task = layers.ZerosLike(name="task_zero", dtype="int32")(inputs["token_ids"])
         table = factory.embedding(config.task_type_vocab_size, config.width_of_embeddings, "task_type_embedding")
