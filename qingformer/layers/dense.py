@@ -8,7 +8,7 @@ from keras import ops
 
 from qingformer import backend
 from qingformer.errors import ConfigError
-from qingformer.types import Tensor
+from qingformer.types import InitializerLike, Tensor
 
 ADAPTER = ("lora_kernel_a", "lora_kernel_b")
 START = ("lora_start_a", "lora_start_b")
@@ -66,8 +66,8 @@ class Dense(keras.layers.Dense):
         self,
         rank: int,
         lora_alpha: float | None = None,
-        a_initializer: Any = None,
-        b_initializer: Any = "zeros",
+        a_initializer: InitializerLike = None,
+        b_initializer: InitializerLike = "zeros",
         symmetric: bool = False,
     ) -> None:
         """Add the factors A (d, r) and B (r, units), float32, and freeze the kernel.
@@ -168,7 +168,7 @@ class Dense(keras.layers.Dense):
         self.lora_kernel_b.assign(b)
         self.lora_kernel_a.trainable = self.lora_kernel_b.trainable = True
 
-    def quantize(self, mode: Any = None, type_check: bool = True, config: Any = None) -> None:
+    def quantize(self, mode: object = None, type_check: bool = True, config: object = None) -> None:
         """As the parent, which refuses subclasses unless told that they are known to work."""
         super().quantize(mode, type_check=False, config=config)
 

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from qingformer.folders import finish_update, updated_directory
 from qingformer.json_files import check_kinds, quoted, read_object
 from qingformer.models import peft, peft_reading
 from qingformer.models.adapter_state import Adapter, Adapters, gather, put
+from qingformer.types import Values
 from qingformer.version import __version__
 
 SETTINGS, WEIGHTS = own_files.ADAPTERS
@@ -23,7 +23,9 @@ _KINDS["probe"] = (list, type(None))
 _PARTS = ("lora_kernel_a", "lora_kernel_b", "lora_start_a", "lora_start_b")
 
 
-def save(model: Any, backbone: Any, directory: str | os.PathLike[str], format: str, check_finite: bool = False) -> Path:
+def save(
+    model: object, backbone: object, directory: str | os.PathLike[str], format: str, check_finite: bool = False
+) -> Path:
     """See `PretrainedModel.save_adapters`; `model` holds the layers of `backbone` and maybe a head on top."""
     if format not in FORMATS:
         raise CheckpointError(f"unknown format {format!r} of adapters; use one of {', '.join(FORMATS)}")
@@ -39,7 +41,7 @@ def save(model: Any, backbone: Any, directory: str | os.PathLike[str], format: s
     return Path(directory)
 
 
-def load(model: Any, backbone: Any, directory: str | os.PathLike[str], strict: bool = True) -> list[str]:
+def load(model: object, backbone: object, directory: str | os.PathLike[str], strict: bool = True) -> list[str]:
     """See `PretrainedModel.load_adapters`."""
     folder = Path(directory)
     finish_update(folder)
@@ -106,7 +108,7 @@ def read(folder: Path) -> Adapters:
     return Adapters(str(folder), layers, trained, settings["base"])
 
 
-def _adapter(path: str, layer: Mapping[str, Any], arrays: Mapping[str, np.ndarray], folder: Path) -> Adapter:
+def _adapter(path: str, layer: Values, arrays: Mapping[str, np.ndarray], folder: Path) -> Adapter:
     a, b = (arrays[f"{path}/{name}"] for name in _PARTS[:2])
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != layer.get("rank") or b.shape[0] != layer.get("rank"):
         raise CheckpointError(

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 import keras
 import numpy as np
@@ -17,12 +16,12 @@ def is_weight(variable: keras.Variable) -> bool:
     return not re.search(r"(seed_generator_state|lora_\w+)$", variable.path)
 
 
-def named_variables(model: Any) -> dict[str, keras.Variable]:
+def named_variables(model: keras.Model) -> dict[str, keras.Variable]:
     """The weights of a model by path."""
     return {variable.path: variable for variable in model.variables if is_weight(variable)}
 
 
-def weight_arrays(model: Any) -> dict[str, np.ndarray]:
+def weight_arrays(model: keras.Model) -> dict[str, np.ndarray]:
     """The weights as arrays by path; a kernel with a low-rank update is given as the sum.
 
     Errors: `CheckpointError` for quantized layers, whose weights checkpoints do not hold.
@@ -44,12 +43,12 @@ def weight_arrays(model: Any) -> dict[str, np.ndarray]:
     }
 
 
-def all_layers(model: Any) -> Iterator[keras.layers.Layer]:
+def all_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
     """Every layer of a model, layers within layers included, the model itself not."""
     return (layer for layer in model._flatten_layers(include_self=False))
 
 
-def freeze(model: Any, pattern: str) -> list[str]:
+def freeze(model: keras.Model, pattern: str) -> list[str]:
     """See `PretrainedModel.freeze`."""
     with_weights = [layer for layer in all_layers(model) if layer.variables]
     matching = [layer for layer in with_weights if re.search(pattern, layer.path or layer.name)]

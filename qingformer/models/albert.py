@@ -22,7 +22,7 @@ from qingformer.models.config import BackboneConfig, block_group
 from qingformer.models.family import COMMON_KEYS
 from qingformer.models.family_registry import register_family
 from qingformer.models.layer_factory import LayerFactory
-from qingformer.types import Config, Tensor, Tensors
+from qingformer.types import Config, InitializerLike, Tensor, Tensors
 
 SHARED_KEYS = (*COMMON_KEYS, "embedding_size", "num_hidden_groups")
 
@@ -34,7 +34,7 @@ class TokenProjection(keras.layers.Layer):
     Example: `TokenProjection(8)(ops.ones((2, 5, 4)))`
     """
 
-    def __init__(self, size: int, kernel_initializer: Any = "glorot_uniform", **kwargs: Any) -> None:
+    def __init__(self, size: int, kernel_initializer: InitializerLike = "glorot_uniform", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.size = size
         self.kernel_initializer = keras.initializers.get(kernel_initializer)

@@ -13,6 +13,7 @@ from qingformer.models.family_registry import FAMILIES, family_class
 from qingformer.models.limits import check_limits
 from qingformer.ops.activations import get_activation
 from qingformer.ops.attention_weights import NORMALIZATIONS
+from qingformer.types import Config, Values
 
 # Keys of published configurations that say nothing about the numbers this package computes: provenance, serving and
 # training hints, and the settings of heads that live elsewhere.
@@ -261,7 +262,7 @@ class BackboneConfig:
         check_known(changes, "options", fields=type(self))
         return dataclasses.replace(self, **changes)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Config:
         """All values by name, as JSON can hold them."""
         return dataclasses.asdict(self)
 
@@ -299,10 +300,10 @@ def config_class(family: Any) -> type[BackboneConfig]:
     return family.config_class or BackboneConfig
 
 
-def read_foreign(family: Any, values: Mapping[str, Any], source: str) -> dict[str, Any]:
+def read_foreign(family: Any, values: Values, source: str) -> Config:
     """The values under our names; `ConfigError` where one has a type that the family's own keys cannot have."""
     try:
-        translated: dict[str, Any] = family.read_config(dict(values), source)
+        translated: Config = family.read_config(dict(values), source)
     except (TypeError, AttributeError, ArithmeticError, LookupError) as problem:
         raise ConfigError(f"{source}: a value of the wrong type: {problem}; compare with the model's card") from None
     return translated
@@ -321,19 +322,19 @@ def block_group(config: BackboneConfig, index: int) -> int:
     return index * config.num_hidden_groups // config.num_hidden_layers
 
 
-def unknown_keys(values: Mapping[str, Any], source: str, family: Any) -> list[str]:
+def unknown_keys(values: Values, source: str, family: Any) -> list[str]:
     """The keys of a configuration file that mean nothing here."""
     read, known = family.read_config(dict(values), source), known_keys(family)
     return [key for key in values if key in read and not is_known(key, read[key], known)]
 
 
-def is_known(key: str, value: Any, known: Collection[str]) -> bool:
+def is_known(key: str, value: object, known: Collection[str]) -> bool:
     """Whether a key of a file means something, or says nothing about the numbers: so does a null, whatever the key."""
     return key in known or value is None or bool(FORMS_WITHOUT_EFFECT.search(key))
 
 
 def check_known(
-    values: Mapping[str, Any],
+    values: Values,
     source: str,
     also: Collection[str] | None = None,
     fields: type[BackboneConfig] | None = None,

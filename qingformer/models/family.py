@@ -1,13 +1,16 @@
 """What a family says of itself beside its bricks: defaults, roles, keys of its configuration files, its marks."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from qingformer.checkpoints.weight_map import WeightMap
 from qingformer.errors import ConfigError
-from qingformer.types import Config
+from qingformer.types import Config, Values
+
+if TYPE_CHECKING:
+    from qingformer.models.config import BackboneConfig
 
 COMMON_KEYS = (
     "vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size hidden_act hidden_dropout_prob "
@@ -17,7 +20,7 @@ COMMON_KEYS = (
 SUMMARY_KEYS = ("summary_activation", "summary_last_dropout", "summary_type", "summary_use_proj")
 
 
-def padding_of(values: Mapping[str, Any]) -> int | None:
+def padding_of(values: Values) -> int | None:
     """The padding token of a configuration whose vocabulary may have none: absent, null and negative mean none."""
     token = values.get("pad_token_id")
     return None if token is None or token < 0 else token
@@ -42,7 +45,7 @@ class Family:
 
     family: ClassVar[str] = ""
     huggingface_class: ClassVar[str | None] = None
-    defaults: ClassVar[Mapping[str, Any]] = {}
+    defaults: ClassVar[Values] = {}
     applications: ClassVar[tuple[str, ...]] = ("encoder", "lm", "unilm")
     model_types: ClassVar[tuple[str, ...]] = ()
     config_marks: ClassVar[tuple[str, ...]] = ()
@@ -76,26 +79,26 @@ class Family:
         return {theirs: values[ours] for ours, theirs in cls.keys.items()}
 
     @classmethod
-    def adapt_config(cls, config: Any, layout: str, names: Sequence[str]) -> Any:
+    def adapt_config(cls, config: "BackboneConfig", layout: str, names: Sequence[str]) -> Any:
         """The configuration after a look at the names of the stored weights."""
         return config
 
     @classmethod
-    def huggingface_class_of(cls, config: Any) -> str | None:
+    def huggingface_class_of(cls, config: "BackboneConfig") -> str | None:
         """The name of the class in `transformers` that reads such a model."""
         return cls.huggingface_class
 
     @classmethod
-    def fixed_tables(cls, config: Any) -> dict[str, np.ndarray]:
+    def fixed_tables(cls, config: "BackboneConfig") -> dict[str, np.ndarray]:
         """Stored name to array: what Hugging Face files hold although it is never trained."""
         return {}
 
     @classmethod
-    def computed_tables(cls, config: Any) -> dict[str, tuple[np.ndarray, ...]]:
+    def computed_tables(cls, config: "BackboneConfig") -> dict[str, tuple[np.ndarray, ...]]:
         """Pattern of stored names to the arrays they may hold: what is computed from the configuration, not read."""
         return {}
 
     @classmethod
-    def default_initializer(cls, config: Any) -> Any:
+    def default_initializer(cls, config: "BackboneConfig") -> Any:
         """The initialiser of the family's kernels, None for the truncated normal of `initializer_range`."""
         return None

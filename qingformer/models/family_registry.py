@@ -1,13 +1,14 @@
 """The families of models by name; each family file enters its backbone class here."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from qingformer.errors import ConfigError
 from qingformer.json_files import quoted
+from qingformer.types import Config, Values
 
-FAMILIES: dict[str, Any] = {}
+FAMILIES: Config = {}
 Family = TypeVar("Family", bound=type)
 
 
@@ -40,7 +41,7 @@ def check_role(kind: str, family: str, application: str) -> None:
         )
 
 
-def family_of(values: Mapping[str, Any], source: str, names: Iterable[str] = ()) -> str:
+def family_of(values: Values, source: str, names: Iterable[str] = ()) -> str:
     """The family of a model, from its configuration and the names of its stored weights.
 
     In this order: what the configuration says (`family`); keys that one family alone has; its `model_type`; names of

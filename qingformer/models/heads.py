@@ -10,6 +10,7 @@ from qingformer.models.config import BackboneConfig
 from qingformer.models.family_registry import check_role, family_class
 from qingformer.models.layer_factory import LayerFactory
 from qingformer.models.pretrained import PretrainedModel
+from qingformer.types import Config, DtypeLike, InitializerLike
 
 
 class HeadModel(PretrainedModel):
@@ -20,11 +21,11 @@ class HeadModel(PretrainedModel):
 
     def __init__(
         self,
-        config: BackboneConfig | dict[str, Any] | Backbone,
-        initializer: Any = None,
-        dtype: Any = None,
+        config: BackboneConfig | Config | Backbone,
+        initializer: InitializerLike = None,
+        dtype: DtypeLike = None,
         name: str | None = None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         backbone = config if isinstance(config, Backbone) else self.make_backbone(config, initializer, dtype)
         if self.needs_pooler and not backbone.config.pooler:
@@ -41,7 +42,9 @@ class HeadModel(PretrainedModel):
         if dtype is not None:
             self.dtype_policy = dtype
 
-    def make_backbone(self, config: BackboneConfig | dict[str, Any], initializer: Any, dtype: Any) -> Backbone:
+    def make_backbone(
+        self, config: BackboneConfig | Config, initializer: InitializerLike, dtype: DtypeLike
+    ) -> Backbone:
         """The body under the head, in the application that the head needs."""
         config = BackboneConfig.from_dict(config) if isinstance(config, dict) else config
         if config.application == "encoder":

@@ -3,7 +3,6 @@
 import re
 import zlib
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 
@@ -18,7 +17,7 @@ DEFAULT_TARGETS = (r"attention/(query|value|input)$",)
 
 
 def enable_lora(
-    model: Any,
+    model: keras.Model,
     rank: int,
     targets: str | Sequence[str],
     alpha: float | None,
@@ -36,7 +35,7 @@ def enable_lora(
     return list(chosen)
 
 
-def choose(model: Any, targets: str | Sequence[str]) -> dict[str, Dense]:
+def choose(model: keras.Model, targets: str | Sequence[str]) -> dict[str, Dense]:
     """The dense layers by path that `targets` mean.
 
     Raises:
@@ -62,13 +61,13 @@ def choose(model: Any, targets: str | Sequence[str]) -> dict[str, Dense]:
     return {path: layer for path, layer in layers.items() if any(re.search(pattern, path) for pattern in patterns)}
 
 
-def embedding_names(model: Any) -> list[str]:
+def embedding_names(model: keras.Model) -> list[str]:
     """The paths of the embedding tables."""
     layers = model._flatten_layers(include_self=False)
     return [layer.path or layer.name for layer in layers if isinstance(layer, keras.layers.Embedding)]
 
 
-def check(model: Any, chosen: dict[str, Dense], rank: int, alpha: float | None) -> None:
+def check(model: keras.Model, chosen: dict[str, Dense], rank: int, alpha: float | None) -> None:
     """Refuse a rank or scale that cannot be, and a model that has adapters."""
     if adapted_layers(model):
         raise ConfigError(
@@ -83,7 +82,7 @@ def check(model: Any, chosen: dict[str, Dense], rank: int, alpha: float | None) 
             raise ConfigError(f"enable_lora: rank is {rank}; {path} takes 1 to {smaller}")
 
 
-def keys_matching(model: Any, patterns: Sequence[str]) -> set[str]:
+def keys_matching(model: keras.Model, patterns: Sequence[str]) -> set[str]:
     """The keys of the variables whose layer's path matches a pattern."""
     keys = {key for key in keyed_variables(model) if not key.endswith("seed_generator_state")}
     for pattern in patterns:
@@ -100,25 +99,25 @@ def add_adapter(layer: Dense, rank: int, alpha: float | None, symmetric: bool, s
     layer.enable_lora(rank, alpha, a_initializer=a, b_initializer=b, symmetric=symmetric)
 
 
-def freeze_rest(model: Any, open_keys: set[str]) -> None:
+def freeze_rest(model: keras.Model, open_keys: set[str]) -> None:
     """Leave the factors trainable, and the variables with these keys."""
     factors = {f"{path}/{name}" for path in adapted_layers(model) for name in ("lora_kernel_a", "lora_kernel_b")}
     train_only(model, factors | open_keys)
 
 
-def merge(model: Any) -> None:
+def merge(model: keras.Model) -> None:
     """See `PretrainedModel.merge_lora`."""
     for layer in _adapted(model, "merge_lora").values():
         layer.merge_lora()
 
 
-def unmerge(model: Any) -> None:
+def unmerge(model: keras.Model) -> None:
     """See `PretrainedModel.unmerge_lora`."""
     for layer in _adapted(model, "unmerge_lora").values():
         layer.unmerge_lora()
 
 
-def _adapted(model: Any, method: str) -> dict[str, Dense]:
+def _adapted(model: keras.Model, method: str) -> dict[str, Dense]:
     check_dense_alone(model, method)
     layers = adapted_layers(model)
     if not layers:

@@ -14,6 +14,7 @@ from qingformer.models.bert import bert_like, block_rows, embedding_rows, head_r
 from qingformer.models.config import BackboneConfig
 from qingformer.models.family import COMMON_KEYS
 from qingformer.models.family_registry import register_family
+from qingformer.types import Config
 
 
 @register_family("nezha", huggingface_class="NezhaForPreTraining")
@@ -28,7 +29,7 @@ class Nezha(Backbone):
     ignored_keys: ClassVar[tuple[str, ...]] = ("use_relative_position",)
 
     @classmethod
-    def write_config(cls, values: Any) -> dict[str, Any]:
+    def write_config(cls, values: Any) -> Config:
         """With the mark by which other readers know the family."""
         return {**super().write_config(values), "use_relative_position": True}
 

@@ -22,6 +22,7 @@ from qingformer.json_files import quoted, read_object
 from qingformer.models.adapter_state import Adapter, Adapters
 from qingformer.models.loading import WITHOUT_OUTPUT_TABLE
 from qingformer.models.stored_heads import fine_tuned_head
+from qingformer.types import Values
 
 SETTINGS, WEIGHTS = own_files.PEFT
 PICKLED = "adapter_model.bin"
@@ -78,7 +79,7 @@ class PeftFile:
         return Adapters(str(self.folder), self.layers, self.trained)
 
 
-def read(folder: Path, backbone: Any) -> PeftFile:
+def read(folder: Path, backbone: object) -> PeftFile:
     """Read adapters of any model class that has the body of `backbone`.
 
     Raises:
@@ -156,7 +157,7 @@ def _arrays(folder: Path) -> dict[str, np.ndarray]:
         return {name: np.array(file.read(name)) for name in file.names()}
 
 
-def _adapter(module: str, sides: Mapping[str, np.ndarray], settings: Mapping[str, Any], folder: Path) -> Adapter:
+def _adapter(module: str, sides: Mapping[str, np.ndarray], settings: Values, folder: Path) -> Adapter:
     if set(sides) != {"A", "B"} or any(side.ndim != 2 for side in sides.values()):
         raise CheckpointError(f"{folder}: {module} needs two matrices lora_A and lora_B")
     a, b = (np.asarray(sides[side].T, dtype="float32") for side in "AB")
@@ -166,7 +167,7 @@ def _adapter(module: str, sides: Mapping[str, np.ndarray], settings: Mapping[str
     return Adapter(a, b, alpha * (float(np.sqrt(rank)) if settings.get("use_rslora") else 1.0))
 
 
-def _alpha(module: str, settings: Mapping[str, Any], rank: int, folder: Path) -> float:
+def _alpha(module: str, settings: Values, rank: int, folder: Path) -> float:
     """That of the first pattern which the end of the module's name matches, else that of all."""
     alpha = settings.get("lora_alpha", settings.get("r", rank))
     patterns = settings.get("alpha_pattern") or {}
@@ -204,7 +205,7 @@ def _paths(module: str, names: Mapping[str, Parts], folder: Path) -> Parts:
     return near[0]
 
 
-def _check(settings: Mapping[str, Any], folder: Path) -> None:
+def _check(settings: Values, folder: Path) -> None:
     kind = settings.get("peft_type")
     if kind != "LORA":
         raise CheckpointError(f"{folder / SETTINGS}: peft_type is {quoted(kind)}; only LORA can be read")

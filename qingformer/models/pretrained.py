@@ -20,11 +20,12 @@ from qingformer.models.family_registry import family_class
 from qingformer.models.surgery import CompoundToken, VocabularySurgery
 from qingformer.objectives.transform import BaseModel
 from qingformer.ops.masking import padding_mask_from_ids
+from qingformer.types import Config, DtypeLike
 
 Self = TypeVar("Self", bound="PretrainedModel")
 
 
-def kept(token_ids: Any, config: BackboneConfig) -> Any:
+def kept(token_ids: object, config: BackboneConfig) -> Any:
     """The mask of what is not padding, (B, T) int32."""
     return padding_mask_from_ids(token_ids, config.pad_token_id)
 
@@ -61,12 +62,12 @@ class PretrainedModel(BaseModel):
         revision: str | None = None,
         strict: bool = True,
         verify: bool = True,
-        dtype: Any = None,
+        dtype: DtypeLike = None,
         keep_tokens: Sequence[int] | None = None,
         compound_tokens: Sequence[CompoundToken] = (),
         autoresize: bool = False,
         gradient_checkpointing: bool = False,
-        **changes: Any,
+        **changes: object,
     ) -> Self:
         """Load a model from a directory, a `.ckpt` prefix, a weights file or "hf://org/name".
 
@@ -102,7 +103,7 @@ class PretrainedModel(BaseModel):
         self,
         directory: str | os.PathLike[str],
         format: str = "qingformer",
-        tokenizer: Any = None,
+        tokenizer: object = None,
         *,
         check_finite: bool = True,
     ) -> Path:
@@ -211,7 +212,7 @@ class PretrainedModel(BaseModel):
         """
         return adapters.freeze(self, pattern)
 
-    def complete_inputs(self, inputs: Any) -> Any:
+    def complete_inputs(self, inputs: object) -> Any:
         """Fill in what a direct call may leave out: zeros for segment ids, masks that keep what is not padding.
 
         Errors: `ConfigError` names the inputs that are missing or none of the model's.
@@ -231,7 +232,7 @@ class PretrainedModel(BaseModel):
         self._check_length(inputs)
         return inputs
 
-    def _check_length(self, inputs: dict[str, Any]) -> None:
+    def _check_length(self, inputs: Config) -> None:
         """Refuse more positions than the table has; the layer's own error comes wrapped in Keras' lines."""
         config, ids = self.config, inputs.get("token_ids")
         length = None if ids is None or len(ids.shape) < 2 else ids.shape[1]
@@ -242,10 +243,10 @@ class PretrainedModel(BaseModel):
                 "with max_length, or load with hierarchical_position=0.4"
             )
 
-    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, inputs: object, *args: object, **kwargs: object) -> Any:
         return super().__call__(self.complete_inputs(inputs), *args, **kwargs)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         low_rank, quantized = low_rank_config(self), quantization_config(self)
         return {
             "config": self.config.to_dict(),
@@ -257,7 +258,7 @@ class PretrainedModel(BaseModel):
         }
 
     @classmethod
-    def from_config(cls: type[Self], config: dict[str, Any], custom_objects: Any = None) -> Self:
+    def from_config(cls: type[Self], config: Config, custom_objects: object = None) -> Self:
         config = {**config, "dtype": keras.saving.deserialize_keras_object(config["dtype"])}
         low_rank, quantized = config.pop("low_rank", None), config.pop("quantized", None)
         model = cls(**config)

@@ -20,7 +20,7 @@ from qingformer.models.config import BackboneConfig
 from qingformer.models.family_registry import register_family
 from qingformer.models.layer_factory import LayerFactory
 from qingformer.models.roformer import RoFormer
-from qingformer.types import Config, Tensor, Tensors
+from qingformer.types import Config, DtypeLike, Tensor, Tensors
 
 UNDO_TRUNCATION = 1.13684723
 DEPTH_FREE: Config = {
@@ -48,7 +48,7 @@ class DepthInitializer(keras.initializers.Initializer):
         self.order = order
         self.seed = seed
 
-    def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
+    def __call__(self, shape: tuple[int, ...], dtype: DtypeLike = None) -> Any:
         """An array of that shape."""
         size = shape[-1] if len(shape) < 2 or shape[0] > 10000 or shape[0] < 10 else shape[0]
         return keras.initializers.TruncatedNormal(stddev=self.deviation(size), seed=self.seed)(shape, dtype)

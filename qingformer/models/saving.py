@@ -67,7 +67,7 @@ def save_qingformer(directory: Path, model: Any, arrays: dict[str, np.ndarray]) 
     write_safetensors(directory / "model.safetensors", arrays, metadata={"format": "qingformer"})
 
 
-def save_huggingface(directory: Path, model: Any, arrays: dict[str, np.ndarray]) -> None:
+def save_huggingface(directory: Path, model: object, arrays: dict[str, np.ndarray]) -> None:
     """config.json and model.safetensors with the names and layouts of `transformers`."""
     config, stored = huggingface_parts(model, arrays)
     write_json(directory / "config.json", config)

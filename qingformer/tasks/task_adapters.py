@@ -70,5 +70,5 @@ def load(task: Any, directory: str | os.PathLike[str], strict: bool) -> list[str
     return found
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
