@@ -41,6 +41,11 @@ class ErnieConfig(BackboneConfig):
     task_type_vocab_size: int = 3
     custom_task_type_ids: bool = False
 
+    @property
+    def further_parameters(self) -> dict[str, int]:
+        """The table of tasks."""
+        return {"embeddings": self.use_task_id * self.task_type_vocab_size * self.width_of_embeddings}
+
     def _check_values(self) -> None:
         super()._check_values()
         if not 0 < self.task_type_vocab_size <= 10_000:
