@@ -101,6 +101,7 @@ class Albert(Backbone):
         """As BERT; with `project_tokens` the tokens alone are narrow, and everything else is as wide as the model."""
         if not factory.config.project_tokens:
             return super().embed(factory, token_embedding, inputs)
+        # All but the tokens is as wide as the model: a configuration without a narrow embedding makes it so.
         wide = LayerFactory(
             factory.config.replace(embedding_size=None, project_tokens=False), factory.initializer(), factory.dtype
         )
@@ -128,6 +129,7 @@ class Albert(Backbone):
         shared = config.replace(share_blocks=True)
         blocks = range(config.num_hidden_groups if config.share_blocks else config.num_hidden_layers)
         for index in blocks:
+            # Unshared blocks each start from the block of their group, so several of ours read one stored array.
             group = index if config.share_blocks else block_group(shared, index)
             rows += google_rows(index, group) + brightmart_rows(index)
         return WeightMap(

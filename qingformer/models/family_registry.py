@@ -48,9 +48,10 @@ def family_of(values: Values, source: str, names: Iterable[str] = ()) -> str:
     weights that one family alone has; BERT. Errors: `ConfigError` for a family that is not here, and where the files
     fit two families.
     """
-    names = list(names)
+    names = list(names)  # read several times, and it may be an iterator
     if "family" in values:
         return known_family(values["family"], source)
+    # Before `model_type`: published files of NEZHA say "bert" there.
     for name, cls in FAMILIES.items():
         if any(values.get(key) for key in cls.config_marks):
             return name

@@ -71,6 +71,7 @@ class GauAlpha(RoFormerV2):
             name="attention",
             dtype=factory.dtype,
         )
+        # The unit has its own gate in place of a feed-forward part, so the block has one branch and one norm.
         return factory.block(f"block_{index}", attention=unit, feed_forward=None, feed_forward_norm=None)
 
     @staticmethod

@@ -32,6 +32,7 @@ class GroverBlock(layers.TransformerBlock):
         attended = self.attention(x, seed=seed, **inputs.of_attention())
         if self.residual_scores:
             attended, scores = attended
+        # The sum before the norm is what the second branch is added to, not the norm's output.
         x = x + dropout(attended, self.dropout, seed, layers.DropoutStream.ATTENTION_OUTPUT)
         inner = self.feed_forward(self.attention_norm(x, *conditions))  # type: ignore[misc]
         inner = dropout(inner, self.dropout, seed, layers.DropoutStream.FEED_FORWARD_OUTPUT)

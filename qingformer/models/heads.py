@@ -34,6 +34,7 @@ class HeadModel(PretrainedModel):
                 f"{type(self).__name__} needs the pooler, which this model does not have; "
                 f"heads of the family {family.family} are {', '.join(family.heads)}"
             )
+        # The family's own factory: the norms and layers of a head are those of its body.
         factory = backbone.layer_factory(backbone.config, initializer, dtype or backbone.dtype_policy)
         outputs = self.head(factory, backbone)
         super().__init__(backbone.input, outputs, name=name, **kwargs)
@@ -47,6 +48,7 @@ class HeadModel(PretrainedModel):
     ) -> Backbone:
         """The body under the head, in the application that the head needs."""
         config = BackboneConfig.from_dict(config) if isinstance(config, dict) else config
+        # An application that was asked for stays; the default of the configuration gives way to that of the head.
         if config.application == "encoder":
             check_role(type(self).__name__, config.family, self.default_application)
             config = config.replace(application=self.default_application)
@@ -59,6 +61,7 @@ class HeadModel(PretrainedModel):
 
 def next_sentence_logits(factory: LayerFactory, backbone: Backbone) -> Any:
     """Dense on the pooled vector: (B, H) to (B, 2) float32; index 0 says that the second sentence follows."""
+    # float32 whatever the body has: two logits cost nothing, and their loss is taken from them.
     factory = LayerFactory(factory.config, factory.initializer(), "float32")
     return factory.dense(2, "next_sentence", use_bias=True)(backbone.output["pooled_output"])
 

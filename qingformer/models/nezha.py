@@ -42,10 +42,12 @@ class Nezha(Backbone):
         plain = bert_like(rows + head_rows("nezha"), "nezha")
         return WeightMap(
             plain.rows,
+            # Huawei's own files, before `transformers` had the family, begin with BERT's name.
             spellings={"huggingface": ((r"^nezha\.", "bert."), *plain.spellings["huggingface"])},
             copies=plain.copies,
             ignored={
                 "tensorflow": plain.ignored["tensorflow"],
+                # The fixed vectors, stored as a buffer by every layer.
                 "huggingface": (*plain.ignored["huggingface"], r"relative_positions_encoding"),
             },
         )

@@ -31,6 +31,7 @@ class RoFormer(Backbone):
     @classmethod
     def fixed_tables(cls, config: BackboneConfig) -> dict[str, np.ndarray]:
         """Sines, then cosines, of n / 10000^(2i/d) for every position n: (P, d)."""
+        # The whole table, although no layer here reads it: `transformers` loads it in place of computing it.
         rates = 10000.0 ** (-np.arange(0, config.head_size, 2) / config.head_size)
         angles = np.arange(config.max_position_embeddings)[:, None] * rates
         table = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)

@@ -50,6 +50,7 @@ class DepthInitializer(keras.initializers.Initializer):
 
     def __call__(self, shape: tuple[int, ...], dtype: DtypeLike = None) -> Any:
         """An array of that shape."""
+        # Vocabularies and segments are no widths: there the width of the output decides.
         size = shape[-1] if len(shape) < 2 or shape[0] > 10000 or shape[0] < 10 else shape[0]
         return keras.initializers.TruncatedNormal(stddev=self.deviation(size), seed=self.seed)(shape, dtype)
 
@@ -83,6 +84,7 @@ class RoFormerV2(RoFormer):
         """Tokens and segments, dropped out, then normalised: (B, T, H)."""
         config = factory.config
         x = self.sum_embeddings(factory, token_embedding, inputs)
+        # Before the norm, as the makers have it: BERT drops out after it.
         x = layers.Dropout(config.hidden_dropout_prob, name="embeddings_dropout", dtype=factory.dtype)(x)
         x = factory.norm("embeddings_norm")(x, *factory.condition(inputs))
         if config.projects_embeddings:

@@ -38,6 +38,7 @@ class TTA(Bert):
         x = factory.made["embeddings_norm"](x, *factory.condition(inputs))
         x = layers.Dropout(factory.config.hidden_dropout_prob, name="query_dropout", dtype=factory.dtype)(x)
         projection = factory.made.get("embedding_projection")
+        # Both streams must be as wide as the blocks.
         return x if projection is None else projection(x)
 
     def block_inputs(self, factory: LayerFactory, index: int, contexts: Contexts) -> layers.AttentionContext:
