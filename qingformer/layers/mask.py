@@ -33,7 +33,7 @@ class AttentionMask(keras.layers.Layer):
 
     def call(self, padding_mask: Tensor, segment_ids: Tensor | None = None) -> Tensor:
         """Return the mask, True = keep."""
-        mask = keys_mask(padding_mask)
+        mask = keys_mask(padding_mask)  # (B, 1, 1, T): without queries' axis where all see the same keys
         length = ops.shape(padding_mask)[1]
         if self.application == "lm":
             mask = ops.logical_and(mask, causal_mask(length))

@@ -258,6 +258,11 @@ class BackboneConfig:
             return self.width_of_embeddings != self.hidden_size
         return self.embedding_projection
 
+    @property
+    def further_parameters(self) -> Mapping[str, int]:
+        """By part, how many parameters more (or less) a family has than `analysis.count_parameters` finds otherwise."""
+        return {}
+
     def replace(self, **changes: Any) -> "BackboneConfig":
         """The same configuration with some values changed; unknown names are refused."""
         check_known(changes, "options", fields=type(self))

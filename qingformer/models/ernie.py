@@ -41,6 +41,11 @@ class ErnieConfig(BackboneConfig):
     task_type_vocab_size: int = 3
     custom_task_type_ids: bool = False
 
+    @property
+    def further_parameters(self) -> dict[str, int]:
+        """The table of tasks."""
+        return {"embeddings": self.use_task_id * self.task_type_vocab_size * self.width_of_embeddings}
+
     def _check_values(self) -> None:
         super()._check_values()
         if not 0 < self.task_type_vocab_size <= 10_000:
@@ -78,6 +83,7 @@ class Ernie(Backbone):
         if not config.use_task_id:
             return x
         task = inputs.get("task_type_ids")
+        # Task 0 has a vector of its own, trained like the others: without the input it is added, not left out.
         if task is None:
             task = layers.ZerosLike(name="task_zero", dtype="int32")(inputs["token_ids"])
         table = factory.embedding(config.task_type_vocab_size, config.width_of_embeddings, "task_type_embedding")

@@ -68,6 +68,7 @@ class GPT(Backbone):
     @classmethod
     def read_config(cls, values: Config, source: str) -> Config:
         """OpenAI's keys: "gelu" is the tanh form there, the inner width is four times the hidden size."""
+        # Files in BERT's form, which bert4keras' users have, already have our names.
         theirs = "n_embd" in values
         if theirs:
             values["afn"] = {"gelu": "gelu_new"}.get(values.get("afn", "gelu"), values.get("afn", "gelu_new"))
@@ -129,6 +130,7 @@ def openai_map(rows: list[Row], token_table: str) -> WeightMap:
         tuple(rows),
         spellings={"huggingface": ((r"^transformer\.", ""),)},
         copies={"huggingface": {"lm_head.weight": token_table}},
+        # `attn.bias` is no bias: older releases stored the triangle of the causal mask under this name.
         ignored={"tensorflow": TRAINING_STATE, "huggingface": (r"attn\.(masked_)?bias$", r"position_ids$")},
     )
 
@@ -144,6 +146,7 @@ def openai_rows(ours: str, stored: str, huggingface: bool, steps: tuple[Step, ..
         return Row(f"{ours}/{path}", name, None, tensorflow_steps=steps, part=share)
 
     rows = []
+    # `c_attn` is (in, 3 out), queries, keys and values side by side.
     for index, name in enumerate(QUERY_KEY_VALUE):
         rows.append(row(f"attention/{name}/kernel", "attn.c_attn", weight, steps, (index, 3)))
         rows.append(row(f"attention/{name}/bias", "attn.c_attn", bias, (), (index, 3)))

@@ -1,4 +1,4 @@
-"""LLaMA and its kin (Qwen2, Qwen3): pre-norm decoder with RMS norm, gated feed-forward, rotary, grouped queries.
+"""LLaMA, Qwen2 and Qwen3: pre-norm decoder with RMS norm, gated feed-forward, rotary, grouped queries.
 
 Rotary pairs are the two halves of a head, as files of `transformers` have them. Qwen2 has biases on queries, keys and
 values; Qwen3 none, but norms on queries and keys.
@@ -93,15 +93,17 @@ class Llama(Backbone):
         check_window(values, source, (cls.spec.name, *cls.spec.model_types))
         if "rms_norm_eps" not in values and kind not in cls.spec.model_types:
             return values
+        # Release 5 gathers in `rope_parameters` what earlier ones say with `rope_theta` and `rope_scaling`.
         rope = {**(values.pop("rope_scaling", None) or {}), **(values.pop("rope_parameters", None) or {})}
         values["rope_theta"] = rope.get("rope_theta", values.get("rope_theta", 10000.0))
         scaling = rope.get("rope_type", rope.get("type", "default"))
         if scaling not in ("default", "linear"):
-            raise ConfigError(f"{source}: rotary scaling {scaling!r} is not there; use 'default' or 'linear'")
+            raise ConfigError(f"{source}: rotary scaling {scaling!r} is not supported: expected 'default' or 'linear'")
         values["rope_scaling"] = float(rope.get("factor", 1.0)) if scaling == "linear" else 1.0
         values["hidden_act"] = (values.get("hidden_act", "silu"), "linear")
         values["pad_token_id"] = padding_of(values)
         values.setdefault("tie_word_embeddings", False)
+        # Neither is a key of its files: the classes of `transformers` have these layers or do not.
         values["query_key_norm"] = kind == "qwen3"
         if kind == "qwen2":
             values["attention_bias"] = True
@@ -142,6 +144,7 @@ class Llama(Backbone):
     @classmethod
     def computed_tables(cls, config: BackboneConfig) -> dict[str, tuple[np.ndarray, ...]]:
         """The rates of the rotary positions, which older files hold, with or without the scaling."""
+        # Either may lie in a file, since releases differed in where they divide by the factor.
         rates = config.rotary_base ** -(np.arange(0, config.key_size, 2) / config.key_size)
         return {INVERSE_FREQUENCIES: (rates, rates / config.rotary_scaling)}
 

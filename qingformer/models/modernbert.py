@@ -104,6 +104,7 @@ class ModernBert(Backbone):
     def make_block(self, factory: LayerFactory, index: int) -> keras.layers.Layer:
         """Block number `index`, the first without a norm before its attention."""
         config = factory.config
+        # None, and not a missing key, which would mean the usual norm.
         parts: Config = {} if index else {"attention_norm": None}
         parts["feed_forward"] = factory.feed_forward("feed_forward", dropout=config.hidden_dropout_prob)
         dropout = config.attention_probs_dropout_prob
@@ -125,6 +126,7 @@ class ModernBert(Backbone):
         rows += [*norm("embeddings_norm", None, "model.embeddings.norm"), *norm("final_norm", None, "model.final_norm")]
         rows += [*dense("mlm_dense", None, "head.dense"), *norm("mlm_norm", None, "head.norm")]
         rows.append(Row("mlm_bias/bias", None, "decoder.bias"))
+        # Rows for norms and biases that a configuration leaves out are never asked for.
         for index in range(config.num_hidden_layers):
             ours, stored = f"block_{index}", f"model.layers.{index}"
             for number, part in enumerate(("query", "key", "value")):

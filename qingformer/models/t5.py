@@ -96,6 +96,7 @@ class T5(Backbone):
             values.setdefault("application", "encoder")
         values["feed_forward_proj"] = read_activations(values, source)
         values.setdefault("attention_probs_dropout_prob", values.get("dropout_rate", 0.1))
+        # The decoder starts with the id of padding, so there must be one.
         values["pad_token_id"] = values.get("pad_token_id") or 0
         # Release 5 of `transformers` writes "tied" whatever the weights are, and never scales mT5.
         if values.get("model_type") == "mt5" and values.get("tie_word_embeddings") is not False:
@@ -179,7 +180,7 @@ class T5(Backbone):
         config = factory.config
         x = layers.Dropout(config.hidden_dropout_prob, name=f"{side}_embeddings_dropout", dtype=factory.dtype)(x)
         position_bias = factory.position_bias(f"{side}_position_bias", bidirectional=side == "encoder")
-        given = given._replace(bias=position_bias(x))
+        given = given._replace(bias=position_bias(x))  # one table a stack, made once for all its blocks
         if side == "decoder" and config.cross_position_bias:
             given = given._replace(context_bias=position_bias(x, given.context))
         for index in range(config.num_hidden_layers if side == "encoder" else config.decoder_layers):
@@ -190,6 +191,7 @@ class T5(Backbone):
     def make_stack_block(self, factory: LayerFactory, side: str, index: int) -> keras.layers.Layer:
         """Block number `index` of a side; the decoder's look at the encoder as well."""
         parts: Config = {}
+        # The cross attention first: random starts follow the order of creation, and this has been theirs.
         if side == "decoder":
             parts["cross_attention"] = factory.attention("cross_attention", positions=False)
             parts["cross_attention_norm"] = factory.norm("cross_attention_norm")
@@ -202,6 +204,7 @@ class T5(Backbone):
         config = factory.config
         x = self.output["sequence_output"]
         scaled = config.tie_word_embeddings if config.scale_decoder_output is None else config.scale_decoder_output
+        # A tied table has vectors of length sqrt(H), too long for logits; files can say otherwise.
         if scaled:
             x = keras.layers.Rescaling(config.hidden_size**-0.5, name="decoder_output_scale", dtype=factory.dtype)(x)
         if config.tie_word_embeddings:
@@ -232,6 +235,7 @@ class T5(Backbone):
             },
             copies={"huggingface": copies},
             ignored={
+                # Adafactor's states.
                 "tensorflow": (*TRAINING_STATE, r"_slot_(vr|vc|v|m)$"),
                 "huggingface": (r"^decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight$",),
             },
@@ -247,7 +251,7 @@ def check_arrangement(config: BackboneConfig) -> None:
 
 
 def layout_mark(layout: str) -> str:
-    """What stands between the parts of a stored name."""
+    """The separator of the parts of a stored name."""
     return "/" if layout == "tensorflow" else "."
 
 
@@ -270,6 +274,7 @@ def write_activations(hidden_act: str | tuple[str, ...]) -> Config:
         raise ConfigError(
             f"hidden_act={hidden_act!r} has no place in the huggingface format; save with format='qingformer'"
         )
+    # "gated-gelu" is how T5 1.1 names the tanh form.
     name = "gelu" if hidden_act[0] == "gelu_new" else hidden_act[0]
     return {"feed_forward_proj": f"gated-{name}", "dense_act_fn": hidden_act[0], "is_gated_act": True}
 

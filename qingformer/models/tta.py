@@ -37,6 +37,7 @@ class TTA(Bert):
     def embed(self, factory: LayerFactory, token_embedding: Callable[[Tensor], Tensor], inputs: Tensors) -> Tensor:
         """What runs through the blocks is made of positions alone; BERT's embeddings become the memory they look at."""
         factory.notes["memory"] = super().embed(factory, token_embedding, inputs)
+        # The layers of positions, norm and projection are those of the memory: one table, two streams.
         nothing = layers.ZerosLike(name="no_tokens", dtype=factory.dtype)(token_embedding(inputs["token_ids"]))
         x = factory.made["position_embedding"](nothing, **factory.position_ids(inputs))
         x = factory.made["embeddings_norm"](x, *factory.condition(inputs))
