@@ -19,7 +19,7 @@ from qingformer.errors import ConfigError
 from qingformer.models.backbone import Backbone
 from qingformer.models.bert import OLD_NORMS, TRAINING_STATE, block_rows, embedding_rows, next_sentence_rows
 from qingformer.models.config import BackboneConfig, block_group
-from qingformer.models.family import COMMON_KEYS
+from qingformer.models.family import COMMON_KEYS, FamilySpec
 from qingformer.models.family_registry import register_family
 from qingformer.models.layer_factory import LayerFactory
 from qingformer.types import Config, InitializerLike, Tensor, Tensors
@@ -57,19 +57,21 @@ class TokenProjection(keras.layers.Layer):
 class Albert(Backbone):
     """The ALBERT encoder; see `Backbone` for inputs and outputs."""
 
-    defaults: ClassVar = {"share_blocks": True, "embedding_size": 128, "hidden_dropout_prob": 0.0}
-    config_marks: ClassVar[tuple[str, ...]] = ("num_hidden_groups",)
-    heads: ClassVar[tuple[str, ...]] = ("MaskedLM", "CausalLM", "SentenceOrderPrediction", "PreTraining")
-    weight_marks: ClassVar[tuple[str, ...]] = (r"/inner_group_0/", r"/layer_shared/", r"\.albert_layer_groups\.")
-    keys: ClassVar = {key: key for key in SHARED_KEYS}
-    said_otherwise: ClassVar[tuple[str, ...]] = ("embedding_projection",)
-    ignored_keys: ClassVar[tuple[str, ...]] = (
-        "down_scale_factor",
-        "gap_size",
-        "net_structure_type",
-        "num_memory_blocks",
-        "inner_group_num",
-        "layers_to_keep",
+    spec: ClassVar[FamilySpec] = FamilySpec(
+        defaults={"share_blocks": True, "embedding_size": 128, "hidden_dropout_prob": 0.0},
+        config_signatures=("num_hidden_groups",),
+        heads=("MaskedLM", "CausalLM", "SentenceOrderPrediction", "PreTraining"),
+        weight_signatures=(r"/inner_group_0/", r"/layer_shared/", r"\.albert_layer_groups\."),
+        huggingface_keys={key: key for key in SHARED_KEYS},
+        implied_keys=("embedding_projection",),
+        ignored_keys=(
+            "down_scale_factor",
+            "gap_size",
+            "net_structure_type",
+            "num_memory_blocks",
+            "inner_group_num",
+            "layers_to_keep",
+        ),
     )
 
     @classmethod

@@ -111,7 +111,7 @@ class Backbone(Family, PretrainedModel):
         """The keys that each query may see: (B, 1, 1 or T, T) bool."""
         config = factory.config
         segments = {"segment_ids": inputs["segment_ids"]} if config.application == "unilm" else {}
-        mask = layers.AttentionMask(config.application, config.hide_self, name="attention_mask")
+        mask = layers.AttentionMask(config.application, config.mask_diagonal, name="attention_mask")
         return mask(inputs["padding_mask"], **segments)
 
     def run_blocks(self, factory: LayerFactory, x: Tensor, contexts: Contexts) -> Tensor:
@@ -184,7 +184,7 @@ class Backbone(Family, PretrainedModel):
 
     def decoder_logits(self, factory: LayerFactory) -> Tensor:
         """The logits of the next target token, of families with a decoder of their own: (B, T, V) float32."""
-        role = " with application='unilm'" if "unilm" in self.applications else ""
+        role = " with application='unilm'" if "unilm" in self.spec.applications else ""
         raise ConfigError(f"the family {factory.config.family} has no decoder beside an encoder; use CausalLM{role}")
 
     def tied_logits(self, x: Tensor) -> Tensor:

@@ -43,6 +43,7 @@ ONLY_VALUES: dict[str, tuple[Any, ...]] = {
     "pruned_heads": ({}, None),
     "quantization_config": ({}, None),
 }
+RENAMED = {"hide_self": "mask_diagonal"}
 APPLICATIONS = ("encoder", "lm", "unilm", "seq2seq", "decoder")
 POSITIONS = ("absolute", "rotary", "relative", "bucketed", "none")
 NORM_TYPES = ("layer_norm", "rms_norm", "rms_norm_without_gain")
@@ -75,7 +76,7 @@ class BackboneConfig:
       divides rotary positions and `rotary_limit` clips them, for texts beyond the trained length.
     - `attention_normalization`: "softmax", "softmax_plus" (entropy-invariant scale), "squared_relu";
       `attention_scale`: whether scores are divided by the root of the key size; `residual_attention_scores`: scores
-      accumulate over the blocks; `hide_self`: no position attends to itself.
+      accumulate over the blocks; `mask_diagonal`: no position attends to itself.
     - `norm_type`, `norm_position`: see `TransformerBlock`; `embedding_norm`: a norm after the embeddings.
     - `use_bias`: of all dense layers; `attention_bias`: of queries, keys and values where that differs,
       `attention_output_bias` of the projection after them.
@@ -127,7 +128,7 @@ class BackboneConfig:
     rotary_value: bool = False
     attention_normalization: str = "softmax"
     attention_scale: bool = True
-    hide_self: bool = False
+    mask_diagonal: bool = False
     num_key_value_heads: int | None = None
     query_key_norm: bool = False
     use_bias: bool = True
@@ -154,7 +155,7 @@ class BackboneConfig:
 
     def __init__(self, **values: Any) -> None:
         check_known(values, "options", fields=type(self))
-        defaults = family_class(values.get("family", "bert")).defaults
+        defaults = family_class(values.get("family", "bert")).spec.defaults
         for field in dataclasses.fields(self):
             if field.name not in values and field.name not in defaults and field.default is dataclasses.MISSING:
                 raise ConfigError(f"no {field.name}; every model needs one")
@@ -184,7 +185,7 @@ class BackboneConfig:
         for key, choices in CHOICES.items():
             if getattr(self, key) not in choices:
                 raise ConfigError(f"{key} is {getattr(self, key)!r}: expected one of {', '.join(choices)}")
-        applications = family_class(self.family).applications
+        applications = family_class(self.family).spec.applications
         if self.application not in applications:
             raise ConfigError(
                 f"application is {self.application!r}: the family {self.family} has {', '.join(applications)}"
@@ -195,9 +196,9 @@ class BackboneConfig:
             raise ConfigError(
                 f"hierarchical_position is {self.hierarchical_position}: expected a number between 0 and 1"
             )
-        if not self.tie_word_embeddings and not family_class(self.family).can_untie:
+        if not self.tie_word_embeddings and not family_class(self.family).spec.can_untie_embeddings:
             raise ConfigError(f"tie_word_embeddings is false, but the family {self.family} has no other output table")
-        for key, allowed in family_class(self.family).only.items():
+        for key, allowed in family_class(self.family).spec.supported_values.items():
             if getattr(self, key) not in allowed:
                 raise ConfigError(
                     f"{key} is {getattr(self, key)!r}, which the family {self.family} does not have: "
@@ -272,13 +273,14 @@ class BackboneConfig:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], source: str = "config", **changes: Any) -> "BackboneConfig":
+    def from_dict(cls, values: Values, source: str = "config", **changes: Any) -> "BackboneConfig":
         """Read a `config.json` or `bert_config.json` (Google's, Hugging Face's or ours), then apply `changes`.
 
         The family is that of `changes` or `values`, and translates its own keys. Errors: `ConfigError` that begins with
         `source` for unknown keys, missing `vocab_size`, and settings that this package does not compute.
         """
-        family = family_class(changes.get("family", values.get("family", "bert")))
+        values, changes = current_names(values), current_names(changes)
+        family = family_class({"family": "bert", **values, **changes}["family"])
         values = read_foreign(family, values, source)
         kind = config_class(family)
         check_known(values, source, known_keys(family), kind)
@@ -288,11 +290,11 @@ class BackboneConfig:
         chosen = {key: values[key] for key in values if key in kind.__dataclass_fields__}
         if chosen.get("position_embedding_type", "absolute") is None:
             del chosen["position_embedding_type"]
-        if values.get("is_decoder") and "lm" in family.applications:
+        if values.get("is_decoder") and "lm" in family.spec.applications:
             chosen.setdefault("application", "lm")
         check_known(changes, "options", fields=kind)
         chosen.update(changes)
-        if "vocab_size" not in chosen and "vocab_size" not in family.defaults:
+        if "vocab_size" not in chosen and "vocab_size" not in family.spec.defaults:
             raise ConfigError(f"{source}: no vocab_size; is this the configuration of a model?")
         try:
             return kind(**chosen)
@@ -302,7 +304,7 @@ class BackboneConfig:
 
 def config_class(family: Any) -> type[BackboneConfig]:
     """The class of a family's configurations."""
-    return family.config_class or BackboneConfig
+    return family.spec.config_class or BackboneConfig
 
 
 def read_foreign(family: Any, values: Values, source: str) -> Config:
@@ -314,10 +316,15 @@ def read_foreign(family: Any, values: Values, source: str) -> Config:
     return translated
 
 
+def current_names(values: Values) -> Config:
+    """The values with keys of earlier versions of this package under the names that they have now."""
+    return {RENAMED.get(key, key): value for key, value in values.items()}
+
+
 def known_keys(family: Any) -> frozenset[str]:
     """The keys that a file of the family may have once its own names are translated, also those without effect."""
     fields = config_class(family).__dataclass_fields__
-    return WITHOUT_EFFECT | {*fields, *ONLY_VALUES, "is_decoder", *family.ignored_keys}
+    return WITHOUT_EFFECT | {*fields, *ONLY_VALUES, "is_decoder", *family.spec.ignored_keys}
 
 
 def block_group(config: BackboneConfig, index: int) -> int:

@@ -18,7 +18,7 @@ from qingformer.errors import ConfigError
 from qingformer.models.backbone import Backbone
 from qingformer.models.bert import bert_like, block_rows, embedding_rows, head_rows
 from qingformer.models.config import BackboneConfig
-from qingformer.models.family import COMMON_KEYS
+from qingformer.models.family import COMMON_KEYS, FamilySpec
 from qingformer.models.family_registry import register_family
 from qingformer.models.layer_factory import LayerFactory
 from qingformer.models.pretrained import DERIVED_INPUTS
@@ -59,11 +59,13 @@ class ErnieConfig(BackboneConfig):
 class Ernie(Backbone):
     """The ERNIE encoder; see `Backbone` for inputs and outputs, `ErnieConfig` for the input of tasks."""
 
-    config_class = ErnieConfig
-    weight_marks: ClassVar[tuple[str, ...]] = (r"^ernie\.",)
-    keys: ClassVar = {key: key for key in (*COMMON_KEYS, "use_task_id", "task_type_vocab_size")}
-    # An input that may be left out says nothing about the numbers of a file.
-    said_otherwise: ClassVar[tuple[str, ...]] = ("custom_task_type_ids",)
+    spec: ClassVar[FamilySpec] = FamilySpec(
+        config_class=ErnieConfig,
+        weight_signatures=(r"^ernie\.",),
+        huggingface_keys={key: key for key in (*COMMON_KEYS, "use_task_id", "task_type_vocab_size")},
+        # An input that may be left out says nothing about the numbers of a file.
+        implied_keys=("custom_task_type_ids",),
+    )
 
     def make_inputs(self, factory: LayerFactory) -> Tensors:
         """BERT's, and the tasks where the configuration asks for them."""

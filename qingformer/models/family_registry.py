@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from qingformer.errors import ConfigError
@@ -16,8 +17,8 @@ def register_family(name: str, huggingface_class: str | None = None) -> Callable
     """Enter a backbone class under the family's name; `huggingface_class` is its class in `transformers`, if any."""
 
     def enter(cls: Family) -> Family:
-        cls.family = name  # type: ignore[attr-defined]
-        cls.huggingface_class = huggingface_class  # type: ignore[attr-defined]
+        spec = replace(cls.spec, name=name, huggingface_class=huggingface_class)  # type: ignore[attr-defined]
+        cls.spec = spec  # type: ignore[attr-defined]
         FAMILIES[name] = cls
         return cls
 
@@ -34,10 +35,10 @@ def family_class(name: str) -> Any:
 def check_role(kind: str, family: str, application: str) -> None:
     """Raise `ConfigError` if a class of models needs an application that the family does not have."""
     cls = family_class(family)
-    if application not in cls.applications:
+    if application not in cls.spec.applications:
         raise ConfigError(
             f"{kind} needs the application {application!r}, which the family {family} does not have; "
-            f"its heads are {', '.join(cls.heads)}"
+            f"its heads are {', '.join(cls.spec.heads)}"
         )
 
 
@@ -53,14 +54,14 @@ def family_of(values: Values, source: str, names: Iterable[str] = ()) -> str:
         return known_family(values["family"], source)
     # Before `model_type`: published files of NEZHA say "bert" there.
     for name, cls in FAMILIES.items():
-        if any(values.get(key) for key in cls.config_marks):
+        if any(values.get(key) for key in cls.spec.config_signatures):
             return name
     if values.get("model_type") is not None:
-        kinds = {kind: name for name, cls in FAMILIES.items() for kind in (name, *cls.model_types)}
+        kinds = {kind: name for name, cls in FAMILIES.items() for kind in (name, *cls.spec.model_types)}
         kind = values["model_type"]
         return known_family(kinds.get(kind, kind) if isinstance(kind, str) else kind, source)
     for name, cls in FAMILIES.items():
-        if any(re.search(mark, stored) for mark in cls.weight_marks for stored in names):
+        if any(re.search(mark, stored) for mark in cls.spec.weight_signatures for stored in names):
             return name
     if any(stored.startswith("bert/encoder/layer_0/") for stored in names):
         return family_without_positions(names, source)

@@ -91,7 +91,7 @@ def find_head(values: Values, weights: Path, shapes: Mapping[str, tuple[int, ...
         return None
     kind = _kind(values, names, layout)
     layers, activation, problem = _layers(values, names, kind, family)
-    problem = problem or family_class(family).classifier_problem
+    problem = problem or family_class(family).spec.classifier_problem
     for pair in layers:
         problem = problem or "".join(f"{name} is missing" for name in pair if name not in aliases)[:200]
     stored = tuple((aliases.get(kernel, kernel), aliases.get(bias, bias)) for kernel, bias in layers)

@@ -15,7 +15,7 @@ from qingformer.errors import ConfigError
 from qingformer.models.backbone import Backbone
 from qingformer.models.bert import TRAINING_STATE, block_rows
 from qingformer.models.config import BackboneConfig
-from qingformer.models.family import padding_of
+from qingformer.models.family import FamilySpec, padding_of
 from qingformer.models.family_registry import register_family
 from qingformer.models.layer_factory import LayerFactory
 from qingformer.types import Config, Tensor
@@ -50,18 +50,20 @@ QUERY_KEY_VALUE = ("query", "key", "value")
 class GPT(Backbone):
     """The GPT decoder; see `Backbone` for inputs and outputs."""
 
-    defaults: ClassVar = {"application": "lm", "embedding_norm": False, "pooler": False}
-    applications: ClassVar[tuple[str, ...]] = ("lm", "unilm", "encoder")
-    heads: ClassVar[tuple[str, ...]] = ("CausalLM",)
-    model_types: ClassVar[tuple[str, ...]] = ("openai-gpt",)
-    config_marks: ClassVar[tuple[str, ...]] = ("afn",)
-    weight_marks: ClassVar[tuple[str, ...]] = (
-        r"^gpt/transformer/layer_0/attention/output/LayerNorm/",
-        r"^(transformer\.)?tokens_embed\.",
+    spec: ClassVar[FamilySpec] = FamilySpec(
+        defaults={"application": "lm", "embedding_norm": False, "pooler": False},
+        applications=("lm", "unilm", "encoder"),
+        heads=("CausalLM",),
+        model_types=("openai-gpt",),
+        config_signatures=("afn",),
+        weight_signatures=(
+            r"^gpt/transformer/layer_0/attention/output/LayerNorm/",
+            r"^(transformer\.)?tokens_embed\.",
+        ),
+        huggingface_keys={**OPENAI_KEYS, "hidden_act": "afn", "pad_token_id": "pad_token_id"},
+        implied_keys=("intermediate_size", "type_vocab_size"),
+        ignored_keys=OPENAI_IGNORED,
     )
-    keys: ClassVar = {**OPENAI_KEYS, "hidden_act": "afn", "pad_token_id": "pad_token_id"}
-    said_otherwise: ClassVar[tuple[str, ...]] = ("intermediate_size", "type_vocab_size")
-    ignored_keys: ClassVar[tuple[str, ...]] = OPENAI_IGNORED
 
     @classmethod
     def read_config(cls, values: Config, source: str) -> Config:

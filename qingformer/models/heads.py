@@ -32,7 +32,7 @@ class HeadModel(PretrainedModel):
             family = family_class(backbone.config.family)
             raise ConfigError(
                 f"{type(self).__name__} needs the pooler, which this model does not have; "
-                f"heads of the family {family.family} are {', '.join(family.heads)}"
+                f"heads of the family {family.spec.name} are {', '.join(family.spec.heads)}"
             )
         # The family's own factory: the norms and layers of a head are those of its body.
         factory = backbone.layer_factory(backbone.config, initializer, dtype or backbone.dtype_policy)

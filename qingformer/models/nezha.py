@@ -12,7 +12,7 @@ from qingformer.checkpoints.weight_map import WeightMap
 from qingformer.models.backbone import Backbone
 from qingformer.models.bert import bert_like, block_rows, embedding_rows, head_rows
 from qingformer.models.config import BackboneConfig
-from qingformer.models.family import COMMON_KEYS
+from qingformer.models.family import COMMON_KEYS, FamilySpec
 from qingformer.models.family_registry import register_family
 from qingformer.types import Config
 
@@ -22,11 +22,13 @@ from qingformer.types import Config
 class Nezha(Backbone):
     """The NEZHA encoder; see `Backbone` for inputs and outputs."""
 
-    defaults: ClassVar = {"position_embedding_type": "relative"}
-    config_marks: ClassVar[tuple[str, ...]] = ("use_relative_position", "max_relative_position")
-    weight_marks: ClassVar[tuple[str, ...]] = (r"^nezha\.",)
-    keys: ClassVar = {key: key for key in (*COMMON_KEYS, "max_relative_position")}
-    ignored_keys: ClassVar[tuple[str, ...]] = ("use_relative_position",)
+    spec: ClassVar[FamilySpec] = FamilySpec(
+        defaults={"position_embedding_type": "relative"},
+        config_signatures=("use_relative_position", "max_relative_position"),
+        weight_signatures=(r"^nezha\.",),
+        huggingface_keys={key: key for key in (*COMMON_KEYS, "max_relative_position")},
+        ignored_keys=("use_relative_position",),
+    )
 
     @classmethod
     def write_config(cls, values: Any) -> Config:

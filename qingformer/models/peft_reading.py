@@ -133,7 +133,7 @@ def _whole(
         for name in set(weight_map.candidates(row.huggingface, "huggingface")) & set(arrays):
             found[row.ours] = np.asarray(row.load(np.asarray(arrays[name], "float32"), "huggingface"))
             used.add(name)
-    is_body = hasattr(type(model), "family")
+    is_body = hasattr(type(model), "spec")
     if not is_body and type(model).__name__ not in WITHOUT_OUTPUT_TABLE:
         for pair in weight_map.copies.get("huggingface", {}).items():
             both = [set(weight_map.candidates(name, "huggingface")) & set(arrays) for name in pair]

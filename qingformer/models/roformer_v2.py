@@ -9,6 +9,7 @@ Source: Su et al. 2022, 科学空间 archives/8998; archives/8620 (initialisatio
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import keras
@@ -17,6 +18,7 @@ from qingformer import layers
 from qingformer.checkpoints.weight_map import WeightMap, dense
 from qingformer.models.bert import bert_like, block_rows, embedding_rows
 from qingformer.models.config import BackboneConfig
+from qingformer.models.family import FamilySpec
 from qingformer.models.family_registry import register_family
 from qingformer.models.layer_factory import LayerFactory
 from qingformer.models.roformer import RoFormer
@@ -68,11 +70,14 @@ class DepthInitializer(keras.initializers.Initializer):
 class RoFormerV2(RoFormer):
     """The RoFormerV2 encoder; see `Backbone` for inputs and outputs."""
 
-    defaults: ClassVar = DEPTH_FREE
-    model_types: ClassVar[tuple[str, ...]] = ("roformer-v2",)
-    heads: ClassVar[tuple[str, ...]] = ("MaskedLM", "CausalLM")
-    weight_marks: ClassVar[tuple[str, ...]] = ()
-    only: ClassVar = {"position_embedding_type": ("rotary", "relative", "bucketed", "none")}
+    spec: ClassVar[FamilySpec] = replace(
+        RoFormer.spec,
+        defaults=DEPTH_FREE,
+        model_types=("roformer-v2",),
+        heads=("MaskedLM", "CausalLM"),
+        weight_signatures=(),
+        supported_values={"position_embedding_type": ("rotary", "relative", "bucketed", "none")},
+    )
     depth_order = 2
 
     @classmethod

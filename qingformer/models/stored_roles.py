@@ -71,7 +71,7 @@ class Shapes:
 def heads_of(family: str) -> list[str]:
     """The names of a family's heads on the command line, none first, then in the family's order."""
     names = {kind.__name__: name for name, kind in HEADS.items()}
-    return [NONE, *(names[kind] for kind in family_class(family).heads)]
+    return [NONE, *(names[kind] for kind in family_class(family).spec.heads)]
 
 
 def head_options(head: str, config: BackboneConfig) -> Config:

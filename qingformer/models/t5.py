@@ -18,6 +18,7 @@ from qingformer.errors import ConfigError
 from qingformer.models.backbone import Backbone
 from qingformer.models.bert import TRAINING_STATE
 from qingformer.models.config import BackboneConfig
+from qingformer.models.family import FamilySpec
 from qingformer.models.family_registry import register_family
 from qingformer.models.layer_factory import LayerFactory
 from qingformer.types import Config, Tensor, Tensors
@@ -25,7 +26,7 @@ from qingformer.types import Config, Tensor, Tensors
 SIDES = ("encoder", "decoder")
 # Options of other families that would be ignored here.
 FIXED = """position_embedding_type norm_position embedding_norm embedding_size type_vocab_size pooler share_blocks
-    residual_attention_scores hide_self custom_position_ids hierarchical_position project_tokens
+    residual_attention_scores mask_diagonal custom_position_ids hierarchical_position project_tokens
     embedding_projection""".split()
 
 
@@ -44,47 +45,47 @@ class T5(Backbone):
     `context_padding_mask` everything. Outputs are those of the stacks' last norms.
     """
 
-    defaults: ClassVar = {
-        "application": "seq2seq",
-        "position_embedding_type": "bucketed",
-        "norm_type": "rms_norm",
-        "norm_position": "pre",
-        "layer_norm_eps": 1e-6,
-        "embedding_norm": False,
-        "hidden_act": "relu",
-        "use_bias": False,
-        "attention_scale": False,
-        "type_vocab_size": 0,
-        "pooler": False,
-    }
-    applications: ClassVar[tuple[str, ...]] = ("seq2seq", "encoder", "decoder")
-    heads: ClassVar[tuple[str, ...]] = ("Seq2SeqLM",)
-    model_types: ClassVar[tuple[str, ...]] = ("mt5",)
-    weight_marks: ClassVar[tuple[str, ...]] = (
-        r"^(en|de)coder[/.]block([/.]|_00)0[/.]layer([/.]|_00)0[/.]SelfAttention[/.]",
+    spec: ClassVar[FamilySpec] = FamilySpec(
+        defaults={
+            "application": "seq2seq",
+            "position_embedding_type": "bucketed",
+            "norm_type": "rms_norm",
+            "norm_position": "pre",
+            "layer_norm_eps": 1e-6,
+            "embedding_norm": False,
+            "hidden_act": "relu",
+            "use_bias": False,
+            "attention_scale": False,
+            "type_vocab_size": 0,
+            "pooler": False,
+        },
+        applications=("seq2seq", "encoder", "decoder"),
+        heads=("Seq2SeqLM",),
+        model_types=("mt5",),
+        weight_signatures=(r"^(en|de)coder[/.]block([/.]|_00)0[/.]layer([/.]|_00)0[/.]SelfAttention[/.]",),
+        huggingface_keys={
+            "vocab_size": "vocab_size",
+            "hidden_size": "d_model",
+            "attention_head_size": "d_kv",
+            "intermediate_size": "d_ff",
+            "num_hidden_layers": "num_layers",
+            "num_decoder_layers": "num_decoder_layers",
+            "num_attention_heads": "num_heads",
+            "hidden_act": "feed_forward_proj",
+            "hidden_dropout_prob": "dropout_rate",
+            "attention_probs_dropout_prob": "attention_probs_dropout_prob",
+            "layer_norm_eps": "layer_norm_epsilon",
+            "relative_attention_num_buckets": "relative_attention_num_buckets",
+            "relative_attention_max_distance": "relative_attention_max_distance",
+            "max_position_embeddings": "n_positions",
+            "initializer_range": "initializer_range",
+            "tie_word_embeddings": "tie_word_embeddings",
+            "scale_decoder_output": "scale_decoder_outputs",
+            "pad_token_id": "pad_token_id",
+        },
+        ignored_keys=("decoder_start_token_id", "initializer_factor"),
+        can_untie_embeddings=True,
     )
-    keys: ClassVar = {
-        "vocab_size": "vocab_size",
-        "hidden_size": "d_model",
-        "attention_head_size": "d_kv",
-        "intermediate_size": "d_ff",
-        "num_hidden_layers": "num_layers",
-        "num_decoder_layers": "num_decoder_layers",
-        "num_attention_heads": "num_heads",
-        "hidden_act": "feed_forward_proj",
-        "hidden_dropout_prob": "dropout_rate",
-        "attention_probs_dropout_prob": "attention_probs_dropout_prob",
-        "layer_norm_eps": "layer_norm_epsilon",
-        "relative_attention_num_buckets": "relative_attention_num_buckets",
-        "relative_attention_max_distance": "relative_attention_max_distance",
-        "max_position_embeddings": "n_positions",
-        "initializer_range": "initializer_range",
-        "tie_word_embeddings": "tie_word_embeddings",
-        "scale_decoder_output": "scale_decoder_outputs",
-        "pad_token_id": "pad_token_id",
-    }
-    ignored_keys: ClassVar[tuple[str, ...]] = ("decoder_start_token_id", "initializer_factor")
-    can_untie = True
 
     @classmethod
     def read_config(cls, values: Config, source: str) -> Config:
@@ -133,7 +134,7 @@ class T5(Backbone):
     @classmethod
     def huggingface_class_of(cls, config: BackboneConfig) -> str | None:
         """The class that reads such a model."""
-        return "T5EncoderModel" if config.application == "encoder" else cls.huggingface_class
+        return "T5EncoderModel" if config.application == "encoder" else cls.spec.huggingface_class
 
     def build_graph(self, factory: LayerFactory) -> tuple[Tensors, Tensors]:
         """Inputs and outputs by name, of one stack or of both."""
