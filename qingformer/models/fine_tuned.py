@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from qingformer.checkpoints import open_checkpoint, own_files
+from qingformer.checkpoints.stored_heads import fine_tuned_head, fine_tuned_patterns
 from qingformer.json_files import readable_json
 from qingformer.models.family_registry import family_class
-from qingformer.models.stored_heads import fine_tuned_head, fine_tuned_patterns
 from qingformer.types import Config, Values
 
 SEQUENCE, TOKENS, ANSWERS, CHOICE = (

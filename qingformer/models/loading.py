@@ -16,6 +16,7 @@ from qingformer.checkpoints.examination import Examined
 from qingformer.checkpoints.loader import Loader, Stored
 from qingformer.checkpoints.loading_report import LoadingReport
 from qingformer.checkpoints.sources import unread_weights, without_config
+from qingformer.checkpoints.stored_heads import HEAD_PATHS, WITHOUT_OUTPUT_TABLE, fine_tuned_patterns
 from qingformer.checkpoints.stored_names import renamed, without_wrappers
 from qingformer.checkpoints.weight_map import Row, WeightMap
 from qingformer.errors import CheckpointError, ConfigError
@@ -25,11 +26,9 @@ from qingformer.models.family_registry import check_role, family_class, family_o
 from qingformer.models.fine_tuned import StoredHead, find_head
 from qingformer.models.limits import check_stored_sizes
 from qingformer.models.look_alikes import check_look_alike
-from qingformer.models.stored_heads import fine_tuned_patterns
 from qingformer.models.surgery import FirstRows, Stretch, VocabularySurgery, spare_rows_advice
 from qingformer.types import Values
 
-HEADS = (r"^(mlm_\w+|lm_head|next_sentence|replaced_\w+|pooler)/",)
 # What the body may lack: the variables, the keys of the configuration that decide it, and how to have them.
 LEAVES_OUT: tuple[tuple[str, tuple[str, ...], str], ...] = (
     (r"/attention/output/bias$", ("attention_output_bias", "use_bias"), "attention_output_bias=True"),
@@ -65,10 +64,6 @@ class Request:
     strict: bool = True
     verify: bool = True
     changes: Values = dataclasses.field(default_factory=dict)
-
-
-# Classes whose outputs do not come from the token table: copies of it may differ.
-WITHOUT_OUTPUT_TABLE = ("Backbone", "NextSentencePrediction", "SentenceOrderPrediction", "ReplacedTokenDetection")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -257,7 +252,7 @@ def left_over_patterns(plan: Plan) -> tuple[str, ...]:
     """Stored names that may stay unread: heads in our own files, and layers beyond the number that was asked for."""
     patterns = fine_tuned_patterns(plan.layout)
     if plan.layout == "qingformer":
-        patterns += HEADS + OTHER_HALF.get(plan.config.application, ())
+        patterns += HEAD_PATHS + OTHER_HALF.get(plan.config.application, ())
     for side, wanted, stored in (
         ("", plan.config.num_hidden_layers, plan.stored_config.num_hidden_layers),
         ("^decoder.*", plan.config.decoder_layers, plan.stored_config.decoder_layers),
@@ -274,7 +269,7 @@ def why_unused(path: str, plan: Plan) -> str | None:
 
     A head may, and so may the other half of an encoder-decoder and what the caller's own changes take out.
     """
-    if any(re.search(pattern, path) for pattern in HEADS + OTHER_HALF.get(plan.config.application, ())):
+    if any(re.search(pattern, path) for pattern in HEAD_PATHS + OTHER_HALF.get(plan.config.application, ())):
         return None
     for pattern, keys, remedy in LEAVES_OUT:
         if re.search(pattern, path):

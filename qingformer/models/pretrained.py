@@ -9,12 +9,13 @@ import keras
 import numpy as np
 from keras import ops
 
+from qingformer.adapters import adapter_files, enabling, merging
+from qingformer.adapters.adapted_layers import low_rank_config, restore_low_rank
 from qingformer.checkpoints.loading_report import LoadingReport
 from qingformer.checkpoints.weight_map import WeightMap
 from qingformer.errors import ConfigError
-from qingformer.layers.lora import low_rank_config, restore_low_rank
 from qingformer.layers.quantization import quantization_config, restore_quantization
-from qingformer.models import adapter_files, adapters, loading, lora, saving
+from qingformer.models import loading, saving
 from qingformer.models.config import BackboneConfig
 from qingformer.models.family_registry import family_class
 from qingformer.models.surgery import CompoundToken, VocabularySurgery
@@ -120,11 +121,11 @@ class PretrainedModel(BaseModel):
 
     def named_variables(self) -> dict[str, keras.Variable]:
         """The weights by path: what checkpoints hold, without the states of random generators and adapters."""
-        return adapters.named_variables(self)
+        return merging.named_variables(self)
 
     def weight_arrays(self) -> dict[str, np.ndarray]:
         """The weights as arrays by path, low-rank adapters merged in."""
-        return adapters.weight_arrays(self)
+        return merging.weight_arrays(self)
 
     def enable_gradient_checkpointing(self) -> None:
         """Compute the blocks' activations again in the backward pass instead of storing them; compile afterwards."""
@@ -135,7 +136,7 @@ class PretrainedModel(BaseModel):
     def enable_lora(
         self,
         rank: int,
-        targets: str | Sequence[str] = lora.DEFAULT_TARGETS,
+        targets: str | Sequence[str] = enabling.DEFAULT_TARGETS,
         *,
         alpha: float | None = None,
         symmetric: bool = False,
@@ -164,18 +165,18 @@ class PretrainedModel(BaseModel):
 
         Example: `backbone.enable_lora(8, targets="all-linear", alpha=16)`
         """
-        return lora.enable_lora(self, rank, targets, alpha, symmetric, also_train, seed)
+        return enabling.enable_lora(self, rank, targets, alpha, symmetric, also_train, seed)
 
     def merge_lora(self) -> None:
         """Add the low-rank updates to the kernels, so that the model predicts as fast as without; compile afterwards.
 
         Errors: `ConfigError` without adapters, or with quantised kernels.
         """
-        lora.merge(self)
+        enabling.merge(self)
 
     def unmerge_lora(self) -> None:
         """Take them off again (exact up to rounding) and go on training; compile afterwards."""
-        lora.unmerge(self)
+        enabling.unmerge(self)
 
     def save_adapters(
         self, directory: str | os.PathLike[str], format: str = "qingformer", *, check_finite: bool = True
@@ -210,7 +211,7 @@ class PretrainedModel(BaseModel):
 
         Example: `backbone.freeze(r"embedding|block_[0-5]$")`
         """
-        return adapters.freeze(self, pattern)
+        return merging.freeze(self, pattern)
 
     def complete_inputs(self, inputs: object) -> Any:
         """Fill in what a direct call may leave out: zeros for segment ids, masks that keep what is not padding.

@@ -5,10 +5,10 @@ from typing import Any, Self
 
 import keras
 
+from qingformer.adapters.adapted_layers import low_rank_config, restore_low_rank
 from qingformer.backend.keras_internals import train_validation_split
 from qingformer.errors import ConfigError
 from qingformer.layers.linear_chain import ChainLoss
-from qingformer.layers.lora import low_rank_config, restore_low_rank
 from qingformer.layers.quantization import quantization_config, restore_quantization
 from qingformer.objectives.objective import ModelObjective, Objective, Transform, apply_transforms
 from qingformer.objectives.transform import BaseModel, weigh_batch

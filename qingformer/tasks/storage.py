@@ -12,14 +12,15 @@ from typing import Any
 import keras
 import numpy as np
 
+from qingformer.adapters import adapter_files
+from qingformer.adapters.adapted_layers import adapted_layers
 from qingformer.checkpoints import finite_weights, open_checkpoint, own_files, write_safetensors
 from qingformer.data.cells import plain
 from qingformer.errors import CheckpointError, ConfigError
 from qingformer.files import write_json
 from qingformer.folders import updated_directory
 from qingformer.json_files import quoted, read_object
-from qingformer.layers.lora import adapted_layers
-from qingformer.models import Backbone, adapter_files
+from qingformer.models import Backbone
 from qingformer.tasks.task_registry import TASK_FILE
 from qingformer.tokenization import Tokenizer
 from qingformer.tokenization.tokenizer_saving import check_companions

@@ -6,10 +6,16 @@ from collections.abc import Sequence
 
 import keras
 
+from qingformer.adapters.adapted_layers import (
+    adapted_layers,
+    check_dense_alone,
+    dense_layers,
+    keyed_variables,
+    train_only,
+)
+from qingformer.adapters.low_rank import LowRank
+from qingformer.checkpoints.stored_heads import HEAD_PATHS
 from qingformer.errors import ConfigError
-from qingformer.layers.dense import Dense
-from qingformer.layers.lora import adapted_layers, check_dense_alone, dense_layers, keyed_variables, train_only
-from qingformer.models.loading import HEADS
 
 ALL_LINEAR = "all-linear"
 # Queries and values as in the paper; the joint projection of a gated attention unit, which has no others.
@@ -35,7 +41,7 @@ def enable_lora(
     return list(chosen)
 
 
-def choose(model: keras.Model, targets: str | Sequence[str]) -> dict[str, Dense]:
+def choose(model: keras.Model, targets: str | Sequence[str]) -> dict[str, LowRank]:
     """The dense layers by path that `targets` mean.
 
     Raises:
@@ -43,7 +49,7 @@ def choose(model: keras.Model, targets: str | Sequence[str]) -> dict[str, Dense]
     """
     layers = dense_layers(model)
     if targets == ALL_LINEAR:
-        return {path: layer for path, layer in layers.items() if not re.match(HEADS[0], f"{path}/")}
+        return {path: layer for path, layer in layers.items() if not re.match(HEAD_PATHS[0], f"{path}/")}
     patterns = (targets,) if isinstance(targets, str) else tuple(targets)
     idle = [pattern for pattern in patterns if not any(re.search(pattern, path) for path in layers)]
     if idle or not patterns:
@@ -67,7 +73,7 @@ def embedding_names(model: keras.Model) -> list[str]:
     return [layer.path or layer.name for layer in layers if isinstance(layer, keras.layers.Embedding)]
 
 
-def check(model: keras.Model, chosen: dict[str, Dense], rank: int, alpha: float | None) -> None:
+def check(model: keras.Model, chosen: dict[str, LowRank], rank: int, alpha: float | None) -> None:
     """Refuse a rank or scale that cannot be, and a model that has adapters."""
     if adapted_layers(model):
         raise ConfigError(
@@ -91,7 +97,7 @@ def keys_matching(model: keras.Model, patterns: Sequence[str]) -> set[str]:
     return {key for key in keys if any(re.search(pattern, key.rpartition("/")[0]) for pattern in patterns)}
 
 
-def add_adapter(layer: Dense, rank: int, alpha: float | None, symmetric: bool, seed: int) -> None:
+def add_adapter(layer: LowRank, rank: int, alpha: float | None, symmetric: bool, seed: int) -> None:
     """Enable the adapter of one layer, with starting values that are a function of `seed`."""
     layer.trainable = True
     a = keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform", seed=seed)
@@ -117,7 +123,7 @@ def unmerge(model: keras.Model) -> None:
         layer.unmerge_lora()
 
 
-def _adapted(model: keras.Model, method: str) -> dict[str, Dense]:
+def _adapted(model: keras.Model, method: str) -> dict[str, LowRank]:
     check_dense_alone(model, method)
     layers = adapted_layers(model)
     if not layers:

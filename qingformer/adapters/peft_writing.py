@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from qingformer.adapters.adapter_state import Adapter, Adapters
+from qingformer.adapters.peft_reading import PREFIX
 from qingformer.checkpoints import own_files, write_safetensors
 from qingformer.checkpoints.loading_report import shorten
 from qingformer.checkpoints.weight_map import TRANSPOSE, Row
 from qingformer.errors import CheckpointError
 from qingformer.files import write_json
-from qingformer.models.adapter_state import Adapter, Adapters
-from qingformer.models.peft_reading import PREFIX
 from qingformer.types import Config
 
 SETTINGS, WEIGHTS = own_files.PEFT

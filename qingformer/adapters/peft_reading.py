@@ -1,6 +1,6 @@
 """Adapters out of the files of the library `peft`: adapter_config.json and adapter_model.safetensors or .bin.
 
-Names and layouts are those of `qingformer.models.peft`. One adapter of a joined matrix (GPT2's `c_attn`, with
+Names and layouts are those of `qingformer.adapters.peft_writing`. One adapter of a joined matrix (GPT2's `c_attn`, with
 `fan_in_fan_out`) is one for each part here, all with the same A. Modules of the body that were saved whole
 (`modules_to_save`: pooler, norms, tables) take their place and stay trainable; other weights that are not adapters, and
 adapters of modules that the body does not have, belong to a head, which a task may take.
@@ -14,14 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from qingformer.adapters.adapter_state import Adapter, Adapters
 from qingformer.checkpoints import open_checkpoint, own_files
 from qingformer.checkpoints.loading_report import shorten
+from qingformer.checkpoints.stored_heads import WITHOUT_OUTPUT_TABLE, fine_tuned_head
 from qingformer.checkpoints.weight_map import TRANSPOSE
 from qingformer.errors import CheckpointError
 from qingformer.json_files import quoted, read_object
-from qingformer.models.adapter_state import Adapter, Adapters
-from qingformer.models.loading import WITHOUT_OUTPUT_TABLE
-from qingformer.models.stored_heads import fine_tuned_head
 from qingformer.types import Values
 
 SETTINGS, WEIGHTS = own_files.PEFT

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
+from qingformer.adapters import peft_reading, peft_writing
+from qingformer.adapters.adapter_state import Adapter, Adapters, gather, put
 from qingformer.checkpoints import finite_weights, open_checkpoint, own_files, write_safetensors
 from qingformer.errors import CheckpointError
 from qingformer.files import write_json
 from qingformer.folders import finish_update, updated_directory
 from qingformer.json_files import check_kinds, quoted, read_object
-from qingformer.models import peft, peft_reading
-from qingformer.models.adapter_state import Adapter, Adapters, gather, put
 from qingformer.types import Values
 from qingformer.version import __version__
 
@@ -35,7 +35,7 @@ def save(
     names = own_files.PEFT if format == "peft" else own_files.ADAPTERS
     with updated_directory(directory, lambda folder: own_files.of_earlier_adapters(folder, names)) as folder:
         if format == "peft":
-            peft.write(folder, backbone, adapters)
+            peft_writing.write(folder, backbone, adapters)
         else:
             write(folder, adapters)
     return Path(directory)
@@ -47,9 +47,9 @@ def load(model: object, backbone: object, directory: str | os.PathLike[str], str
     finish_update(folder)
     if (folder / SETTINGS).is_file():
         return put(model, backbone, read(folder), strict)
-    if (folder / peft.SETTINGS).is_file():
+    if (folder / peft_writing.SETTINGS).is_file():
         return put(model, backbone, peft_reading.read(folder, backbone).of_body(strict), strict)
-    what = f"holds neither {SETTINGS} nor {peft.SETTINGS}" if folder.is_dir() else "no such directory"
+    what = f"holds neither {SETTINGS} nor {peft_writing.SETTINGS}" if folder.is_dir() else "no such directory"
     raise CheckpointError(f"{folder}: {what}; give the folder that save_adapters wrote")
 
 

@@ -7,8 +7,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from qingformer.adapters.low_rank import LowRank
 from qingformer.errors import CheckpointError, ConfigError
-from qingformer.layers.dense import Dense
 
 
 def is_weight(variable: keras.Variable) -> bool:
@@ -32,7 +32,7 @@ def weight_arrays(model: keras.Model) -> dict[str, np.ndarray]:
             raise CheckpointError(
                 f"{layer.path} is quantized ({layer.quantization_mode}): save before quantize(), or as .keras"
             )
-        if isinstance(layer, Dense) and layer.lora_enabled:
+        if isinstance(layer, LowRank) and layer.lora_enabled:
             merged[f"{layer.path}/kernel"] = layer.merged_kernel()
         elif getattr(layer, "lora_enabled", False):
             name = "embeddings" if isinstance(layer, keras.layers.Embedding) else "kernel"

@@ -7,11 +7,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from qingformer.adapters.adapted_layers import adapted_layers, check_dense_alone, dense_layers, keyed_variables
+from qingformer.adapters.enabling import add_adapter, freeze_rest
+from qingformer.adapters.low_rank import ADAPTER, LowRank
 from qingformer.checkpoints.loading_report import shorten
 from qingformer.errors import CheckpointError, ConfigError
-from qingformer.layers.dense import ADAPTER, Dense
-from qingformer.layers.lora import adapted_layers, check_dense_alone, dense_layers, keyed_variables
-from qingformer.models.lora import add_adapter, freeze_rest
 from qingformer.types import Config, Values
 
 # Of a configuration, what may differ between the model that was trained and the one that reads: it changes no kernel.
@@ -124,7 +124,7 @@ def put(model: keras.Model, backbone: Any, stored: Adapters, strict: bool) -> li
     return list(stored.layers)
 
 
-def _fill(layer: Dense, adapter: Adapter) -> None:
+def _fill(layer: LowRank, adapter: Adapter) -> None:
     layer.set_factors(adapter.a, adapter.b)
     if adapter.start is not None:
         layer.set_start(*adapter.start)
@@ -132,7 +132,7 @@ def _fill(layer: Dense, adapter: Adapter) -> None:
         layer.set_start(*(np.zeros_like(factor) for factor in _start(layer)))
 
 
-def _start(layer: Dense) -> tuple[np.ndarray, np.ndarray]:
+def _start(layer: LowRank) -> tuple[np.ndarray, np.ndarray]:
     a, b = (keras.ops.convert_to_numpy(v.value) for v in (layer.lora_start_a, layer.lora_start_b))
     return np.asarray(a), np.asarray(b)
 
@@ -152,7 +152,7 @@ def _as_json(value: object) -> Any:
     return [_as_json(part) for part in value] if isinstance(value, list | tuple) else value
 
 
-def _check_names(stored: Adapters, layers: Mapping[str, Dense], variables: Values) -> None:
+def _check_names(stored: Adapters, layers: Mapping[str, LowRank], variables: Values) -> None:
     absent = [path for path in stored.layers if path not in layers]
     absent += [key for key in stored.trained if key not in variables]
     if absent:
@@ -162,7 +162,7 @@ def _check_names(stored: Adapters, layers: Mapping[str, Dense], variables: Value
         )
 
 
-def _check_shapes(stored: Adapters, layers: Mapping[str, Dense], variables: Values) -> None:
+def _check_shapes(stored: Adapters, layers: Mapping[str, LowRank], variables: Values) -> None:
     for path, adapter in stored.layers.items():
         kernel = tuple(layers[path].base_kernel().shape)
         found = (adapter.a.shape[0], adapter.b.shape[1])
@@ -180,7 +180,7 @@ def _check_shapes(stored: Adapters, layers: Mapping[str, Dense], variables: Valu
             )
 
 
-def _check_kernels(stored: Adapters, layers: Mapping[str, Dense]) -> None:
+def _check_kernels(stored: Adapters, layers: Mapping[str, LowRank]) -> None:
     gaps: list[float] = []
     for path, adapter in stored.layers.items():
         if adapter.probe is not None:
