@@ -214,7 +214,7 @@ class MultiHeadAttention(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config: Config) -> "MultiHeadAttention":
-        """The layer of these settings; files of before 0.2 have relative positions as a setting of this class."""
+        """The layer of these settings; older files have relative positions as a setting of this class."""
         limit = config.pop("max_relative_position", None)
         if limit is None:
             return cls(**config)
