@@ -55,27 +55,27 @@ def low_rank_config(model: keras.Model) -> Config | None:
     Layers are told by their place among all: the path of a layer within a layer changes when a file is read.
     """
     layers = {
-        str(place): {"rank": layer.lora_rank, "alpha": layer.lora_alpha, "symmetric": layer.lora_symmetric}
-        for place, layer in enumerate(_all_layers(model))
+        str(index): {"rank": layer.lora_rank, "alpha": layer.lora_alpha, "symmetric": layer.lora_symmetric}
+        for index, layer in enumerate(_all_layers(model))
         if isinstance(layer, LowRank) and layer.lora_enabled
     }
-    trained = [f"{place}/{variable.name}" for place, variable in _placed_variables(model) if variable.trainable]
+    trained = [f"{index}/{variable.name}" for index, variable in _placed_variables(model) if variable.trainable]
     return {"layers": layers, "trainable": trained} if layers else None
 
 
 def restore_low_rank(model: keras.Model, config: Config) -> None:
     """Give a new model the adapters that `low_rank_config` described; their values come with the weights."""
     layers: list[Any] = _all_layers(model)
-    for place, settings in config["layers"].items():
-        layer = layers[int(place)]
+    for index, settings in config["layers"].items():
+        layer = layers[int(index)]
         if not layer.lora_enabled:
             layer.enable_lora(settings["rank"], settings["alpha"])
         if settings["symmetric"] and not layer.lora_symmetric:
             layer.add_start()
     model.trainable = True
     trained = set(config["trainable"])
-    for place, variable in _placed_variables(model):
-        variable.trainable = f"{place}/{variable.name}" in trained
+    for index, variable in _placed_variables(model):
+        variable.trainable = f"{index}/{variable.name}" in trained
 
 
 def train_only(model: keras.Model, keys: set[str]) -> None:
@@ -90,8 +90,8 @@ def _all_layers(model: keras.Model) -> list[keras.layers.Layer]:
 
 
 def _placed_variables(model: keras.Model) -> Iterator[tuple[int, keras.Variable]]:
-    for place, layer in enumerate(_all_layers(model)):
-        yield from ((place, variable) for variable in _own_variables(layer))
+    for index, layer in enumerate(_all_layers(model)):
+        yield from ((index, variable) for variable in _own_variables(layer))
 
 
 def _own_variables(layer: keras.layers.Layer) -> Iterator[keras.Variable]:

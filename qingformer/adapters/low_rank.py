@@ -15,7 +15,6 @@ START = ("lora_start_a", "lora_start_b")
 _SCALE = "lora_scale"
 
 
-@keras.saving.register_keras_serializable("qingformer")
 class LowRank(keras.layers.Dense):
     """A dense layer that, after `enable_lora`, gives
 

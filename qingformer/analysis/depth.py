@@ -96,8 +96,8 @@ def depth_signal(
     (_, hidden), gradients = backend.value_and_grad(loss, has_aux=True)(values)
     vectors = [np.asarray(ops.convert_to_numpy(ops.cast(h, "float32"))) for h in hidden]
     updates = _first_step(variables, gradients)
-    places = {id(v): block for block, layer in enumerate(blocks) for v in layer.trainable_variables}
-    owners = [places[id(v)] for v in variables]
+    indices = {id(v): block for block, layer in enumerate(blocks) for v in layer.trainable_variables}
+    owners = [indices[id(v)] for v in variables]
     return DepthSignal(
         size=np.array([root_mean_square(v) for v in vectors]),
         cosine=np.array([cosine(v, vectors[0]) for v in vectors]),

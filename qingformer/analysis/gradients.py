@@ -158,8 +158,8 @@ def pieces(data: Nest, rows: int | None = None) -> Iterator[tuple[Batch, int]]:
         whole = Batch(*(_map(_as_array, part) for part in whole))
         size = len(next(leaf for leaf in keras.tree.flatten(whole.x) if leaf is not None))
         for start in range(0, size, rows or size):
-            place = slice(start, start + (rows or size))
-            piece = Batch(*(_map(lambda leaf: leaf[place], part) for part in whole))  # noqa: B023
+            position = slice(start, start + (rows or size))
+            piece = Batch(*(_map(lambda leaf: leaf[position], part) for part in whole))  # noqa: B023
             weights = [leaf for leaf in keras.tree.flatten(piece.sample_weight) if leaf is not None]
             held = min(size - start, rows or size)
             if not weights:

@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from qingformer.backend.seeds import FixedSeed
+from qingformer.backend.fixed_seed import FixedSeed
 from qingformer.types import Nest, Tensor
 
 __all__ = [

@@ -8,9 +8,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from qingformer.backend.fixed_seed import FixedSeed
 from qingformer.backend.keras_internals import in_stateless_scope, unscale_loss_for_distribution
 from qingformer.backend.memoized import memoized
-from qingformer.backend.seeds import FixedSeed
 from qingformer.types import Nest, Tensor
 
 Function = Callable[..., Any]

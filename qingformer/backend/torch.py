@@ -9,8 +9,8 @@ from typing import Any
 import keras
 import torch
 
+from qingformer.backend.fixed_seed import FixedSeed
 from qingformer.backend.keras_internals import in_stateless_scope
-from qingformer.backend.seeds import FixedSeed
 from qingformer.types import Nest, Tensor
 
 Function = Callable[..., Any]

@@ -63,8 +63,8 @@ class SpanScores(keras.layers.Layer):
             mask = ops.cast(mask, "bool")
             keep = ops.logical_and(mask[:, None, :, None], mask[:, None, None, :])
         if self.upper_triangle:
-            places = ops.arange(ops.shape(scores)[-1], dtype="int32")
-            ahead = ops.expand_dims(places, -1) <= places
+            indices = ops.arange(ops.shape(scores)[-1], dtype="int32")
+            ahead = ops.expand_dims(indices, -1) <= indices
             keep = ahead if keep is None else ops.logical_and(keep, ahead)
         return scores if keep is None else ops.where(keep, scores, IMPOSSIBLE)
 

@@ -82,8 +82,8 @@ class InfoNCE(BatchLoss):
         parts = [(partners, ops.logical_or(columns, itself))]
         if self.negatives == "all":
             parts.append((anchors, ops.logical_and(columns, ops.logical_not(itself))))
-        for place in range(hard.shape[1]):
-            parts.append((hard[:, place], columns))
+        for index in range(hard.shape[1]):
+            parts.append((hard[:, index], columns))
         similarity = ops.concatenate([ops.matmul(anchors, ops.transpose(side)) for side, _ in parts], -1)
         keep = ops.concatenate([mask for _, mask in parts], -1)
         return log_sum_exp(similarity / self.temperature, keep) - own / self.temperature

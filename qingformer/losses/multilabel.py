@@ -133,8 +133,8 @@ def _once(ids: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
 def _without(scores: Tensor, ids: Tensor, named: Tensor) -> Tensor:
     """The scores (..., C), far below all others where a class is named: no copy of labels of that size is made."""
     rows = ops.reshape(scores, (-1, ops.shape(scores)[-1]))
-    count, places = ops.shape(rows)[0], ops.shape(ids)[-1]
-    lines = ops.repeat(ops.arange(count, dtype="int32"), places)
+    count, indices = ops.shape(rows)[0], ops.shape(ids)[-1]
+    lines = ops.repeat(ops.arange(count, dtype="int32"), indices)
     where = ops.stack([lines, ops.reshape(ids, (-1,))], -1)
     lowered = ops.scatter_update(rows, where, ops.reshape(ops.where(named, OUT_OF_REACH, 0.0), (-1,)), reduction="add")
     return ops.reshape(lowered, ops.shape(scores))

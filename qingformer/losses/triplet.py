@@ -76,7 +76,7 @@ class TripletLoss(BatchLoss):
         return ops.softplus(gap) if self.margin is None else ops.relu(gap + self.margin)
 
     def _explicit(self, triplets: Tensor) -> Tensor:
-        anchor, positive, negative = (triplets[:, place] for place in range(3))
+        anchor, positive, negative = (triplets[:, index] for index in range(3))
         if self.distance == "cosine":
             return cosine(anchor, negative) - cosine(anchor, positive)
         return _euclidean(anchor, positive) - _euclidean(anchor, negative)

@@ -295,8 +295,11 @@ def stack_rows(config: BackboneConfig, side: str, count: int) -> list[Row]:
     if side == "encoder":
         del parts[1]
     for index in range(count):
-        for place, (part, stored) in enumerate(parts):
-            tensorflow, huggingface = f"{side}/block_{index:03}/layer_{place:03}", f"{side}.block.{index}.layer.{place}"
+        for position, (part, stored) in enumerate(parts):
+            tensorflow, huggingface = (
+                f"{side}/block_{index:03}/layer_{position:03}",
+                f"{side}.block.{index}.layer.{position}",
+            )
             ours = f"{side}_block_{index}/{part}"
             rows.append(gain(f"{ours}_norm", f"{tensorflow}/layer_norm", f"{huggingface}.layer_norm"))
             make_rows = feed_forward_rows if part == "feed_forward" else attention_rows

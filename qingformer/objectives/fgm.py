@@ -12,8 +12,8 @@ from qingformer.objectives.perturbation import (
     Length,
     MovedObjective,
     Point,
-    ascent,
-    embedding_place,
+    attack_step,
+    embedding_target,
     sized,
 )
 from qingformer.objectives.transform_arguments import one_of, radius
@@ -98,19 +98,19 @@ class _Adversarial(MovedObjective):
     def __init__(self, objective: Objective, settings: FGM) -> None:
         super().__init__(objective)
         self.settings = settings
-        self.place = embedding_place(objective, settings.layer, settings.norm == "sample", "FGM")
+        self.target = embedding_target(objective, settings.layer, settings.norm == "sample", "FGM")
         self.length = None
         if settings.relative is not None:
             self.length = Length(self.model, settings.layer, settings.attack, "FGM")
 
     def moved(self, point: Point) -> Point:
-        settings, zeros = self.settings, self.place.zeros(point)
+        settings, zeros = self.settings, self.target.zeros(point)
         if settings.fresh_dropout:
-            aux, gradients = self.place.slope(point, zeros)
+            aux, gradients = self.target.attack_gradient(point, zeros)
             point = point._replace(state=point.state._replace(non_trainable=aux.state.non_trainable))
         else:
             with backend.repeated_randomness():
-                _, gradients = self.place.slope(point, zeros)
+                _, gradients = self.target.attack_gradient(point, zeros)
         size = sized(settings.epsilon, settings.relative, self.length, point)
-        deltas = ascent(gradients, size, settings.attack, settings.norm)
-        return self.place.add(point, [ops.stop_gradient(delta) for delta in deltas])
+        deltas = attack_step(gradients, size, settings.attack, settings.norm)
+        return self.target.add(point, [ops.stop_gradient(delta) for delta in deltas])

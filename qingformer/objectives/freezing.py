@@ -65,7 +65,7 @@ def gradual_unfreezing(patterns: Sequence[str], every: int) -> Freeze:
         >>> gradual_unfreezing(["block_1/", "block_0/", "embedding"], every=100).spans
         {'block_1/': (0, 100), 'block_0/': (0, 200), 'embedding': (0, 300)}
     """
-    return Freeze({pattern: (0, place * every) for place, pattern in enumerate(patterns, start=1)})
+    return Freeze({pattern: (0, position * every) for position, pattern in enumerate(patterns, start=1)})
 
 
 class _Frozen(TransformedObjective):
@@ -84,8 +84,8 @@ class _Frozen(TransformedObjective):
             gradients[index] = ops.where(frozen, ops.zeros_like(gradients[index]), gradients[index])
         return result, gradients
 
-    def held(self, state: State) -> dict[int, Tensor]:
-        held = self.objective.held(state)
+    def frozen_masks(self, state: State) -> dict[int, Tensor]:
+        held = self.objective.frozen_masks(state)
         for index, frozen in self._frozen(state).items():
             held[index] = held[index] | frozen if index in held else frozen
         return held

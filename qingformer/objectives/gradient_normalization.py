@@ -84,8 +84,8 @@ class _Normalized(TransformedObjective):
                 f"outputs {', '.join(self.model.output_names)} and losses on {min(self.count, len(self.model.outputs))}"
             )
         paths = [variable.path for variable in self.model.trainable_variables]
-        self.places = [place for place, path in enumerate(paths) if re.search(shared or "", path)]
-        if not self.places:
+        self.indices = [index for index, path in enumerate(paths) if re.search(shared or "", path)]
+        if not self.indices:
             raise ConfigError(
                 f"GradientNormalization: shared={shared!r} fits no trainable variable; there are: {', '.join(paths)}"
             )
@@ -129,7 +129,7 @@ class _Normalized(TransformedObjective):
         return tasks, rest
 
     def _factor(self, gradients: list[Tensor], weight: float, state: State) -> Tensor:
-        squares = sum(ops.sum(ops.cast(gradients[place], "float32") ** 2) for place in self.places)
+        squares = sum(ops.sum(ops.cast(gradients[index], "float32") ** 2) for index in self.indices)
         length = ops.sqrt(squares) / ops.cast(state.scale, "float32")
         there = length > 0
         return ops.where(there, weight / ops.where(there, length, 1.0), 0.0)

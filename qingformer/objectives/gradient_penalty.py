@@ -10,10 +10,10 @@ from qingformer.errors import ConfigError
 from qingformer.objectives.objective import Aux, Batch, Objective, State, Transform, TransformedObjective
 from qingformer.objectives.perturbation import (
     Inputs,
-    Place,
+    PerturbationTarget,
     Point,
     Weights,
-    embedding_place,
+    embedding_target,
     unshifted,
 )
 from qingformer.objectives.transform_arguments import not_negative, one_of
@@ -76,11 +76,11 @@ class GradientPenalty(Transform):
 
     def __call__(self, objective: Objective) -> Objective:
         """The objective with the penalty."""
-        return _Penalised(objective, self.epsilon, self._place(objective))
+        return _Penalised(objective, self.epsilon, self._target(objective))
 
-    def _place(self, objective: Objective) -> Place:
+    def _target(self, objective: Objective) -> PerturbationTarget:
         if self.on == "embedding":
-            return embedding_place(objective, self.layer, self.per == "occurrence", "GradientPenalty")
+            return embedding_target(objective, self.layer, self.per == "occurrence", "GradientPenalty")
         if self.on == "inputs":
             return Inputs(objective, self.pattern, "GradientPenalty")
         paths = [variable.path for variable in objective.model.trainable_variables]
@@ -103,15 +103,15 @@ class GradientPenalty(Transform):
 
 
 class _Penalised(TransformedObjective):
-    def __init__(self, objective: Objective, epsilon: float, place: Place) -> None:
+    def __init__(self, objective: Objective, epsilon: float, index: PerturbationTarget) -> None:
         super().__init__(objective)
         self.epsilon = epsilon
-        self.place = place
+        self.target = index
 
     def __call__(self, trainable: list[Tensor], state: State, batch: Batch) -> tuple[Tensor, Aux]:
         point = Point(trainable, state, batch)
         with backend.twice_differentiable():
-            (loss, aux), gradients = self.place.value_and_slope(point, self.place.zeros(point))
+            (loss, aux), gradients = self.target.value_and_attack_gradient(point, self.target.zeros(point))
         penalty = self.epsilon / 2 * sum(ops.sum(ops.square(gradient)) for gradient in gradients)
         # Where the gradient overflowed under loss scaling the step is dropped; its log should not be lost with it.
         shown = ops.where(ops.isfinite(penalty), penalty, 0.0)

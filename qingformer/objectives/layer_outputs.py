@@ -15,7 +15,7 @@ from qingformer.backend.keras_internals import get_keras_mask, set_keras_mask
 from qingformer.errors import ConfigError
 from qingformer.types import Nest, Tensor
 
-Shifts = Mapping[int, list[Tensor]]  # number of the layer (see `all_layers`) -> one array for each of its calls
+Perturbations = Mapping[int, list[Tensor]]  # number of the layer (see `all_layers`) -> one array for each of its calls
 
 
 def all_layers(model: keras.Model) -> list[keras.layers.Layer]:
@@ -90,17 +90,17 @@ def changed_outputs(
 
 
 @contextmanager
-def shifted_outputs(model: keras.Model, shifts: Shifts | None) -> Iterator[None]:
-    """Within the block, the k-th call of layer number n puts out its output plus `shifts[n][k]` (float32).
+def perturbed_outputs(model: keras.Model, perturbations: Perturbations | None) -> Iterator[None]:
+    """Within the block, the k-th call of layer number n puts out its output plus `perturbations[n][k]` (float32).
 
     For one forward pass: calls are counted from the beginning of the block.
 
     Raises:
-        ConfigError: more calls than shifts, or shapes that do not fit.
+        ConfigError: more calls than perturbations, or shapes that do not fit.
     """
     with ExitStack() as stack:
-        layers = all_layers(model) if shifts else []
-        for number, arrays in (shifts or {}).items():
+        layers = all_layers(model) if perturbations else []
+        for number, arrays in (perturbations or {}).items():
             stack.enter_context(changed_outputs(layers[number], _adder(layers[number].name, list(arrays))))
         yield
 

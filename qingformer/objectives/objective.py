@@ -16,7 +16,7 @@ import keras
 
 from qingformer import backend
 from qingformer.backend.keras_internals import random_seed_dtype
-from qingformer.objectives.layer_outputs import shifted_outputs
+from qingformer.objectives.layer_outputs import perturbed_outputs
 from qingformer.objectives.reduction import divisors
 from qingformer.types import Config, Tensor
 
@@ -38,7 +38,7 @@ class State(NamedTuple):
     `step`: whole-number scalar, how many steps the optimizer has made. `part`: which part of a divided step this is.
     `tasks`: a factor for each compiled loss beside its own weight, in Keras' order, or None for all 1; what weighs the
     tasks of a model against each other asks for one loss at a time by it.
-    `shifts`: what every forward pass adds to outputs of layers (see `layer_outputs.shifted_outputs`), or None.
+    `perturbations`: what every forward pass adds to outputs of layers (see `layer_outputs.perturbed_outputs`), or None.
     """
 
     non_trainable: list[Tensor]
@@ -47,7 +47,7 @@ class State(NamedTuple):
     step: Tensor = 0
     part: Tensor = 0
     tasks: tuple[Any, ...] | None = None
-    shifts: dict[int, list[Tensor]] | None = None
+    perturbations: dict[int, list[Tensor]] | None = None
 
     def seed(self, salt: int) -> backend.FixedSeed:
         """A seed for `keras.random.*` that is a function of `salt` (of the transform), step and part alone.
@@ -89,7 +89,7 @@ class Objective:
         """The value, and its gradient with respect to every entry of `trainable`."""
         return backend.value_and_grad(self, has_aux=True)(trainable, state, batch)
 
-    def held(self, state: State) -> dict[int, Tensor]:
+    def frozen_masks(self, state: State) -> dict[int, Tensor]:
         """Weights which this step must not move, whatever the optimizer does: index in `trainable` -> bool array.
 
         The array is broadcast against the weight; where it is True, the step puts the old values back.
@@ -113,7 +113,7 @@ class ModelObjective(Objective):
     def __call__(self, trainable: list[Tensor], state: State, batch: Batch) -> tuple[Tensor, Aux]:
         """Forward pass and loss, without touching any variable; `training` decides about dropout and the like."""
         model = self.model
-        with shifted_outputs(model, state.shifts):
+        with perturbed_outputs(model, state.perturbations):
             predictions, non_trainable, losses = model.stateless_call(
                 trainable, state.non_trainable, batch.x, return_losses=True, training=self.training
             )
@@ -210,9 +210,9 @@ class TransformedObjective(Objective):
         """The inner value."""
         return self.objective(trainable, state, batch)
 
-    def held(self, state: State) -> dict[int, Tensor]:
+    def frozen_masks(self, state: State) -> dict[int, Tensor]:
         """What the inner objective holds."""
-        return self.objective.held(state)
+        return self.objective.frozen_masks(state)
 
     def value_of(self, variable: keras.Variable, state: State) -> Tensor:
         """The value that `state` holds for a variable of the transform."""

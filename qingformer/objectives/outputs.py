@@ -19,7 +19,7 @@ class Output(NamedTuple):
     """One output: its name, its place among the flat outputs, its loss and the weight of that in the total."""
 
     name: str
-    place: int
+    position: int
     loss: keras.losses.Loss
     weight: float = 1.0
 
@@ -49,8 +49,8 @@ class Outputs:
         losses = self._by_output(compiled._user_loss, who, "loss")
         weights = self._by_output(compiled._user_loss_weights, who, "loss_weights")
         self.found = [
-            Output(name, place, _loss(loss, who, name), 1.0 if weight is None else float(weight))
-            for place, (name, loss, weight) in enumerate(zip(self.names, losses, weights))
+            Output(name, position, _loss(loss, who, name), 1.0 if weight is None else float(weight))
+            for position, (name, loss, weight) in enumerate(zip(self.names, losses, weights))
             if loss is not None
         ]
 
@@ -66,7 +66,7 @@ class Outputs:
         weights = batch.sample_weight
         if weights is not None and keras.tree.is_nested(weights):
             weights = self._of(output, weights, single=False)
-        predicted = keras.tree.flatten(predictions)[output.place]
+        predicted = keras.tree.flatten(predictions)[output.position]
         reduced = WeightedMean(_Reduced(output, term), self._compiled)
         return reduced(labels, predicted, copied(weights)) * output.weight
 
@@ -89,7 +89,7 @@ class Outputs:
             return given.get(output.name)
         flat = keras.tree.flatten(given)
         if len(flat) == len(self.names):
-            return flat[output.place]
+            return flat[output.position]
         return flat[0] if single else flat[self.found.index(output)]
 
 

@@ -1,8 +1,8 @@
 """What adversarial transforms share: where a perturbation is added, and how long it is.
 
-A perturbation is a list of float32 arrays. A `Place` makes one of zeros, and adds one to what an objective is a
-function of: some weights, the outputs of a layer (each sample has its own), or the inputs. So the gradient with respect
-to a perturbation of zero is the gradient at that place.
+A perturbation is a list of float32 arrays. A `PerturbationTarget` makes one of zeros, and adds one to what an objective
+is a function of: some weights, the outputs of a layer (each sample has its own), or the inputs. So the gradient with
+respect to a perturbation of zero is the gradient there.
 """
 
 import math
@@ -30,12 +30,12 @@ class Point(NamedTuple):
     state: State
     batch: Batch
 
-    def held(self) -> "Point":
+    def as_constants(self) -> "Point":
         """The same point with weights through which nothing is differentiated."""
         return self._replace(trainable=[ops.stop_gradient(value) for value in self.trainable])
 
 
-class Place:
+class PerturbationTarget:
     """Where a perturbation of `objective` is added."""
 
     def __init__(self, objective: Objective) -> None:
@@ -49,18 +49,18 @@ class Place:
         """The point with `deltas` added."""
         raise TypeError(f"{type(self).__name__} does not define its sum")
 
-    def value_and_slope(self, point: Point, deltas: list[Tensor]) -> tuple[tuple[Tensor, Aux], list[Tensor]]:
+    def value_and_attack_gradient(self, point: Point, deltas: list[Tensor]) -> tuple[tuple[Tensor, Aux], list[Tensor]]:
         """`((loss, aux), gradients)`: the gradient of the value with respect to `deltas`, in unscaled units."""
         result, found = backend.value_and_grad(lambda d: self.objective(*self.add(point, d)), has_aux=True)(deltas)
         return result, unscaled(found, point.state.scale)
 
-    def slope(self, point: Point, deltas: list[Tensor]) -> tuple[Aux, list[Tensor]]:
+    def attack_gradient(self, point: Point, deltas: list[Tensor]) -> tuple[Aux, list[Tensor]]:
         """What an attack follows: the gradient, constant with respect to the weights."""
-        (_, aux), gradients = self.value_and_slope(point.held(), deltas)
+        (_, aux), gradients = self.value_and_attack_gradient(point.as_constants(), deltas)
         return aux, gradients
 
 
-class Weights(Place):
+class Weights(PerturbationTarget):
     """Trainable weights, by their positions in `model.trainable_variables`."""
 
     def __init__(self, objective: Objective, indices: list[int]) -> None:
@@ -78,13 +78,13 @@ class Weights(Place):
             moved[index] = moved[index] + ops.cast(delta, moved[index].dtype)
         return point._replace(trainable=moved)
 
-    def slope(self, point: Point, deltas: list[Tensor]) -> tuple[Aux, list[Tensor]]:
+    def attack_gradient(self, point: Point, deltas: list[Tensor]) -> tuple[Aux, list[Tensor]]:
         """By the objective's own gradient, which a transform inside may have redefined."""
-        (_, aux), found = self.objective.value_and_grad(*self.add(point.held(), deltas))
+        (_, aux), found = self.objective.value_and_grad(*self.add(point.as_constants(), deltas))
         return aux, unscaled([found[index] for index in self.indices], point.state.scale)
 
 
-class Outputs(Place):
+class Outputs(PerturbationTarget):
     """What layers put out, `(B, ...)`: one array for each call of each layer."""
 
     def __init__(self, objective: Objective, layers: list[int]) -> None:
@@ -102,16 +102,16 @@ class Outputs(Place):
         return [ops.zeros(shape, "float32") for each in shapes.values() for shape in each]
 
     def add(self, point: Point, deltas: list[Tensor]) -> Point:
-        """The point whose state has the sums of its shifts and these."""
-        rest, shifts = list(deltas), dict(point.state.shifts or {})
+        """The point whose state has the sums of its perturbations and these."""
+        rest, perturbations = list(deltas), dict(point.state.perturbations or {})
         for number, count in self.calls.items():
             mine, rest = rest[:count], rest[count:]
-            there = shifts.get(number)
-            shifts[number] = mine if there is None else [a + b for a, b in zip(there, mine)]
-        return point._replace(state=point.state._replace(shifts=shifts))
+            there = perturbations.get(number)
+            perturbations[number] = mine if there is None else [a + b for a, b in zip(there, mine)]
+        return point._replace(state=point.state._replace(perturbations=perturbations))
 
 
-class Inputs(Place):
+class Inputs(PerturbationTarget):
     """The float inputs of the model whose names fit `pattern`, or all of them."""
 
     def __init__(self, objective: Objective, pattern: str | None, asking: str) -> None:
@@ -143,7 +143,7 @@ class Inputs(Place):
 
 
 class MovedObjective(TransformedObjective):
-    """The objective inside, at a point that a subclass chooses; afterwards the state has its own shifts again."""
+    """The objective inside, at a point that a subclass chooses; the state then gets its own perturbations back."""
 
     def moved(self, point: Point) -> Point:
         """Where the objective inside is evaluated."""
@@ -173,7 +173,7 @@ def layer_weights(model: keras.Model, name: str, asking: str) -> list[int]:
     return indices
 
 
-def embedding_place(objective: Objective, layer: str, per_sample: bool, asking: str) -> Weights | Outputs:
+def embedding_target(objective: Objective, layer: str, per_sample: bool, asking: str) -> Weights | Outputs:
     """The weights of `layer`, or with `per_sample` its outputs; raises `ConfigError` as the two below it do."""
     if per_sample:
         return Outputs(objective, find_layers(objective.model, layer, asking))
@@ -235,7 +235,7 @@ def lengths(values: list[Tensor], norm: str) -> list[Tensor]:
     return [ops.reshape(ops.sqrt(total), (-1, *[1] * (len(v.shape) - 1))) for total, v in zip(totals, values)]
 
 
-def ascent(gradients: list[Tensor], size: object, attack: str, norm: str) -> list[Tensor]:
+def attack_step(gradients: list[Tensor], size: object, attack: str, norm: str) -> list[Tensor]:
     """The step that increases the loss most: `size g / (||g|| + 1e-8)`, or `size sign(g)` with "linf".
 
     A gradient that has overflowed has no direction and gives zeros: 0 inf would put NaN into the logs.
@@ -272,8 +272,8 @@ def directions(values: list[Tensor], norm: str) -> list[Tensor]:
 def noise(like: list[Tensor], state: State, salt: int, bound: float | None = None) -> list[Tensor]:
     """Normal numbers in the shapes of `like`, or uniform ones up to `bound`: a function of salt, step and part."""
     drawn = []
-    for place, each in enumerate(like):
-        seed = state.seed(salt + place)
+    for position, each in enumerate(like):
+        seed = state.seed(salt + position)
         if bound is None:
             drawn.append(keras.random.normal(ops.shape(each), seed=seed))
         else:
@@ -282,6 +282,6 @@ def noise(like: list[Tensor], state: State, salt: int, bound: float | None = Non
 
 
 def unshifted(result: tuple[Tensor, Aux], state: State) -> tuple[Tensor, Aux]:
-    """`(loss, aux)` whose state has the shifts of `state` again, for what comes after this pass."""
+    """`(loss, aux)` whose state has the perturbations of `state` again, for what comes after this pass."""
     loss, aux = result
-    return loss, aux._replace(state=aux.state._replace(shifts=state.shifts))
+    return loss, aux._replace(state=aux.state._replace(perturbations=state.perturbations))

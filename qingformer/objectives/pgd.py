@@ -13,9 +13,9 @@ from qingformer.objectives.perturbation import (
     Length,
     MovedObjective,
     Point,
-    ascent,
+    attack_step,
     directions,
-    embedding_place,
+    embedding_target,
     noise,
     project,
     sized,
@@ -98,7 +98,7 @@ class _Projected(MovedObjective):
     def __init__(self, objective: Objective, settings: PGD) -> None:
         super().__init__(objective)
         self.settings = settings
-        self.place = embedding_place(objective, settings.layer, settings.norm == "sample", "PGD")
+        self.target = embedding_target(objective, settings.layer, settings.norm == "sample", "PGD")
         self.length = None
         if settings.relative is not None:
             self.length = Length(self.model, settings.layer, settings.attack, "PGD")
@@ -109,16 +109,18 @@ class _Projected(MovedObjective):
         alpha = self.settings.alpha
         if alpha is not None and self.length is not None:
             alpha = alpha * self.length(point)
-        deltas = self.place.zeros(point)
+        deltas = self.target.zeros(point)
         if self.settings.random_start:
             deltas = self._start(deltas, point.state, epsilon)
         for _ in range(self.settings.steps):
             with backend.repeated_randomness():
-                _, gradients = self.place.slope(point, deltas)
-            steps = ascent(gradients, 1.5 * epsilon / self.settings.steps if alpha is None else alpha, attack, norm)
+                _, gradients = self.target.attack_gradient(point, deltas)
+            steps = attack_step(
+                gradients, 1.5 * epsilon / self.settings.steps if alpha is None else alpha, attack, norm
+            )
             deltas = project([delta + step for delta, step in zip(deltas, steps)], epsilon, attack, norm)
             deltas = [ops.stop_gradient(delta) for delta in deltas]
-        return self.place.add(point, deltas)
+        return self.target.add(point, deltas)
 
     def _start(self, zeros: list[Tensor], state: State, epsilon: object) -> list[Tensor]:
         norm = self.settings.norm

@@ -132,13 +132,13 @@ class _TwoPasses(TransformedObjective):
         loss = factor * ((first + second) / 2 + ops.cast(penalty * ops.cast(state.scale, penalty.dtype), first.dtype))
         logged = factor * ((aux.loss + other.loss) / 2 + ops.cast(penalty, aux.loss.dtype))
         pairs = enumerate(zip(aux.state.non_trainable, other.state.non_trainable))
-        kept = [after if place in self.seeds else before for place, (before, after) in pairs]
+        kept = [after if index in self.seeds else before for index, (before, after) in pairs]
         after = other.state._replace(non_trainable=kept)
         return loss, aux._replace(loss=logged, state=after)
 
     def _divergence(self, batch: Batch, ones: object, others: object) -> Tensor:
         flat = keras.tree.flatten(others)
-        terms = [(output, _apart(function, flat[output.place])) for output, function in self.compared]
+        terms = [(output, _apart(function, flat[output.position])) for output, function in self.compared]
         return self.outputs.total(terms, batch, ones)
 
     def _comparison(self, output: Output) -> Comparison | None:
@@ -165,7 +165,7 @@ def _seed_places(model: keras.Model) -> set[int]:
             f"(layers that could draw, all at rate 0: {idle})"
         )
     seeds = {id(generator.state) for layer, _ in drawing for generator in layer._seed_generators}
-    return {place for place, variable in enumerate(model.non_trainable_variables) if id(variable) in seeds}
+    return {index for index, variable in enumerate(model.non_trainable_variables) if id(variable) in seeds}
 
 
 def _rates(layer: keras.layers.Layer) -> list[float]:

@@ -139,8 +139,8 @@ class _Replaced(TransformedObjective):
 def _pick(ids: Tensor, eligible: Tensor, choice: Tensor) -> Tensor:
     """For each number in [0, 1) of `choice` (B, T) one of the eligible tokens of `ids` (B, S) of its row."""
     length = ops.shape(ids)[1]
-    places = ops.arange(length)[None]
-    order = ops.argsort(ops.where(eligible, places, places + length), axis=1)
+    indices = ops.arange(length)[None]
+    order = ops.argsort(ops.where(eligible, indices, indices + length), axis=1)
     first = ops.take_along_axis(ids, order, axis=1)  # the eligible ones in front
     count = ops.sum(ops.cast(eligible, "int32"), axis=1, keepdims=True)
     picked = ops.cast(ops.floor(choice * ops.cast(count, choice.dtype)), "int32")

@@ -56,10 +56,10 @@ def _items(x: Nest, owner: str, endless: bool) -> Iterator[Any]:
             x.start_at(getattr(x, "epoch", 0), 0)
         if x.num_batches is None and not endless:
             raise ConfigError(f"{owner}: the data have no end; say how many samples to measure on")
-        place = 0
-        while x.num_batches is None or place < x.num_batches:
-            yield x[place]
-            place += 1
+        index = 0
+        while x.num_batches is None or index < x.num_batches:
+            yield x[index]
+            index += 1
         return
     if hasattr(x, "__next__"):
         raise ConfigError(

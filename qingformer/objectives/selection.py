@@ -68,9 +68,9 @@ def select_body(model: keras.Model, owner: str) -> list[int]:
 
 def _last_weights(tensor: keras.KerasTensor) -> list[keras.Variable]:
     """Trainable weights of the operation that made `tensor`, or of the nearest ones before it that have any."""
-    operation, node, place = tensor._keras_history
+    operation, node, index = tensor._keras_history
     if isinstance(operation, keras.Model) and hasattr(operation, "outputs"):
-        return _last_weights(keras.tree.flatten(operation.outputs)[place])
+        return _last_weights(keras.tree.flatten(operation.outputs)[index])
     weights = list(getattr(operation, "trainable_variables", []))
     if weights or not operation._inbound_nodes:
         return weights

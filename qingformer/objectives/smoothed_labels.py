@@ -75,7 +75,7 @@ def _gap(output: Output) -> Term:
         z = ops.cast(predicted, "float32")
         if not output.option("from_logits", False):
             z = ops.log(ops.clip(z, 1e-7, 1.0))
-        places = ops.cast(ops.reshape(labels, (*ops.shape(z)[:-1], 1)), "int32")
-        return ops.squeeze(ops.take_along_axis(z, places, axis=-1), -1) - ops.mean(z, axis=-1)
+        indices = ops.cast(ops.reshape(labels, (*ops.shape(z)[:-1], 1)), "int32")
+        return ops.squeeze(ops.take_along_axis(z, indices, axis=-1), -1) - ops.mean(z, axis=-1)
 
     return gap

@@ -35,7 +35,7 @@ def _stateless_step(model: keras.Model, objective: Objective, values: tuple[Any,
         optimizer_variables[[id(v) for v in model.optimizer.variables].index(id(variable))] = weight
     trainable, optimizer_variables = model.optimizer.stateless_apply(optimizer_variables, gradients, trainable)
     trainable = list(trainable)
-    for index, held in objective.held(state).items():
+    for index, held in objective.frozen_masks(state).items():
         trainable[index] = ops.where(held, before[index], trainable[index])
     logs, metrics = model._update_metrics_variables(
         aux.state.metrics, aux.loss, batch.x, batch.y, aux.predictions, batch.sample_weight
@@ -56,7 +56,7 @@ def _stateful_step(model: keras.Model, objective: Objective, data: Nest) -> Any:
     with backend.without_gradients():
         _assign_state(model, aux)
         # Copies, made before the optimizer changes the weights in place; no transform holds any in most trainings.
-        held = [(variables[i], mask, ops.copy(variables[i].value)) for i, mask in objective.held(state).items()]
+        held = [(variables[i], mask, ops.copy(variables[i].value)) for i, mask in objective.frozen_masks(state).items()]
         for variable, weight in _weighed(model, batch, aux):
             variable.assign(weight)
         model.optimizer.apply(gradients, variables)

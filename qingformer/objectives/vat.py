@@ -14,7 +14,7 @@ from qingformer.objectives.perturbation import (
     Length,
     Point,
     directions,
-    embedding_place,
+    embedding_target,
     noise,
     sized,
     unshifted,
@@ -131,7 +131,7 @@ class _Smoothed(TransformedObjective):
         super().__init__(objective)
         self.settings = settings
         per_sample = settings.norm == "sample"
-        self.place = embedding_place(objective, settings.layer, per_sample, "VirtualAdversarialTraining")
+        self.target = embedding_target(objective, settings.layer, per_sample, "VirtualAdversarialTraining")
         self.length = None
         if settings.relative is not None:
             self.length = Length(self.model, settings.layer, "l2", "VirtualAdversarialTraining")
@@ -144,16 +144,16 @@ class _Smoothed(TransformedObjective):
         clean = [ops.stop_gradient(output) for output in self._chosen(aux.predictions)]
 
         def divergence(at: Point, deltas: list[Tensor]) -> Tensor:
-            _, moved = self.objective(*self.place.add(at, deltas))
+            _, moved = self.objective(*self.target.add(at, deltas))
             return self._mean_divergence(clean, self._chosen(moved.predictions), batch.x)
 
         epsilon = sized(self.settings.epsilon, self.settings.relative, self.length, point)
         xi = self.settings.xi if self.length is None else self.settings.xi * self.length(point)
-        units = noise(self.place.zeros(point), state, _SALT)
+        units = noise(self.target.zeros(point), state, _SALT)
         for _ in range(self.settings.iterations):
             trial = [xi * unit for unit in directions(units, self.settings.norm)]
             with backend.repeated_randomness():  # scaled, so that float16 does not lose small gradients
-                _, units = backend.value_and_grad(lambda d: divergence(point.held(), d) * state.scale)(trial)
+                _, units = backend.value_and_grad(lambda d: divergence(point.as_constants(), d) * state.scale)(trial)
         deltas = [epsilon * ops.stop_gradient(u) for u in directions(units, self.settings.norm)]
         term = self.settings.weight * divergence(point, deltas)
         total = loss + ops.cast(term * ops.cast(state.scale, term.dtype), loss.dtype)

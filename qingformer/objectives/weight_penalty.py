@@ -81,8 +81,8 @@ class _Penalised(TransformedObjective):
         super().__init__(objective)
         self.settings = settings
         paths = [variable.path for variable in self.model.trainable_variables]
-        self.places = [place for place, path in enumerate(paths) if re.search(settings.pattern, path)]
-        if not self.places:
+        self.indices = [index for index, path in enumerate(paths) if re.search(settings.pattern, path)]
+        if not self.indices:
             raise ConfigError(
                 f"{type(settings).__name__}: pattern {settings.pattern!r} fits no trainable variable; "
                 f"there are: {', '.join(paths)}"
@@ -90,17 +90,17 @@ class _Penalised(TransformedObjective):
 
     def __call__(self, trainable: list[Tensor], state: State, batch: Batch) -> tuple[Tensor, Aux]:
         loss, aux = self.objective(trainable, state, batch)
-        return self._add(loss, aux, self._penalty([trainable[place] for place in self.places]), state)
+        return self._add(loss, aux, self._penalty([trainable[index] for index in self.indices]), state)
 
     def value_and_grad(
         self, trainable: list[Tensor], state: State, batch: Batch
     ) -> tuple[tuple[Tensor, Aux], list[Tensor]]:
         (loss, aux), gradients = self.objective.value_and_grad(trainable, state, batch)
-        penalty, slopes = backend.value_and_grad(self._penalty)([trainable[place] for place in self.places])
+        penalty, slopes = backend.value_and_grad(self._penalty)([trainable[index] for index in self.indices])
         gradients = list(gradients)
-        for place, slope in zip(self.places, slopes):
+        for index, slope in zip(self.indices, slopes):
             slope = ops.cast(slope, "float32") * ops.cast(state.scale, "float32")
-            gradients[place] = gradients[place] + ops.cast(slope, gradients[place].dtype)
+            gradients[index] = gradients[index] + ops.cast(slope, gradients[index].dtype)
         return self._add(loss, aux, penalty, state), gradients
 
     def _penalty(self, weights: list[Tensor]) -> Tensor:

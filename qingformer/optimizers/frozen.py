@@ -59,7 +59,7 @@ class Frozen(UpdateWrapper):
 
     def change(self, change: Change) -> Tensor:
         """The old value, as long as it rests."""
-        return ops.where(change.step < self._until[change.place], change.old, change.new)
+        return ops.where(change.step < self._until[change.position], change.old, change.new)
 
     def get_config(self) -> Config:
         """The constructor's arguments."""

@@ -50,7 +50,7 @@ class IncrementDropout(UpdateWrapper):
         """Mask and rescale the difference."""
         dtype = random_seed_dtype()
         seed = ops.stack([ops.cast(self.seed % 2**30, dtype), ops.cast(change.step, dtype)])
-        mask = backend.keep_mask(seed, tuple(change.old.shape), 1 - self.keep, site=change.place)
+        mask = backend.keep_mask(seed, tuple(change.old.shape), 1 - self.keep, site=change.position)
         delta = change.new - change.old
         return change.old + ops.where(mask, delta / self.keep, ops.zeros_like(delta))
 

@@ -89,7 +89,7 @@ class LayerwiseLearningRate(UpdateWrapper):
 
     def change(self, change: Change) -> Tensor:
         """Multiply the difference."""
-        return change.old + self._factor_of[change.place] * (change.new - change.old)
+        return change.old + self._factor_of[change.position] * (change.new - change.old)
 
     def update_inner(self, gradients: list[Tensor], variables: list[keras.Variable]) -> None:
         """The inner step, with its parts asked once per factor where that is possible."""
@@ -107,21 +107,21 @@ class LayerwiseLearningRate(UpdateWrapper):
 
         def by_factor(variables: list[keras.Variable]) -> dict[float, list[int]]:
             groups: dict[float, list[int]] = {}
-            for place, variable in enumerate(variables):
-                groups.setdefault(self.factor_of(variable), []).append(place)
+            for position, variable in enumerate(variables):
+                groups.setdefault(self.factor_of(variable), []).append(position)
             return groups
 
         def update_steps(gradients: list[Tensor], variables: list[keras.Variable], learning_rate: Any) -> None:
-            for factor, places in by_factor(variables).items():
+            for factor, indices in by_factor(variables).items():
                 rate = learning_rate if factor == 1 else learning_rate * factor
-                update_step([gradients[i] for i in places], [variables[i] for i in places], rate)
+                update_step([gradients[i] for i in indices], [variables[i] for i in indices], rate)
 
         def apply_decays(variables: list[keras.Variable]) -> None:
             decay = inner.weight_decay
             try:
-                for factor, places in by_factor(variables).items():
+                for factor, indices in by_factor(variables).items():
                     inner.weight_decay = decay if decay is None else decay * factor
-                    _decay([variables[i] for i in places], inner, apply_decay)
+                    _decay([variables[i] for i in indices], inner, apply_decay)
             finally:
                 inner.weight_decay = decay
 

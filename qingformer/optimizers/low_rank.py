@@ -100,19 +100,19 @@ class LowRankUpdates(Wrapper):
 
     def update(self, gradients: list[Tensor], variables: list[keras.Variable]) -> None:
         """One step of the inner optimizer on what stands for the matrices, and the matrices after it."""
-        places = [self._get_variable_index(variable) for variable in variables]
+        indices = [self._get_variable_index(variable) for variable in variables]
         if self.mode == "random_projection":
-            projected = [self._projected(gradient, place) for gradient, place in zip(gradients, places)]
+            projected = [self._projected(gradient, position) for gradient, position in zip(gradients, indices)]
             self.update_inner(projected, variables)
         else:
-            self._apply_to_factors(gradients, variables, places)
+            self._apply_to_factors(gradients, variables, indices)
 
-    def _apply_to_factors(self, grads: list[Tensor], variables: list[keras.Variable], places: list[int]) -> None:
+    def _apply_to_factors(self, grads: list[Tensor], variables: list[keras.Variable], indices: list[int]) -> None:
         inner_gradients: list[Tensor] = []
         inner_variables: list[keras.Variable] = []
         before: list[tuple[keras.Variable, Factors, Tensor, Tensor]] = []
-        for gradient, variable, place in zip(grads, variables, places):
-            factors = self._factors.get(place)
+        for gradient, variable, position in zip(grads, variables, indices):
+            factors = self._factors.get(position)
             if factors is None or gradient is None:
                 inner_gradients.append(gradient)
                 inner_variables.append(variable)
@@ -148,13 +148,13 @@ class LowRankUpdates(Wrapper):
         # The same as the difference of the products, without losing digits when both are large and alike.
         return ops.matmul(new_a - a, new_b) + ops.matmul(a, new_b - b)
 
-    def _projected(self, gradient: Tensor, place: int) -> Tensor:
-        if gradient is None or place not in self._chosen:
+    def _projected(self, gradient: Tensor, position: int) -> Tensor:
+        if gradient is None or position not in self._chosen:
             return gradient
         g = ops.convert_to_tensor(gradient)
         rows, columns = g.shape
-        u = ops.cast(keras.random.normal((rows, self.rank), seed=self._seed(2 * place)), g.dtype)
-        v = ops.cast(keras.random.normal((self.rank, columns), seed=self._seed(2 * place + 1)), g.dtype)
+        u = ops.cast(keras.random.normal((rows, self.rank), seed=self._seed(2 * position)), g.dtype)
+        v = ops.cast(keras.random.normal((self.rank, columns), seed=self._seed(2 * position + 1)), g.dtype)
         left = ops.matmul(ops.matmul(g, ops.transpose(v)), v)
         right = ops.matmul(u, ops.matmul(ops.transpose(u), g))
         return (left + right) / self.rank

@@ -203,7 +203,7 @@ class Change(NamedTuple):
     scalar (None unless `uses_rate`). `step`: how many updates were made before this one.
     """
 
-    place: int
+    position: int
     old: Tensor
     new: Tensor
     gradient: Tensor

@@ -10,27 +10,27 @@ from qingformer.data.spans import is_blank, trimmed
 from qingformer.errors import ConfigError
 from qingformer.tokenization import Tokenizer
 
-Place = tuple[int, int]
+Interval = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Pieces:
+class TokenizedText:
     """The tokens of a text, without special ones: their ids, and the characters of each, `text[start:end]`."""
 
     ids: list[int]
-    places: list[Place]
+    offsets: list[Interval]
 
-    def tokens_of(self, start: int, end: int) -> Place | None:
+    def tokens_of(self, start: int, end: int) -> Interval | None:
         """First and last token of the characters [start, end); None where a border lies within a token."""
-        first = bisect_left(self.places, start, key=lambda place: place[0])
-        last = bisect_right(self.places, end, key=lambda place: place[1]) - 1
-        if first > last or self.places[first][0] != start or self.places[last][1] != end:
+        first = bisect_left(self.offsets, start, key=lambda place: place[0])
+        last = bisect_right(self.offsets, end, key=lambda place: place[1]) - 1
+        if first > last or self.offsets[first][0] != start or self.offsets[last][1] != end:
             return None
         return first, last
 
-    def characters_of(self, first: int, last: int) -> Place:
+    def characters_of(self, first: int, last: int) -> Interval:
         """The characters from token `first` to token `last`, both included."""
-        return self.places[first][0], self.places[last][1]
+        return self.offsets[first][0], self.offsets[last][1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +45,14 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Frame:
+class SpecialTokenTemplate:
     """The special tokens that a tokenizer puts around one text."""
 
     before: list[int]
     after: list[int]
 
     @classmethod
-    def of(cls, tokenizer: Tokenizer) -> "Frame":
+    def of(cls, tokenizer: Tokenizer) -> "SpecialTokenTemplate":
         """Read off from what the tokenizer makes of one letter."""
         encoding = tokenizer.encode("a")
         inner = [place for place, special in enumerate(encoding.special_tokens_mask) if not special]
@@ -62,19 +62,19 @@ class Frame:
         return len(self.before) + len(self.after)
 
 
-def pieces_of(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Pieces]:
+def tokenize_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> list[TokenizedText]:
     """The tokens of each text. What no token covers (a stripped accent) goes with its neighbour, unless it is blank:
     white space and invisible characters belong to a token only where they stand inside it.
 
     >>> tokenizer = Tokenizer.from_vocabulary(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "ca", "##fe", "好"])
-    >>> pieces_of(tokenizer, ["cafe\\u0301 好"])[0].places
+    >>> tokenize_texts(tokenizer, ["cafe\\u0301 好"])[0].offsets
     [(0, 2), (2, 5), (6, 7)]
     """
     encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
     return [_pieces(text, encoding.token_ids, encoding.offsets) for text, encoding in zip(texts, encodings)]
 
 
-def _pieces(text: str, ids: list[int], offsets: list[Place]) -> Pieces:
+def _pieces(text: str, ids: list[int], offsets: list[Interval]) -> TokenizedText:
     kept = [(token, place) for token, place in zip(ids, offsets) if place[1] > place[0]]
     places = [place for _, place in kept]
     for number, (start, end) in enumerate(places):
@@ -86,10 +86,12 @@ def _pieces(text: str, ids: list[int], offsets: list[Place]) -> Pieces:
             end += 1
         inner = trimmed(text, start, end)
         places[number] = inner if inner[0] < inner[1] else (start, end)  # blank characters may be all there is
-    return Pieces([token for token, _ in kept], places)
+    return TokenizedText([token for token, _ in kept], places)
 
 
-def windows_of(pieces: Sequence[Pieces], frame: Frame, max_length: int, stride: int) -> list[Window]:
+def windows_of(
+    tokenized: Sequence[TokenizedText], template: SpecialTokenTemplate, max_length: int, stride: int
+) -> list[Window]:
     """Windows of at most `max_length` tokens over every text; neighbours share at least `stride` tokens.
 
     A text without tokens has none.
@@ -97,16 +99,16 @@ def windows_of(pieces: Sequence[Pieces], frame: Frame, max_length: int, stride: 
     Raises:
         ConfigError: so large a `stride` that windows would not move on.
     """
-    room = max_length - len(frame)
+    room = max_length - len(template)
     if not 0 <= stride < room:
         raise ConfigError(f"stride is {stride}; windows of max_length {max_length} can share 0 to {room - 1} tokens")
     found = []
-    for number, each in enumerate(pieces):
+    for number, each in enumerate(tokenized):
         count = len(each.ids)
         last = max(count - room, 0)
         for first in [*range(0, last, room - stride), last] if count else []:
             inner = each.ids[first : first + room]
-            ids = [*frame.before, *inner, *frame.after]
+            ids = [*template.before, *inner, *template.after]
             found.append(Window(number, first, len(inner), ids, [0] * len(ids)))
     return found
 
@@ -138,7 +140,7 @@ def _context(window: Window, length: int) -> np.ndarray:
     return np.minimum(left, right)
 
 
-def inside(windows: Sequence[Window], stretches: Sequence[Sequence[Place]]) -> list[list[int]]:
+def inside(windows: Sequence[Window], stretches: Sequence[Sequence[Interval]]) -> list[list[int]]:
     """Which stretches of its text each window holds whole; `stretches` are the first and last tokens, text by text.
 
     >>> inside([Window(0, 0, 4, [], []), Window(0, 2, 4, [], [])], [[(4, 5), (0, 3), (1, 4), (2, 3)]])
@@ -154,14 +156,14 @@ def inside(windows: Sequence[Window], stretches: Sequence[Sequence[Place]]) -> l
     return found
 
 
-class Views:
+class WindowChoice:
     """Which window of a text has most around a stretch of it: what other windows say there does not count.
 
     Args:
         windows: those of all texts, those of one text in order, as from `windows_of`.
         lengths: tokens of each text.
 
-    >>> views = Views([Window(0, 0, 4, [], []), Window(0, 2, 4, [], [])], [6])
+    >>> views = WindowChoice([Window(0, 0, 4, [], []), Window(0, 2, 4, [], [])], [6])
     >>> views.best(0, 3, 3), views.best(1, 3, 3), views.best(0, 1, 3)
     (False, True, True)
     """

@@ -52,7 +52,7 @@ def test_against_counting(pairs):
         guess = {(text, *span) for text, (_, spans) in enumerate(pairs) for span in spans if span[2] == name}
         counts[name] = (len(gold & guess), len(guess), len(gold))
         assert report.per_label[name] == ClassScore.from_counts(*counts[name])
-    totals = [sum(count[place] for count in counts.values()) for place in range(3)]
+    totals = [sum(count[index] for count in counts.values()) for index in range(3)]
     assert report.micro == ClassScore.from_counts(*totals)
     f1 = [score.f1 for score in report.per_label.values()]
     assert report.macro.f1 == pytest.approx(sum(f1) / len(f1) if f1 else 0)

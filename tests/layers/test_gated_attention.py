@@ -57,11 +57,11 @@ def from_original(arrays, config):
     layer.build(arrays["x"].shape, arrays["key_value"].shape if "key_value" in arrays else None)
     weights = {}
     for name, array in arrays.items():
-        place, _, part = name.rpartition("_")
+        index, _, part = name.rpartition("_")
         if part in ("gamma", "beta"):
-            weights[f"{'query' if place == 'q' else 'key'}_scale/{part}"] = array
-        elif part in ("kernel", "bias") and place in PLACES:
-            weights[f"{PLACES[place]}/{part}"] = array
+            weights[f"{'query' if index == 'q' else 'key'}_scale/{part}"] = array
+        elif part in ("kernel", "bias") and index in PLACES:
+            weights[f"{PLACES[index]}/{part}"] = array
     assign(layer, weights)
     return layer
 

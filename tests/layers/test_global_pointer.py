@@ -44,8 +44,8 @@ def test_scores_equal_loops(kind):
     kernel, bias = (numpy(w).astype("float64") for w in layer.dense.weights)
     joined = x[0] @ kernel + bias
 
-    def turned(vector, place):
-        angles = place * 10000.0 ** (-2 * np.arange(2) / 4)
+    def turned(vector, index):
+        angles = index * 10000.0 ** (-2 * np.arange(2) / 4)
         pairs = vector[0::2] + 1j * vector[1::2]
         pairs = pairs * np.exp(1j * angles)
         return np.stack([pairs.real, pairs.imag], -1).ravel()
@@ -90,10 +90,10 @@ def test_nested_entities_are_learned_in_both_forms_of_the_loss(kind, tmp_path):
         for head, tokens in enumerate(({1}, {1, 2})):
             inside = [mask[row, t] and x[row, t] in tokens for t in range(8)] + [False]
             starts = [t for t in range(8) if inside[t] and (t == 0 or not inside[t - 1])]
-            for place, start in enumerate(starts):
+            for index, start in enumerate(starts):
                 end = next(t for t in range(start, 8) if not inside[t + 1])
                 labels[row, head, start, end] = 1
-                pairs[row, head, place] = start, end
+                pairs[row, head, index] = start, end
     sparse = SparseMultilabelCategoricalCrossentropy(class_axes=2)
     dense = MultilabelCategoricalCrossentropy(class_axes=2)
     ids, tokens = keras.Input((8,), dtype="int32"), keras.Input((8,), dtype="bool")

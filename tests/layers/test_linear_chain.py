@@ -88,9 +88,9 @@ def test_decoding_equals_the_recorded_paths(name):
 
 def halved(emissions, mask, forward):
     """The original halves f and g of every step but the first of its direction."""
-    place = np.argmax(mask, 1) if forward else mask.shape[1] - 1 - np.argmax(mask[:, ::-1], 1)
+    index = np.argmax(mask, 1) if forward else mask.shape[1] - 1 - np.argmax(mask[:, ::-1], 1)
     factor = np.full(mask.shape, 0.5, "float32")
-    factor[np.arange(len(mask)), place] = 1
+    factor[np.arange(len(mask)), index] = 1
     return emissions * factor[..., None]
 
 

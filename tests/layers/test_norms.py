@@ -93,10 +93,10 @@ def test_epsilon_of_the_original_is_visible():
 def normalized(x, weights, epsilon, zero_mean=True, unit_variance=True):
     """One vector after the other."""
     result = np.zeros_like(x, dtype="float64")
-    for place in np.ndindex(x.shape[:-1]):
-        row = x[place] - (x[place].mean() if zero_mean else 0)
+    for index in np.ndindex(x.shape[:-1]):
+        row = x[index] - (x[index].mean() if zero_mean else 0)
         row = row / np.sqrt((row**2).mean() + epsilon) if unit_variance else row
-        result[place] = row * weights.get("gamma", 1.0) + weights.get("beta", 0.0)
+        result[index] = row * weights.get("gamma", 1.0) + weights.get("beta", 0.0)
     return result
 
 

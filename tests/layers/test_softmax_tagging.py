@@ -33,9 +33,9 @@ def reference(labels, weights):
 
     def function(emissions):
         total = count = 0.0
-        for row, place in zip(*np.nonzero(labels >= 0)):
-            scores = emissions[row, place]
-            total += weights[row] * (np.log(np.exp(scores).sum()) - scores[labels[row, place]])
+        for row, index in zip(*np.nonzero(labels >= 0)):
+            scores = emissions[row, index]
+            total += weights[row] * (np.log(np.exp(scores).sum()) - scores[labels[row, index]])
             count += weights[row]
         return total / count
 

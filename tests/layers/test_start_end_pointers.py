@@ -21,10 +21,10 @@ def test_scores_by_hand_with_starts_and_ends_side_by_side():
     kernel, bias = RANDOM.normal(size=(6, 6)), RANDOM.normal(size=6)
     layer.set_weights([kernel, bias])
     scores = numpy(layer(X, MASK))
-    for row, place, head, side in np.ndindex(scores.shape):
+    for row, index, head, side in np.ndindex(scores.shape):
         column = 2 * head + side
-        wanted = X[row, place] @ kernel[:, column] + bias[column] if MASK[row, place] else -1e12
-        assert scores[row, place, head, side] == pytest.approx(wanted, rel=1e-4, abs=1e-5)
+        wanted = X[row, index] @ kernel[:, column] + bias[column] if MASK[row, index] else -1e12
+        assert scores[row, index, head, side] == pytest.approx(wanted, rel=1e-4, abs=1e-5)
 
 
 def test_half_precision_gives_float32_and_padding_changes_nothing():

@@ -55,11 +55,11 @@ def slope(function, x, step=1e-6):
     """Gradient of `function` of a float64 array by central differences."""
     x = np.asarray(x, "float64")
     found = np.zeros_like(x)
-    for place in np.ndindex(x.shape):
+    for index in np.ndindex(x.shape):
         moved = [x.copy(), x.copy()]
-        moved[0][place] += step
-        moved[1][place] -= step
-        found[place] = (function(moved[0]) - function(moved[1])) / (2 * step)
+        moved[0][index] += step
+        moved[1][index] -= step
+        found[index] = (function(moved[0]) - function(moved[1])) / (2 * step)
     return found
 
 

@@ -68,10 +68,10 @@ def test_labels_in_every_form_give_the_same(name):
 
 def test_a_value_for_each_position_and_a_weight_for_each_row():
     loss, rows = ONE_CLASS["smoothed"]
-    positions, places = LOGITS.reshape(2, 3, 5), CLASSES.reshape(2, 3)
+    positions, indices = LOGITS.reshape(2, 3, 5), CLASSES.reshape(2, 3)
     wanted = (rows(LOGITS.astype("float64")).reshape(2, 3) * [[2.0], [0.5]]).sum() / 6
-    assert values(loss, places, positions, np.array([2.0, 0.5])) == pytest.approx(wanted, rel=1e-5)
-    assert values(loss, places, positions, np.array([[2.0] * 3, [0.5] * 3])) == pytest.approx(wanted, rel=1e-5)
+    assert values(loss, indices, positions, np.array([2.0, 0.5])) == pytest.approx(wanted, rel=1e-5)
+    assert values(loss, indices, positions, np.array([[2.0] * 3, [0.5] * 3])) == pytest.approx(wanted, rel=1e-5)
 
 
 def test_reductions_are_those_of_keras():

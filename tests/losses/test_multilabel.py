@@ -60,8 +60,8 @@ def test_sparse_equals_bert4keras():
 def test_sparse_is_dense_with_twins_and_padding():
     ids = np.array([[1, 1, -1, 8], [0, 4, 0, 4], [-1, -1, -100, -1], [2, 3, 4, 5], [0, 0, 0, 0], [3, 2, 1, 0]])
     labels = np.zeros((6, 9))
-    for row, places in enumerate(ids):
-        labels[row, places[places >= 0]] = 1
+    for row, indices in enumerate(ids):
+        labels[row, indices[indices >= 0]] = 1
     dense, sparse = MultilabelCategoricalCrossentropy(), SparseMultilabelCategoricalCrossentropy()
     value, gradient = value_and_gradient(dense, labels, SCORES, WEIGHTS)
     found, slopes = value_and_gradient(sparse, ids, SCORES, WEIGHTS)
@@ -94,10 +94,10 @@ def test_spans_on_two_axes():
     scores = np.where(np.tri(3, k=-1), -np.inf, GENERATOR.normal(size=(2, 2, 3, 3)))
     pairs = np.array([[[[0, 1], [2, 2]], [[1, 1], [1, -1]]], [[[-1, -1], [-1, -1]], [[0, 0], [0, 2]]]])
     labels = np.zeros((2, 2, 3, 3))
-    for place in np.ndindex(2, 2, 2):
-        start, end = pairs[place]
+    for index in np.ndindex(2, 2, 2):
+        start, end = pairs[index]
         if min(start, end) >= 0:
-            labels[(*place[:2], start, end)] = 1
+            labels[(*index[:2], start, end)] = 1
     wanted = reference.zlpr(labels.reshape(4, 9), scores.reshape(4, 9)).reshape(2, 2)
     weighted = (wanted * [[2.0], [0.5]]).sum() / 4
     for kind, given in (MultilabelCategoricalCrossentropy, labels), (SparseMultilabelCategoricalCrossentropy, pairs):

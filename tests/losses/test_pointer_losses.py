@@ -95,10 +95,10 @@ def log_softmax(scores):
     return scores - top - np.log(np.exp(scores - top).sum())
 
 
-def span_reference(places, weights):
+def span_reference(indices, weights):
     def function(scores):
         rows = [
-            -sum(log_softmax(scores[row, :, side])[places[row, side]] for side in (0, 1)) / 2
+            -sum(log_softmax(scores[row, :, side])[indices[row, side]] for side in (0, 1)) / 2
             for row in range(len(scores))
         ]
         return (weights * rows).sum() / len(scores)
@@ -131,12 +131,12 @@ def test_span_leaves_out_what_is_hidden(hidden):
 def test_span_with_places_that_are_not_there():
     scores = SCORES.copy()
     scores[3, 3:] = -1e12
-    places = np.array([[-1, 3], [-1, -1], [7, 4], [2, 3]])
+    indices = np.array([[-1, 3], [-1, -1], [7, 4], [2, 3]])
     loss = SpanCrossentropy("none")
-    found = values(loss, places, scores)
+    found = values(loss, indices, scores)
     wanted = -log_softmax(scores[0, :, 1])[3] / 2
     np.testing.assert_allclose(found, [wanted, 0, 5e29, 5e29], rtol=1e-5)
-    _, gradient = value_and_gradient(loss, places, scores)
+    _, gradient = value_and_gradient(loss, indices, scores)
     assert np.isfinite(gradient).all()
     assert not gradient[1].any()
     assert not gradient[0, :, 0].any()
@@ -149,10 +149,10 @@ def test_span_at_extreme_scores(dtype):
     scores[0, 1] = 1e4
     scores[1, 1] = -1e4
     scores[2] = np.array([10240, 10240 - 8, -1e4, -np.inf])[:, None]  # the first two are exact in float32
-    places = np.array([[1, 2], [1, 1], [0, 0]])
-    found = values(SpanCrossentropy("none"), places, scores)
+    indices = np.array([[1, 2], [1, 1], [0, 0]])
+    found = values(SpanCrossentropy("none"), indices, scores)
     np.testing.assert_allclose(found, [5000, 1e4 + np.log(3), np.log1p(np.exp(-8))], rtol=1e-5, atol=1e-7)
-    value, gradient = value_and_gradient(SpanCrossentropy(), places, scores, dtype=dtype)
+    value, gradient = value_and_gradient(SpanCrossentropy(), indices, scores, dtype=dtype)
     assert np.isfinite(value)
     assert np.isfinite(gradient).all()
     np.testing.assert_allclose(gradient.sum(1), 0, atol=2e-3)

@@ -74,19 +74,19 @@ def replaced(token_ids: np.ndarray, *positions: int) -> np.ndarray:
 def test_rotary_products_depend_on_the_distance_alone_and_lengths_stay(interleaved):
     generator = np.random.default_rng(0)
     query, key = (generator.normal(size=(1, 1, 1, 10)).astype("float32") for _ in range(2))
-    places = np.array([0, 3, 7, 50, 400, 1003])
+    indices = np.array([0, 3, 7, 50, 400, 1003])
 
     def turn(x, positions):
         table = rotary_table(ops.convert_to_tensor(positions)[None], 10)
         return numpy(apply_rotary(ops.convert_to_tensor(np.repeat(x, len(positions), 1)), table, interleaved))[0, :, 0]
 
-    turned = turn(query, places)
-    same(np.linalg.norm(turned, axis=-1), np.full(len(places), np.linalg.norm(query)), 1e-5)
-    products = {d: (turned * turn(key, places + d)).sum(-1) for d in (0, 2, 5, 31)}
+    turned = turn(query, indices)
+    same(np.linalg.norm(turned, axis=-1), np.full(len(indices), np.linalg.norm(query)), 1e-5)
+    products = {d: (turned * turn(key, indices + d)).sum(-1) for d in (0, 2, 5, 31)}
     for values in products.values():
-        same(values, np.full(len(places), values[0]), 1e-3)  # angles of a thousand radians, rounded to float32
+        same(values, np.full(len(indices), values[0]), 1e-3)  # angles of a thousand radians, rounded to float32
     assert distance(products[0], products[2]) > 0.1
-    same(products[0], np.full(len(places), (query * key).sum()), 1e-5)
+    same(products[0], np.full(len(indices), (query * key).sum()), 1e-5)
 
 
 @pytest.mark.parametrize("family", ROTARY)
@@ -125,11 +125,11 @@ def test_nezha_does_not_tell_distances_beyond_the_clip_apart():
     model = made(Backbone, "nezha", num_hidden_layers=1, max_relative_position=3)
     token_ids = tokens()
     before = outputs(model, token_ids)[:, 0]
-    for places, far in (([4, 7], True), ([3, 6], True), ([1, 2], False), ([2, 5], False)):
+    for indices, far in (([4, 7], True), ([3, 6], True), ([1, 2], False), ([2, 5], False)):
         swapped = token_ids.copy()
-        swapped[:, places] = token_ids[:, places[::-1]]
+        swapped[:, indices] = token_ids[:, indices[::-1]]
         difference = distance(outputs(model, swapped)[:, 0], before)
-        assert (difference < 1e-5) if far else (difference > 1e-3), places
+        assert (difference < 1e-5) if far else (difference > 1e-3), indices
 
 
 def test_nezhas_vectors_are_constant_beyond_the_clip():

@@ -7,7 +7,7 @@ import pytest
 from qingformer import backend
 from qingformer.errors import ConfigError
 from qingformer.objectives import FGM, Batch, ModelObjective, Transform, TransformedObjective
-from qingformer.objectives.perturbation import ascent, unscaled
+from qingformer.objectives.perturbation import attack_step, unscaled
 from tests.conftest import SLOW_ON_JAX
 from tests.objectives.conftest import VOCABULARY, build, comparable_optimizer, cross_entropy
 from tests.objectives.evaluation import evaluate, state_of, values
@@ -196,9 +196,9 @@ def test_loss_scale_does_not_change_the_perturbation(rows):
 
 def test_the_small_constant_of_the_norm_is_in_unscaled_units():
     tiny = np.full((2, 2), 1e-8, "float32")  # of the size of the constant
-    (plain,) = values(ascent([keras.ops.convert_to_tensor(tiny)], 0.5, "l2", "matrix"))
+    (plain,) = values(attack_step([keras.ops.convert_to_tensor(tiny)], 0.5, "l2", "matrix"))
     scaled = unscaled([keras.ops.convert_to_tensor(tiny * 2.0**15)], keras.ops.convert_to_tensor(np.float32(2.0**15)))
-    (delta,) = values(ascent(scaled, 0.5, "l2", "matrix"))
+    (delta,) = values(attack_step(scaled, 0.5, "l2", "matrix"))
     np.testing.assert_allclose(plain, 0.5 * tiny / (2e-8 + 1e-8), rtol=1e-5)
     np.testing.assert_allclose(delta, plain, rtol=1e-5)
 
@@ -206,7 +206,7 @@ def test_the_small_constant_of_the_norm_is_in_unscaled_units():
 @pytest.mark.parametrize("attack", ["l2", "linf"])
 def test_an_overflowed_gradient_perturbs_nothing(attack):
     bad = keras.ops.convert_to_tensor(np.array([[np.inf, 1.0], [0.0, np.nan]], "float32"))
-    (delta,) = values(ascent([bad], 0.5, attack, "matrix"))
+    (delta,) = values(attack_step([bad], 0.5, attack, "matrix"))
     np.testing.assert_array_equal(delta, np.zeros((2, 2)))
 
 
@@ -225,7 +225,7 @@ def test_samples_and_the_sign_form_against_numpy(rows, norm, attack, through):
     assert loss == pytest.approx(expected_loss, rel=1e-5)
     for got, want in zip(gradients, [reference.scatter(x, inner, VOCABULARY), *rest]):
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
-    assert aux.state.shifts is None
+    assert aux.state.perturbations is None
 
 
 @pytest.mark.slow

@@ -83,7 +83,10 @@ def test_gradual_unfreezing_and_overlapping_patterns(rows):
     )
 
     def frozen(step):
-        return {i: bool(keras.ops.convert_to_numpy(h)) for i, h in objective.held(state_of(model, step=step)).items()}
+        return {
+            i: bool(keras.ops.convert_to_numpy(h))
+            for i, h in objective.frozen_masks(state_of(model, step=step)).items()
+        }
 
     assert [step for step in range(9) if frozen(step)[0]] == [0, 1, 2, 5, 6]
     assert [step for step in range(9) if frozen(step)[2]] == [0, 1, 4, 5, 6, 7, 8]

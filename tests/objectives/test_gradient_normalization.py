@@ -174,12 +174,12 @@ def test_with_fgm_in_both_orders(data):
     """Before it, every task is perturbed for itself; after it, along the sum of the unit gradients."""
     model, batch = prepared(data)
     fgm, normal = FGM(0.3, layer="trunk"), GradientNormalization()
-    places = [i for i, v in enumerate(model.trainable_variables) if v.path.startswith("trunk")]
+    indices = [i for i, v in enumerate(model.trainable_variables) if v.path.startswith("trunk")]
     here = [value.copy() for value in values(model.trainable_variables)]
 
     def move(gradients):
-        norm = length([gradients[i] for i in places])
-        for i in places:
+        norm = length([gradients[i] for i in indices])
+        for i in indices:
             model.trainable_variables[i].assign(here[i] + 0.3 * gradients[i] / norm)
 
     own = []

@@ -55,7 +55,7 @@ def test_value_and_gradient_on_the_embedding(rows, per, loss):
     assert expected > penalised(flat, x, y, 0.0, per, weights) + 1e-3
     assert value == pytest.approx(expected, rel=1e-5)
     assert float(aux.loss) == pytest.approx(expected, rel=1e-5)
-    assert aux.state.shifts is None
+    assert aux.state.perturbations is None
     numeric = reference.numeric_gradient(lambda p: penalised(p, x, y, 3.0, per, weights), flat)
     np.testing.assert_allclose(flat_of(gradients), numeric, rtol=1e-3, atol=2e-6)
 

@@ -261,11 +261,11 @@ class CountedObjective(TransformedObjective):
     def __call__(self, trainable, state, batch):
         loss, aux = self.objective(trainable, state, batch)
         kept = list(aux.state.non_trainable)
-        places = [id(v) for v in self.model.non_trainable_variables]
+        indices = [id(v) for v in self.model.non_trainable_variables]
         noise = keras.ops.roll(self.value_of(self.settings.noise, state), 1)
         draw = keras.random.normal((1,), seed=state.seed(7))
-        kept[places.index(id(self.settings.count))] = self.value_of(self.settings.count, state) + 1
-        kept[places.index(id(self.settings.noise))] = keras.ops.concatenate([draw, noise[1:]])
+        kept[indices.index(id(self.settings.count))] = self.value_of(self.settings.count, state) + 1
+        kept[indices.index(id(self.settings.noise))] = keras.ops.concatenate([draw, noise[1:]])
         return loss, aux._replace(state=aux.state._replace(non_trainable=kept))
 
 

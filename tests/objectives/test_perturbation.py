@@ -7,8 +7,8 @@ import pytest
 from qingformer import backend
 from qingformer.errors import ConfigError
 from qingformer.objectives import FGM, PGD, VAT, ModelObjective, TrainableModel, fgm, vat
-from qingformer.objectives.layer_outputs import shifted_outputs
-from qingformer.objectives.perturbation import Inputs, Outputs, Point, directions, embedding_place, lengths, project
+from qingformer.objectives.layer_outputs import perturbed_outputs
+from qingformer.objectives.perturbation import Inputs, Outputs, Point, directions, embedding_target, lengths, project
 from tests.conftest import SLOW_ON_JAX
 from tests.objectives.conftest import CLASSES, VOCABULARY, WIDTH, build, cross_entropy
 from tests.objectives.evaluation import evaluate, point_of, values
@@ -60,17 +60,17 @@ def test_an_embedding_used_in_reverse_is_perturbed_where_it_is_looked_up(rows):
     x, _ = rows
     model = tied()
     model.compile("sgd", cross_entropy())
-    place = Outputs(ModelObjective(model), [model.layers.index(model.get_layer("token_embedding"))])
+    position = Outputs(ModelObjective(model), [model.layers.index(model.get_layer("token_embedding"))])
     point = at(model, x, x)
-    (zero,) = place.zeros(point)
+    (zero,) = position.zeros(point)
     assert tuple(zero.shape) == (*x.shape, WIDTH)
     shift = np.random.default_rng(0).normal(size=zero.shape)
     table, kernel, bias = (v.astype("float64") for v in values(model.trainable_variables))
-    _, aux = place.objective(*place.add(point, tensors(shift)))
+    _, aux = position.objective(*position.add(point, tensors(shift)))
     np.testing.assert_allclose(
         values([aux.predictions])[0], ((table[x] + shift) @ kernel + bias) @ table.T, rtol=1e-4, atol=1e-5
     )
-    with shifted_outputs(model, {place.layers[0]: tensors(shift)}):
+    with perturbed_outputs(model, {position.layers[0]: tensors(shift)}):
         embedded = model.get_layer("token_embedding")(point.batch.x)
     np.testing.assert_array_equal(values([keras.src.backend.get_keras_mask(embedded)])[0], x != 0)
 
@@ -82,9 +82,9 @@ def test_the_layer_is_as_before_even_after_an_error(rows):
     layer = model.get_layer("token_embedding")
     before = dict(vars(layer))
     _, _, aux = evaluate(model, [FGM(0.3, norm="sample")], x, y)
-    assert aux.state.shifts is None
+    assert aux.state.perturbations is None
     number = model.layers.index(layer)
-    with pytest.raises(RuntimeError, match="inside"), shifted_outputs(model, {number: tensors(np.zeros((1, 1, 1)))}):
+    with pytest.raises(RuntimeError, match="inside"), perturbed_outputs(model, {number: tensors(np.zeros((1, 1, 1)))}):
         raise RuntimeError("inside")
     assert vars(layer) == before
     assert "call" not in vars(model)
@@ -94,12 +94,12 @@ def test_perturbations_of_one_place_add_up(rows):
     x, y = rows
     model = build()
     model.compile("sgd", cross_entropy())
-    place = embedding_place(ModelObjective(model), "token_embedding", True, "X")
+    position = embedding_target(ModelObjective(model), "token_embedding", True, "X")
     point = at(model, x, y)
-    (zero,) = place.zeros(point)
+    (zero,) = position.zeros(point)
     one, two = np.random.default_rng(0).normal(size=(2, *zero.shape))
-    twice, _ = place.objective(*place.add(place.add(point, tensors(one)), tensors(two)))
-    once, _ = place.objective(*place.add(point, tensors(one + two)))
+    twice, _ = position.objective(*position.add(position.add(point, tensors(one)), tensors(two)))
+    once, _ = position.objective(*position.add(point, tensors(one + two)))
     assert float(twice) == pytest.approx(float(once), rel=1e-6)
 
 
@@ -117,11 +117,11 @@ def test_a_direction_is_constant_also_for_what_differentiates_from_outside(rows,
     trainable, state, batch = at(model, *rows)
 
     def slope():
-        place = embedding_place(transform(ModelObjective(model)), "token_embedding", True, "X")
+        position = embedding_target(transform(ModelObjective(model)), "token_embedding", True, "X")
 
         def gradient(trainable, batch):
             point = Point(trainable, state, batch)
-            return place.slope(point, place.zeros(point))[1]
+            return position.attack_gradient(point, position.zeros(point))[1]
 
         return values(backend.compile(gradient)(trainable, batch))[0]
 
@@ -165,19 +165,19 @@ def test_what_cannot_be_perturbed_is_said(rows):
     point = at(model, {"first": x[:, :3], "second": x[:, 3:]}, y)
     objective = ModelObjective(model)
     with pytest.raises(ConfigError, match="'copy' does not put out one float array"):
-        embedding_place(objective, "copy", True, "X").zeros(point)
-    place = embedding_place(objective, "token_embedding", True, "X")
-    deltas = place.zeros(point)
+        embedding_target(objective, "copy", True, "X").zeros(point)
+    position = embedding_target(objective, "token_embedding", True, "X")
+    deltas = position.zeros(point)
     with pytest.raises(ConfigError, match=r"puts out \(24, 3, 3\) but was perturbed with \(24, 2, 3\)"):
-        objective(*place.add(point, deltas[::-1]))
+        objective(*position.add(point, deltas[::-1]))
     with pytest.raises(ConfigError, match="called more often"):
-        objective(*point._replace(state=point.state._replace(shifts={place.layers[0]: deltas[:1]})))
+        objective(*point._replace(state=point.state._replace(perturbations={position.layers[0]: deltas[:1]})))
     with pytest.raises(ConfigError, match=r"X: no float input fits 'f'; the float inputs are: none"):
         Inputs(objective, "f", "X").zeros(point)
     idle = TrainableModel(model.input, Idle()(model.output))
     idle.compile("sgd", cross_entropy())
     with pytest.raises(ConfigError, match="'unused' was not called"):
-        embedding_place(ModelObjective(idle), "unused", True, "X").zeros(point)
+        embedding_target(ModelObjective(idle), "unused", True, "X").zeros(point)
 
 
 @pytest.mark.parametrize("norm", ["matrix", "row", "sample"])

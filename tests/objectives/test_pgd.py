@@ -7,7 +7,7 @@ import pytest
 from qingformer import backend
 from qingformer.errors import ConfigError
 from qingformer.objectives import FGM, PGD, ModelObjective, pgd
-from qingformer.objectives.perturbation import Point, ascent, lengths
+from qingformer.objectives.perturbation import Point, attack_step, lengths
 from tests.conftest import SLOW_ON_JAX, slow_on_jax
 from tests.objectives.conftest import VOCABULARY, build, cross_entropy
 from tests.objectives.evaluation import evaluate, point_of, state_of, values
@@ -45,7 +45,7 @@ def test_the_value_differentiates_to_the_gradient_and_one_step_is_fgm(rows):
         assert loss == pytest.approx(other, rel=1e-6)
         for one, two in zip(gradients, same):
             np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-7)
-        assert aux.state.shifts is None
+        assert aux.state.perturbations is None
 
 
 @slow_on_jax
@@ -73,7 +73,7 @@ def test_steps_reach_half_as_far_again_as_the_ball_by_default(rows, monkeypatch)
     model = build()
     model.compile("sgd", cross_entropy())
     sizes = []
-    monkeypatch.setattr(pgd, "ascent", lambda g, size, *more: sizes.append(size) or ascent(g, size, *more))
+    monkeypatch.setattr(pgd, "ascent", lambda g, size, *more: sizes.append(size) or attack_step(g, size, *more))
     objective, point = PGD(0.3, steps=3)(ModelObjective(model)), Point(*point_of(model, *rows))
     backend.eval_shape(lambda: objective.moved(point).trainable)
     assert sizes == pytest.approx([0.15] * 3)

@@ -48,8 +48,8 @@ def test_value_and_gradient(rows, through):
         assert loss == pytest.approx(plain + value, rel=1e-5)
         assert float(aux.loss) == pytest.approx(loss)
         np.testing.assert_allclose(found[1] - gradients[1], slope, rtol=1e-3, atol=1e-5)
-        for place in (0, 2):  # neither the embedding nor the bias
-            np.testing.assert_array_equal(found[place], gradients[place])
+        for index in (0, 2):  # neither the embedding nor the bias
+            np.testing.assert_array_equal(found[index], gradients[index])
 
 
 def test_the_l2_factor_is_that_of_keras():
@@ -61,8 +61,8 @@ def test_the_l2_factor_is_that_of_keras():
 def relu_network(widths=(4, 4, 4, 4)):
     keras.utils.set_random_seed(4)
     x = inputs = keras.Input((widths[0],))
-    for place, width in enumerate(widths[1:], start=1):
-        activation = "relu" if place < len(widths) - 1 else None
+    for index, width in enumerate(widths[1:], start=1):
+        activation = "relu" if index < len(widths) - 1 else None
         x = keras.layers.Dense(width, activation=activation, bias_initializer="random_normal")(x)
     return keras.Model(inputs, x)
 

@@ -30,8 +30,8 @@ def test_equals_pytorch_crf(length, tags, scale):
             parameter.copy_(torch.tensor(value))
     value = -peer(emissions, torch.tensor(labels), torch.tensor(mask), reduction="none")
     value.sum().backward()
-    places = (emissions, peer.transitions, peer.start_transitions, peer.end_transitions)
-    expected = [np.zeros(p.shape) if p.grad is None else p.grad.numpy() for p in places]  # one token has no transition
+    indices = (emissions, peer.transitions, peer.start_transitions, peer.end_transitions)
+    expected = [np.zeros(p.shape) if p.grad is None else p.grad.numpy() for p in indices]  # one token has no transition
 
     def ours(arrays):
         f, g, start, end = arrays

@@ -127,8 +127,8 @@ def test_random_projections_differ_between_matrices_and_seeds():
         optimizer.build(pair)
         optimizer.apply([ops.convert_to_tensor(matrix(1))] * 2, pair)
         found += [numpy(w) for w in pair]
-    for place, one in enumerate(found):
-        assert all(np.abs(one - other).max() > 0.01 for other in found[:place])
+    for index, one in enumerate(found):
+        assert all(np.abs(one - other).max() > 0.01 for other in found[:index])
 
 
 def test_any_optimizer_runs_inside_and_state_is_small():

@@ -107,11 +107,11 @@ def test_its_variables_rate_and_count_are_the_inner_ones():
 def test_the_rest_of_the_interface():
     optimizer = Wrapper(keras.optimizers.AdamW(0.05, weight_decay=0.5))
     optimizer.exclude_from_weight_decay(var_names=["bias"])
-    places = variables()
-    before = numbers(places[1])
-    zeros = [keras.ops.zeros(v.shape) for v in places]
-    optimizer.apply_gradients(zip(zeros, places))  # builds it
-    np.testing.assert_array_equal(numbers(places[1]), before)
+    indices = variables()
+    before = numbers(indices[1])
+    zeros = [keras.ops.zeros(v.shape) for v in indices]
+    optimizer.apply_gradients(zip(zeros, indices))  # builds it
+    np.testing.assert_array_equal(numbers(indices[1]), before)
     optimizer.apply([], [])
     optimizer.apply(zeros)
     assert int(optimizer.iterations) == 2
@@ -125,40 +125,40 @@ def test_the_rest_of_the_interface():
 @pytest.mark.parametrize("kind", [*MARKED, WeightDecay])
 def test_a_variable_without_gradient_stays(kind):
     optimizer = kind(PlainAdam())
-    places = variables()
-    optimizer.build(places)
-    before = [numbers(v) for v in places]
+    indices = variables()
+    optimizer.build(indices)
+    before = [numbers(v) for v in indices]
     for _ in range(2):
-        optimizer.apply([keras.ops.ones((4, 3)), None], places)
-    assert np.abs(numbers(places[0]) - before[0]).min() > 1e-3
-    np.testing.assert_array_equal(numbers(places[1]), before[1])
-    optimizer.apply([keras.ops.ones(3)], places[1:])  # some of the variables
-    optimizer.apply([keras.ops.ones(3)], places[1:])
-    assert np.abs(numbers(places[1]) - before[1]).min() > 1e-4
+        optimizer.apply([keras.ops.ones((4, 3)), None], indices)
+    assert np.abs(numbers(indices[0]) - before[0]).min() > 1e-3
+    np.testing.assert_array_equal(numbers(indices[1]), before[1])
+    optimizer.apply([keras.ops.ones(3)], indices[1:])  # some of the variables
+    optimizer.apply([keras.ops.ones(3)], indices[1:])
+    assert np.abs(numbers(indices[1]) - before[1]).min() > 1e-4
 
 
 def test_constraints_hold_after_the_wrapper():
-    place = keras.Variable(np.full(3, 0.5, "float32"), name="kernel")
-    place.constraint = keras.constraints.NonNeg()
+    index = keras.Variable(np.full(3, 0.5, "float32"), name="kernel")
+    index.constraint = keras.constraints.NonNeg()
     optimizer = WeightDecay(keras.optimizers.SGD(1.0), 3.0)
-    optimizer.build([place])
-    optimizer.apply([keras.ops.ones(3) * 0.1], [place])
-    np.testing.assert_array_equal(numbers(place), np.zeros(3))
+    optimizer.build([index])
+    optimizer.apply([keras.ops.ones(3) * 0.1], [index])
+    np.testing.assert_array_equal(numbers(index), np.zeros(3))
 
 
 def test_low_precision_weights():
     """Each wrapper computes in float32; only what it hands on is rounded to bfloat16 (spacing 2^-7 from 1 to 2)."""
     results = []
     for name in ("float32", "bfloat16"):
-        places = [keras.Variable(np.linspace(1, 2, 12).reshape(4, 3), dtype=name, name="kernel")]
+        indices = [keras.Variable(np.linspace(1, 2, 12).reshape(4, 3), dtype=name, name="kernel")]
         inner = WeightDecay(keras.optimizers.SGD(0.25), 0.5)
         optimizer = ExponentialMovingAverage(LayerAdaptation(LayerwiseLearningRate(inner, {"kernel": 0.5})), 0.5)
-        step = [keras.ops.cast(gradients()[0][0], places[0].dtype)]
-        optimizer.build(places)
-        optimizer.apply(step, places)
+        step = [keras.ops.cast(gradients()[0][0], indices[0].dtype)]
+        optimizer.build(indices)
+        optimizer.apply(step, indices)
         assert keras.backend.standardize_dtype(optimizer.averages()[0].dtype) == "float32"
-        assert keras.backend.standardize_dtype(places[0].value.dtype) == name
-        results.append(numbers(keras.ops.cast(places[0].value, "float32")))
+        assert keras.backend.standardize_dtype(indices[0].value.dtype) == name
+        results.append(numbers(keras.ops.cast(indices[0].value, "float32")))
     np.testing.assert_allclose(results[1], results[0], rtol=0, atol=2**-5)
 
 
@@ -282,10 +282,10 @@ def test_frozen_weights_are_held_against_momentum_and_decay():
 
 
 def test_update_dropout_keeps_the_mean_and_rests_exactly():
-    place = make_variables({"a/kernel": np.zeros((300, 100)), "b/kernel": np.zeros((300, 100))})
+    index = make_variables({"a/kernel": np.zeros((300, 100)), "b/kernel": np.zeros((300, 100))})
     optimizer = IncrementDropout(keras.optimizers.SGD(1.0, momentum=0.9), keep=0.25, seed=1)
     ones = [-np.ones((300, 100), "float32")] * 2
-    traces = run(optimizer, place, [ones, ones])
+    traces = run(optimizer, index, [ones, ones])
     first, second = traces[0][0], traces[0][1] - traces[0][0]
     assert set(np.unique(first)) == {0.0, 4.0}
     assert first.mean() == pytest.approx(1.0, abs=0.05)
@@ -355,10 +355,10 @@ def test_a_lazy_row_rests_and_its_statistics_too_if_asked():
 
 def test_statistics_belong_to_the_variable_with_the_longest_name_that_fits():
     start, step = np.ones((2, 3)), [np.ones((2, 3), "float32")] * 2
-    places = make_variables({"table": start, "table_more": start})
+    indices = make_variables({"table": start, "table_more": start})
     optimizer = LazyUpdates(PlainAdam(), ["table_more"], hold_state=True)
     resting = [step[0], np.array([[1.0] * 3, [0.0] * 3], "float32")]
-    run(optimizer, places, [step, resting])
+    run(optimizer, indices, [step, resting])
     first, second = (numbers(m) for m in optimizer.inner_optimizer.m)
     assert second[1] == pytest.approx(0.1, rel=1e-5)
     assert first[1] == pytest.approx(0.19, rel=1e-5)

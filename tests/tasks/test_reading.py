@@ -9,9 +9,9 @@ import pytest
 from qingformer.data.reading import Question, Questions
 from qingformer.errors import ConfigError, DataError
 from qingformer.tasks import ReadingComprehension, load
-from qingformer.tasks.reading.question_windows import AnswerMask, PairFrame, QuestionWindow, question_windows
+from qingformer.tasks.reading.question_windows import AnswerMask, PairTemplate, QuestionWindow, question_windows
 from qingformer.tasks.reading.reading_comprehension import best_spans
-from qingformer.tasks.windows import pieces_of
+from qingformer.tasks.windows import tokenize_texts
 from qingformer.tokenization import Tokenizer
 from tests.tasks.helpers import CHARACTERS, FIT, backbone, tokenizer
 
@@ -71,16 +71,16 @@ def trained():
 @pytest.mark.parametrize(("stride", "length"), [(0, 16), (4, 16), (7, 16), (10, 16), (3, 11), (0, 7)])
 def test_windows_hold_every_token_and_share_what_they_should(stride, length):
     made = tokenizer()
-    frame = PairFrame.of(made)
+    template = PairTemplate.of(made)
     contexts = [CHARACTERS[:size] for size in (0, 1, 10, 11, 12, 20)]
     contexts.append(CHARACTERS + CHARACTERS[::-1])
-    asked, texts = pieces_of(made, [ASKED] * len(contexts)), pieces_of(made, contexts)
+    asked, texts = tokenize_texts(made, [ASKED] * len(contexts)), tokenize_texts(made, contexts)
     options = {"max_length": length, "max_question_length": 3, "stride": stride}
     if length - 5 <= stride:
         with pytest.raises(ConfigError, match=rf"stride is {stride}, but max_length {length}.*leaves {length - 5}"):
-            question_windows(asked, texts, frame, **options)
+            question_windows(asked, texts, template, **options)
         return
-    windows = question_windows(asked, texts, frame, **options)
+    windows = question_windows(asked, texts, template, **options)
     for number, context in enumerate(contexts):
         mine = [window for window in windows if window.question == number]
         assert mine[0].first == 0

@@ -10,7 +10,16 @@ from hypothesis import strategies as st
 
 from qingformer.data.spans import is_blank
 from qingformer.errors import ConfigError
-from qingformer.tasks.windows import Frame, Pieces, Views, Window, inside, merge_scores, pieces_of, windows_of
+from qingformer.tasks.windows import (
+    SpecialTokenTemplate,
+    TokenizedText,
+    Window,
+    WindowChoice,
+    inside,
+    merge_scores,
+    tokenize_texts,
+    windows_of,
+)
 from qingformer.tokenization import Tokenizer
 from tests.tasks.helpers import tokenizer
 
@@ -53,19 +62,19 @@ def stands_alone(text, place):
     return all(character in MARKS for character in text[left:right])
 
 
-def check_cover(text, pieces, once):
+def check_cover(text, tokenized, once):
     counts = np.zeros(len(text), int)
-    for start, end in pieces.places:
+    for start, end in tokenized.offsets:
         assert 0 <= start < end <= len(text)
         counts[start:end] += 1
     for place, character in enumerate(text):
         if not is_blank(character) and not stands_alone(text, place):
-            assert counts[place] >= 1, (text, place, pieces.places)
-    assert not once or counts.max(initial=0) <= 1, (text, pieces.places)
-    for left, right in pairwise(pieces.places):
+            assert counts[place] >= 1, (text, place, tokenized.offsets)
+    assert not once or counts.max(initial=0) <= 1, (text, tokenized.offsets)
+    for left, right in pairwise(tokenized.offsets):
         assert left[0] <= right[0]
         assert left[1] <= right[1], "both borders ascend, or tokens_of could not search them"
-    for start, end in pieces.places:
+    for start, end in tokenized.offsets:
         piece = text[start:end]
         all_blank = all(map(is_blank, piece))
         assert all_blank or not (is_blank(piece[0]) or is_blank(piece[-1])), (
@@ -75,20 +84,20 @@ def check_cover(text, pieces, once):
 
 @pytest.mark.parametrize("name", ["toy", "wordpiece, lowercase=True", "wordpiece, lowercase=False"])
 def test_wordpieces_cover_every_character_once(tokenizers, name):
-    for text, pieces in zip(TEXTS, pieces_of(tokenizers[name], TEXTS)):
-        check_cover(text, pieces, once=True)
+    for text, tokenized in zip(TEXTS, tokenize_texts(tokenizers[name], TEXTS)):
+        check_cover(text, tokenized, once=True)
 
 
 @given(st.lists(NASTY, min_size=1, max_size=6), st.booleans())
 def test_random_texts_are_covered_once(tokenizers, texts, lower):
-    for text, pieces in zip(texts, pieces_of(tokenizers[f"wordpiece, lowercase={lower}"], texts)):
-        check_cover(text, pieces, once=True)
+    for text, tokenized in zip(texts, tokenize_texts(tokenizers[f"wordpiece, lowercase={lower}"], texts)):
+        check_cover(text, tokenized, once=True)
 
 
 @given(st.lists(NASTY, min_size=1, max_size=6), st.sampled_from(["albert.model", "t5.model", "llama.model", "gpt2"]))
 def test_subwords_of_bytes_share_characters_but_leave_none_out(tokenizers, texts, name):
-    for text, pieces in zip(texts, pieces_of(tokenizers[name], texts)):
-        check_cover(text, pieces, once=False)
+    for text, tokenized in zip(texts, tokenize_texts(tokenizers[name], texts)):
+        check_cover(text, tokenized, once=False)
 
 
 @pytest.mark.parametrize(
@@ -97,54 +106,56 @@ def test_subwords_of_bytes_share_characters_but_leave_none_out(tokenizers, texts
 def test_a_token_leaves_blank_characters_at_its_borders(tokenizers, blank):
     text = f"{blank}好{blank}天{blank}"
     places = [(len(blank), len(blank) + 1), (2 * len(blank) + 1, 2 * len(blank) + 2)]
-    assert pieces_of(tokenizers["wordpiece, lowercase=True"], [text])[0].places == places
+    assert tokenize_texts(tokenizers["wordpiece, lowercase=True"], [text])[0].offsets == places
 
 
 def test_a_token_leaves_the_space_at_its_borders(tokenizers):
-    found = pieces_of(tokenizers["albert.model"], ["1\x1c", " \u03011"])
-    assert [each.places for each in found] == [[(0, 1)], [(1, 2), (2, 3)]]
+    found = tokenize_texts(tokenizers["albert.model"], ["1\x1c", " \u03011"])
+    assert [each.offsets for each in found] == [[(0, 1)], [(1, 2), (2, 3)]]
 
 
 @given(st.lists(NASTY, min_size=1, max_size=4), st.data())
 def test_tokens_and_characters_there_and_back(tokenizers, texts, data):
     name = data.draw(st.sampled_from(sorted(tokenizers)))
-    for text, pieces in zip(texts, pieces_of(tokenizers[name], texts)):
-        borders = {start for start, _ in pieces.places}, {end for _, end in pieces.places}
+    for text, tokenized in zip(texts, tokenize_texts(tokenizers[name], texts)):
+        borders = {start for start, _ in tokenized.offsets}, {end for _, end in tokenized.offsets}
         for start in range(len(text)):
             for end in range(start + 1, len(text) + 1):
-                found = pieces.tokens_of(start, end)
+                found = tokenized.tokens_of(start, end)
                 assert (found is not None) == (start in borders[0] and end in borders[1] and start < end)
                 if found is not None:
-                    assert pieces.characters_of(*found) == (start, end)
-        if len(set(pieces.places)) == len(pieces.places) and "wordpiece" in name:
-            for first in range(len(pieces.ids)):
-                for last in range(first, len(pieces.ids)):
-                    assert pieces.tokens_of(*pieces.characters_of(first, last)) == (first, last)
+                    assert tokenized.characters_of(*found) == (start, end)
+        if len(set(tokenized.offsets)) == len(tokenized.offsets) and "wordpiece" in name:
+            for first in range(len(tokenized.ids)):
+                for last in range(first, len(tokenized.ids)):
+                    assert tokenized.tokens_of(*tokenized.characters_of(first, last)) == (first, last)
 
 
 def test_a_border_within_a_token_is_none():
-    pieces = Pieces([1, 2, 3], [(0, 2), (2, 5), (6, 7)])
-    assert pieces.tokens_of(2, 7) == (1, 2)
+    tokenized = TokenizedText([1, 2, 3], [(0, 2), (2, 5), (6, 7)])
+    assert tokenized.tokens_of(2, 7) == (1, 2)
     for start, end in [(0, 1), (1, 5), (2, 4), (5, 7), (2, 6)]:
-        assert pieces.tokens_of(start, end) is None
+        assert tokenized.tokens_of(start, end) is None
 
 
 def test_the_frame_is_that_of_the_tokenizer(tokenizers):
-    assert Frame.of(tokenizer()) == Frame([2], [3]), "though this vocabulary does not know the letter it asks for"
+    assert SpecialTokenTemplate.of(tokenizer()) == SpecialTokenTemplate([2], [3]), (
+        "though this vocabulary does not know the letter it asks for"
+    )
     for each in tokenizers.values():
-        frame, inner = Frame.of(each), each.encode("b", add_special_tokens=False).token_ids
-        assert [*frame.before, *inner, *frame.after] == each.encode("b").token_ids
+        template, inner = SpecialTokenTemplate.of(each), each.encode("b", add_special_tokens=False).token_ids
+        assert [*template.before, *inner, *template.after] == each.encode("b").token_ids
 
 
 @given(st.lists(st.integers(0, 40), max_size=5), st.integers(3, 12), st.integers(0, 9))
 def test_windows_cover_overlap_and_fit(counts, max_length, stride):
-    frame = Frame([101], [102])
-    pieces = [Pieces(list(range(count)), [(n, n + 1) for n in range(count)]) for count in counts]
+    template = SpecialTokenTemplate([101], [102])
+    tokenized = [TokenizedText(list(range(count)), [(n, n + 1) for n in range(count)]) for count in counts]
     if stride >= max_length - 2:
         with pytest.raises(ConfigError, match=f"stride is {stride}; .* 0 to {max_length - 3} tokens"):
-            windows_of(pieces, frame, max_length, stride)
+            windows_of(tokenized, template, max_length, stride)
         return
-    windows = windows_of(pieces, frame, max_length, stride)
+    windows = windows_of(tokenized, template, max_length, stride)
     for number, count in enumerate(counts):
         mine = [window for window in windows if window.text == number]
         covered = sorted({window.first + k for window in mine for k in range(window.count)})
@@ -161,14 +172,14 @@ def test_windows_cover_overlap_and_fit(counts, max_length, stride):
 
 def test_a_negative_stride_is_refused():
     with pytest.raises(ConfigError, match="stride is -1"):
-        windows_of([], Frame([1], [2]), 8, -1)
+        windows_of([], SpecialTokenTemplate([1], [2]), 8, -1)
 
 
 @given(st.lists(st.integers(0, 30), min_size=1, max_size=4), st.integers(4, 12), st.integers(0, 6), st.data())
 def test_merged_scores_equal_a_slow_loop(counts, max_length, stride, data):
     stride = min(stride, max_length - 3)
-    pieces = [Pieces(list(range(count)), [(n, n + 1) for n in range(count)]) for count in counts]
-    windows = windows_of(pieces, Frame([1], [2]), max_length, stride)
+    tokenized = [TokenizedText(list(range(count)), [(n, n + 1) for n in range(count)]) for count in counts]
+    windows = windows_of(tokenized, SpecialTokenTemplate([1], [2]), max_length, stride)
     random = np.random.default_rng(data.draw(st.integers(0, 99)))
     scores = [random.normal(size=(window.count, 3)).astype("float32") for window in windows]
     merged = merge_scores(windows, scores, counts)
@@ -187,13 +198,13 @@ def test_merged_scores_equal_a_slow_loop(counts, max_length, stride, data):
 
 
 def test_a_text_without_tokens_has_no_window():
-    assert windows_of([Pieces([], [])], Frame([1], [2]), 8, 2) == []
+    assert windows_of([TokenizedText([], [])], SpecialTokenTemplate([1], [2]), 8, 2) == []
     assert [len(each) for each in merge_scores([], [], [0, 0])] == [0, 0]
 
 
 def test_one_window_speaks_for_each_stretch():
     windows = [Window(0, first, 6, [], []) for first in (0, 4, 8)] + [Window(1, 0, 3, [], [])]
-    views = Views(windows, [14, 3])
+    views = WindowChoice(windows, [14, 3])
     for first in range(14):
         for last in range(first, 14):
             holding = [n for n in range(3) if windows[n].first <= first and last < windows[n].first + 6]
@@ -222,9 +233,9 @@ def slow_best(windows, lengths, number, first, last):
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=3), st.integers(4, 12), st.integers(0, 9), st.data())
 def test_the_window_that_speaks_is_that_of_a_slow_search(lengths, max_length, stride, data):
-    pieces = [Pieces(list(range(count)), [(n, n + 1) for n in range(count)]) for count in lengths]
-    windows = windows_of(pieces, Frame([1], [2]), max_length, min(stride, max_length - 3))
-    views = Views(windows, lengths)
+    tokenized = [TokenizedText(list(range(count)), [(n, n + 1) for n in range(count)]) for count in lengths]
+    windows = windows_of(tokenized, SpecialTokenTemplate([1], [2]), max_length, min(stride, max_length - 3))
+    views = WindowChoice(windows, lengths)
     for _ in range(20):
         number = data.draw(st.integers(0, len(windows) - 1))
         first = data.draw(st.integers(0, lengths[windows[number].text] - 1))
@@ -234,8 +245,8 @@ def test_the_window_that_speaks_is_that_of_a_slow_search(lengths, max_length, st
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=3), st.integers(4, 12), st.integers(0, 9), st.data())
 def test_the_stretches_inside_are_those_of_a_slow_search(lengths, max_length, stride, data):
-    pieces = [Pieces(list(range(count)), [(n, n + 1) for n in range(count)]) for count in lengths]
-    windows = windows_of(pieces, Frame([1], [2]), max_length, min(stride, max_length - 3))
+    tokenized = [TokenizedText(list(range(count)), [(n, n + 1) for n in range(count)]) for count in lengths]
+    windows = windows_of(tokenized, SpecialTokenTemplate([1], [2]), max_length, min(stride, max_length - 3))
     stretches = [
         [tuple(sorted(pair)) for pair in data.draw(st.lists(st.tuples(*[st.integers(0, n - 1)] * 2), max_size=8))]
         for n in lengths
@@ -249,8 +260,8 @@ def test_the_stretches_inside_are_those_of_a_slow_search(lengths, max_length, st
 
 def test_a_stretch_asks_few_windows(monkeypatch):
     windows = [Window(0, 110 * number, 126, [], []) for number in range(2000)]
-    views, asked = Views(windows, [110 * 2000 + 16]), []
-    around = Views._around
-    monkeypatch.setattr(Views, "_around", lambda self, *place: asked.append(place) or around(self, *place))
+    views, asked = WindowChoice(windows, [110 * 2000 + 16]), []
+    around = WindowChoice._around
+    monkeypatch.setattr(WindowChoice, "_around", lambda self, *place: asked.append(place) or around(self, *place))
     assert sum(views.best(n, window.first + 30, window.first + 31) for n, window in enumerate(windows)) == 2000
     assert len(asked) < 2 * 2000

@@ -18,10 +18,10 @@ from qingformer.tasks.choice.choice_batches import ChoiceBatches, ChoiceCrossent
 from qingformer.tasks.classification.classifier_network import check_hidden, check_vector, classifier_model, head_layers
 from qingformer.tasks.head_labels import Unusable
 from qingformer.tasks.predictor import asked, rows_for
-from qingformer.tasks.reading.question_windows import PairFrame
+from qingformer.tasks.reading.question_windows import PairTemplate
 from qingformer.tasks.task import Task
 from qingformer.tasks.task_registry import register_task
-from qingformer.tasks.windows import pieces_of
+from qingformer.tasks.windows import tokenize_texts
 from qingformer.tokenization import Tokenizer
 from qingformer.types import Config, DtypeLike, Options, Values
 
@@ -219,19 +219,19 @@ class MultipleChoice(Task):
 
     def _rows(self, questions: Any) -> list[list[ChoiceRow]]:
         tokenizer = self.parts().tokenizer
-        frame = PairFrame.of(tokenizer)
+        template = PairTemplate.of(tokenizer)
         sides = [_sides(question, choice) for question in questions for choice in question.choices]
         before, after, asked = (
-            [each.ids for each in pieces_of(self.parts().tokenizer, [side[place] for side in sides])]
+            [each.ids for each in tokenize_texts(self.parts().tokenizer, [side[place] for side in sides])]
             for place in range(3)
         )
         rows, cut = [], 0
         for left, right, question in zip(before, after, asked):
-            room = self.max_length - len(frame)
+            room = self.max_length - len(template)
             kept = question[max(len(question) - room, 0) :]
             context, shorter = _around_blank(left, right, room - len(kept))
             cut += shorter or len(kept) < len(question)
-            rows.append(ChoiceRow(*frame.joined(context, kept)))
+            rows.append(ChoiceRow(*template.joined(context, kept)))
         if cut:
             self.cut[f"{questions.name}: long"] = (
                 f"{questions.name}: {cut} of {len(rows)} texts are longer than max_length= {self.max_length} tokens "

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qingformer.errors import ConfigError
-from qingformer.tasks.windows import Pieces
+from qingformer.tasks.windows import TokenizedText
 from qingformer.tokenization import Tokenizer
 
 
@@ -23,7 +23,7 @@ class QuestionWindow:
 
 
 @dataclass(frozen=True)
-class PairFrame:
+class PairTemplate:
     """The special tokens before, between and after two texts, and the segments of the two sides."""
 
     before: list[int]
@@ -32,7 +32,7 @@ class PairFrame:
     segments: tuple[int, int]
 
     @classmethod
-    def of(cls, tokenizer: Tokenizer) -> "PairFrame":
+    def of(cls, tokenizer: Tokenizer) -> "PairTemplate":
         """Read off from what the tokenizer makes of two letters."""
         encoding = tokenizer.encode("a", "a")
         ids, which = encoding.token_ids, encoding.sequence_ids
@@ -54,9 +54,9 @@ class PairFrame:
 
 
 def question_windows(
-    questions: Sequence[Pieces],
-    contexts: Sequence[Pieces],
-    frame: PairFrame,
+    questions: Sequence[TokenizedText],
+    contexts: Sequence[TokenizedText],
+    template: PairTemplate,
     *,
     max_length: int,
     max_question_length: int,
@@ -72,7 +72,7 @@ def question_windows(
     found = []
     for number, (question, context) in enumerate(zip(questions, contexts)):
         asked = question.ids[:max_question_length]
-        room = max_length - len(frame) - len(asked)
+        room = max_length - len(template) - len(asked)
         if not 0 <= stride < room:
             raise ConfigError(
                 f"stride is {stride}, but max_length {max_length} beside a question of {len(asked)} tokens leaves "
@@ -81,8 +81,8 @@ def question_windows(
         last = max(len(context.ids) - room, 0)
         for first in [*range(0, last, room - stride), last]:
             part = context.ids[first : first + room]
-            ids, segments = frame.joined(asked, part)
-            shift = len(ids) - len(frame.after) - len(part)
+            ids, segments = template.joined(asked, part)
+            shift = len(ids) - len(template.after) - len(part)
             found.append(QuestionWindow(number, first, len(part), shift, ids, segments))
     return found
 

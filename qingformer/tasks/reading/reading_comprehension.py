@@ -20,10 +20,10 @@ from qingformer.objectives import TrainableModel
 from qingformer.tasks.head_labels import Unusable
 from qingformer.tasks.networks import HeadBuilder
 from qingformer.tasks.predictor import asked, rows_for
-from qingformer.tasks.reading.question_windows import AnswerMask, PairFrame, QuestionWindow, question_windows
+from qingformer.tasks.reading.question_windows import AnswerMask, PairTemplate, QuestionWindow, question_windows
 from qingformer.tasks.task import Task
 from qingformer.tasks.task_registry import register_task
-from qingformer.tasks.windows import Pieces, pieces_of
+from qingformer.tasks.windows import TokenizedText, tokenize_texts
 from qingformer.tokenization import Tokenizer
 from qingformer.types import Config, DtypeLike, Values
 
@@ -245,9 +245,9 @@ class ReadingComprehension(Task):
         report = self.evaluate(examples)
         return {"exact": report.exact, "f1": report.f1}
 
-    def _cut_up(self, questions: Sequence[Question], name: str) -> tuple[list[Pieces], list[QuestionWindow]]:
-        asked = pieces_of(self.parts().tokenizer, [question.question for question in questions])
-        contexts = pieces_of(self.parts().tokenizer, [question.context for question in questions])
+    def _cut_up(self, questions: Sequence[Question], name: str) -> tuple[list[TokenizedText], list[QuestionWindow]]:
+        asked = tokenize_texts(self.parts().tokenizer, [question.question for question in questions])
+        contexts = tokenize_texts(self.parts().tokenizer, [question.context for question in questions])
         long = sum(len(each.ids) > self.max_question_length for each in asked)
         if long:
             self.cut[f"{name}: questions"] = (
@@ -255,7 +255,7 @@ class ReadingComprehension(Task):
                 "cut; raise max_question_length= to keep more"
             )
         windows = question_windows(
-            asked, contexts, PairFrame.of(self.parts().tokenizer), max_length=self.max_length,
+            asked, contexts, PairTemplate.of(self.parts().tokenizer), max_length=self.max_length,
             max_question_length=self.max_question_length, stride=self.stride,
         )  # fmt: skip
         return contexts, windows
@@ -320,7 +320,7 @@ class ReadingComprehension(Task):
         ]
 
     def _ranked(
-        self, question: Question, context: Pieces, spans: dict[tuple[int, int], float], n_best: int
+        self, question: Question, context: TokenizedText, spans: dict[tuple[int, int], float], n_best: int
     ) -> tuple[Answer, ...]:
         ranked = sorted(spans.items(), key=lambda item: (-item[1], item[0]))
         scores = [score for _, score in ranked]
@@ -378,7 +378,7 @@ def best_spans(
     ]
 
 
-def _around(context: Pieces, start: int, end: int) -> tuple[int, int] | None:
+def _around(context: TokenizedText, start: int, end: int) -> tuple[int, int] | None:
     """First and last token that share a character with [start, end)."""
-    touched = [number for number, (first, last) in enumerate(context.places) if first < end and last > start]
+    touched = [number for number, (first, last) in enumerate(context.offsets) if first < end and last > start]
     return (touched[0], touched[-1]) if touched else None

@@ -9,7 +9,7 @@ from qingformer.data.recognition import naming_other_tasks
 from qingformer.data.relations import RelationTexts, Triple, place, read_relations, relations_from_rows
 from qingformer.data.spans import trimmed
 from qingformer.errors import DataError
-from qingformer.tasks.windows import Pieces
+from qingformer.tasks.windows import TokenizedText
 from qingformer.types import Config
 
 Place = tuple[int, int]
@@ -77,7 +77,7 @@ def read_texts(
 
 
 def token_triples(
-    text: str, triples: Iterable[Triple], pieces: Pieces, numbers: dict[str, int]
+    text: str, triples: Iterable[Triple], tokenized: TokenizedText, numbers: dict[str, int]
 ) -> tuple[list[TokenTriple], list[Triple]]:
     """The triples by tokens, and those that cannot be said so: a border of subject or object lies within a token."""
     kept, lost = [], []
@@ -85,7 +85,7 @@ def token_triples(
     for triple in triples:
         placed = place(text, triple, words=words)
         subject, target = (
-            (pieces.tokens_of(*trimmed(text, *each)) for each in (placed[0].subject, placed[0].object))
+            (tokenized.tokens_of(*trimmed(text, *each)) for each in (placed[0].subject, placed[0].object))
             if placed
             else (None, None)
         )
@@ -103,12 +103,12 @@ def moved(triple: TokenTriple, by: int) -> TokenTriple:
 
 
 def found_triples(
-    text: str, pieces: Pieces, triples: Iterable[TokenTriple], relations: Sequence[str]
+    text: str, tokenized: TokenizedText, triples: Iterable[TokenTriple], relations: Sequence[str]
 ) -> tuple[FoundTriple, ...]:
     """Triples by tokens as triples of names; of several places of the same names the first."""
     found: dict[Triple, FoundTriple] = {}
     for triple in sorted(set(triples)):
-        subject, target = pieces.characters_of(*triple.subject), pieces.characters_of(*triple.object)
+        subject, target = tokenized.characters_of(*triple.subject), tokenized.characters_of(*triple.object)
         named = Triple(text[slice(*subject)], relations[triple.relation], text[slice(*target)])
         found.setdefault(named, FoundTriple(*named, subject, target))
     return tuple(found.values())

@@ -25,7 +25,16 @@ from qingformer.tasks.relations.relation_examples import (
 )
 from qingformer.tasks.task import Task
 from qingformer.tasks.task_registry import register_task
-from qingformer.tasks.windows import Frame, Pieces, Views, Window, first_windows, inside, pieces_of, windows_of
+from qingformer.tasks.windows import (
+    SpecialTokenTemplate,
+    TokenizedText,
+    Window,
+    WindowChoice,
+    first_windows,
+    inside,
+    tokenize_texts,
+    windows_of,
+)
 from qingformer.tokenization import Tokenizer
 from qingformer.types import Config, DtypeLike, Values
 
@@ -209,16 +218,19 @@ class RelationExtractor(Task):
         exact = self.evaluate(examples).exact
         return {"precision": exact.precision, "recall": exact.recall, "f1": exact.f1}
 
-    def _cut_up(self, texts: Sequence[str]) -> tuple[list[Pieces], list[Window], int]:
-        pieces, frame = pieces_of(self.parts().tokenizer, texts), Frame.of(self.parts().tokenizer)
-        return pieces, windows_of(pieces, frame, self.max_length, self.stride), len(frame.before)
+    def _cut_up(self, texts: Sequence[str]) -> tuple[list[TokenizedText], list[Window], int]:
+        tokenized, template = (
+            tokenize_texts(self.parts().tokenizer, texts),
+            SpecialTokenTemplate.of(self.parts().tokenizer),
+        )
+        return tokenized, windows_of(tokenized, template, self.max_length, self.stride), len(template.before)
 
     def training_batches(self, examples: Any, batch_size: int, seed: int) -> PaddedBatches:
-        pieces, windows, shift = self._cut_up([example.text for example in examples])
+        tokenized, windows, shift = self._cut_up([example.text for example in examples])
         numbers = {relation: number for number, relation in enumerate(self.label_names())}
         placed: list[list[TokenTriple]] = []
         lost: list[tuple[Any, Triple]] = []
-        for example, each in zip(examples, pieces):
+        for example, each in zip(examples, tokenized):
             kept, unsaid = token_triples(example.text, example.triples, each, numbers)
             placed.append(kept)
             lost += [(example, triple) for triple in unsaid]
@@ -255,12 +267,12 @@ class RelationExtractor(Task):
 
     def _extract(self, texts: Sequence[str], batch_size: int, done: Callable[[int], None] | None) -> list[Extraction]:
         predictor = self.ready().predictor
-        pieces, windows, shift = self._cut_up(texts)
+        tokenized, windows, shift = self._cut_up(texts)
         tell = first_windows(windows, len(texts), done)
         found: list[list[TokenTriple]] = [[] for _ in texts]
         if windows:
             batches = self.padded_batches(windows, batch_size=rows_for(len(windows), batch_size), shuffle=False)
-            views = Views(windows, [len(each.ids) for each in pieces])
+            views = WindowChoice(windows, [len(each.ids) for each in tokenized])
             each = self._linked if self.design == "gplinker" else self._cascaded
             for number, triples in each(predictor, batches, windows, shift):
                 window = windows[number]
@@ -269,7 +281,7 @@ class RelationExtractor(Task):
                 tell([number])
         return [
             Extraction(text, found_triples(text, each, triples, self.label_names()))
-            for text, each, triples in zip(texts, pieces, found)
+            for text, each, triples in zip(texts, tokenized, found)
         ]
 
     def _linked(

@@ -15,7 +15,7 @@ from qingformer.data.tagging import from_rows, read_tagging
 from qingformer.data.tagging_texts import TaggedText, TaggedTexts
 from qingformer.data.text_lines import bare_suffix
 from qingformer.errors import DataError
-from qingformer.tasks.windows import Pieces
+from qingformer.tasks.windows import TokenizedText
 from qingformer.types import Config
 
 
@@ -107,20 +107,20 @@ class TaggedExamples(Sequence[TaggedText]):
         return f"{self.name}, line {self[number].line}" if self.is_file else f"{self.name}, item {number + 1}"
 
 
-def with_gaps(words: Sequence[Span], pieces: Pieces, text: str) -> list[Span]:
+def with_gaps(words: Sequence[Span], tokenized: TokenizedText, text: str) -> list[Span]:
     """The words, by tokens, and one word for every run of tokens between them that white space does not part.
 
-    >>> pieces = Pieces([7] * 4, [(0, 1), (1, 2), (2, 3), (3, 4)])
-    >>> [span[:2] for span in with_gaps([Span(1, 2, "word")], pieces, "今天真好")]
+    >>> tokenized = TokenizedText([7] * 4, [(0, 1), (1, 2), (2, 3), (3, 4)])
+    >>> [span[:2] for span in with_gaps([Span(1, 2, "word")], tokenized, "今天真好")]
     [(0, 1), (1, 2), (2, 4)]
     """
     inside = {token for start, end, _ in words for token in range(start, end)}
     found: list[Span] = []
-    for token, (start, end) in enumerate(pieces.places):
+    for token, (start, end) in enumerate(tokenized.offsets):
         if token in inside:
             continue
-        joined = bool(found) and found[-1].end == token and pieces.places[token - 1][1] >= start
-        if joined and not text[start:end].isspace() and not text[slice(*pieces.places[token - 1])].isspace():
+        joined = bool(found) and found[-1].end == token and tokenized.offsets[token - 1][1] >= start
+        if joined and not text[start:end].isspace() and not text[slice(*tokenized.offsets[token - 1])].isspace():
             found[-1] = found[-1]._replace(end=token + 1)
         else:
             found.append(Span(token, token + 1, WORD))

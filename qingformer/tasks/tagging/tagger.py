@@ -28,7 +28,15 @@ from qingformer.tasks.tagging.tagger_decoding import chain_spans, pointer_spans
 from qingformer.tasks.tagging.tagger_networks import CHAINS, chain_layer, chain_model, pointer_model
 from qingformer.tasks.task import Task
 from qingformer.tasks.task_registry import register_task
-from qingformer.tasks.windows import Frame, Pieces, Window, first_windows, inside, pieces_of, windows_of
+from qingformer.tasks.windows import (
+    SpecialTokenTemplate,
+    TokenizedText,
+    Window,
+    first_windows,
+    inside,
+    tokenize_texts,
+    windows_of,
+)
 from qingformer.tokenization import Tokenizer
 from qingformer.types import Config, DtypeLike, Values
 
@@ -271,25 +279,28 @@ class SequenceTagger(Task):
         report = self.evaluate(examples)
         return {"precision": report.precision, "recall": report.recall, "f1": report.f1}
 
-    def _cut_up(self, texts: Sequence[str]) -> tuple[list[Pieces], list[Window], Frame]:
-        pieces, frame = pieces_of(self.parts().tokenizer, texts), Frame.of(self.parts().tokenizer)
-        return pieces, windows_of(pieces, frame, self.max_length, self.stride), frame
+    def _cut_up(self, texts: Sequence[str]) -> tuple[list[TokenizedText], list[Window], SpecialTokenTemplate]:
+        tokenized, template = (
+            tokenize_texts(self.parts().tokenizer, texts),
+            SpecialTokenTemplate.of(self.parts().tokenizer),
+        )
+        return tokenized, windows_of(tokenized, template, self.max_length, self.stride), template
 
     def training_batches(self, examples: Any, batch_size: int, seed: int) -> PaddedBatches:
-        pieces, windows, frame = self._cut_up([example.text for example in examples])
-        spans = self._token_spans(examples, pieces)
+        tokenized, windows, template = self._cut_up([example.text for example in examples])
+        spans = self._token_spans(examples, tokenized)
         labels: PairLabels | TokenLabels
         if self.head in CHAINS:
-            labels = self._tag_labels(examples, spans, pieces, windows, frame)
+            labels = self._tag_labels(examples, spans, tokenized, windows, template)
         else:
-            labels = self._pair_labels(examples, spans, windows, frame)
+            labels = self._pair_labels(examples, spans, windows, template)
         return self.padded_batches(windows, labels, batch_size=batch_size, shuffle=True, seed=seed)
 
-    def _token_spans(self, examples: Any, pieces: Sequence[Pieces]) -> list[list[Span]]:
+    def _token_spans(self, examples: Any, tokenized: Sequence[TokenizedText]) -> list[list[Span]]:
         """The spans by tokens, end exclusive; those that tokens cannot say are left out and noted."""
         found: list[list[Span]] = []
         lost: list[tuple[int, Span]] = []
-        for number, (example, each) in enumerate(zip(examples, pieces)):
+        for number, (example, each) in enumerate(zip(examples, tokenized)):
             kept = []
             for span in example.spans:
                 tokens = each.tokens_of(span.start, span.end)
@@ -311,11 +322,11 @@ class SequenceTagger(Task):
             )
 
     def _tag_labels(
-        self, examples: Any, spans: Sequence[list[Span]], pieces: Sequence[Pieces], windows: Sequence[Window],
-        frame: Frame,
+        self, examples: Any, spans: Sequence[list[Span]], tokenized: Sequence[TokenizedText], windows: Sequence[Window],
+        template: SpecialTokenTemplate,
     ) -> TokenLabels:  # fmt: skip
         scheme, tags, lost = self._tags, [], []
-        for number, (kept, each) in enumerate(zip(spans, pieces)):
+        for number, (kept, each) in enumerate(zip(spans, tokenized)):
             disjoint, overlapping = longest_disjoint(kept)
             if overlapping:
                 learnt = set(disjoint)
@@ -325,14 +336,14 @@ class SequenceTagger(Task):
                 disjoint = with_gaps(disjoint, each, examples[number].text)
             tags.append(scheme.encode(disjoint, len(each.ids)))
         self._note_lost(examples, lost, "overlaps a longer one, which tags cannot say,")
-        before, after = [-1] * len(frame.before), [-1] * len(frame.after)
+        before, after = [-1] * len(template.before), [-1] * len(template.after)
         return TokenLabels([[*before, *tags[w.text][w.first : w.first + w.count].tolist(), *after] for w in windows])
 
     def _pair_labels(
-        self, examples: Any, spans: Sequence[list[Span]], windows: Sequence[Window], frame: Frame
+        self, examples: Any, spans: Sequence[list[Span]], windows: Sequence[Window], template: SpecialTokenTemplate
     ) -> PairLabels:
         numbers = {label: number for number, label in enumerate(self.label_names())}
-        shift = len(frame.before)
+        shift = len(template.before)
         held = inside(windows, [[(span.start, span.end - 1) for span in each] for each in spans])
         rows = []
         for window, numbers_held in zip(windows, held):
@@ -358,20 +369,20 @@ class SequenceTagger(Task):
     def _tag(self, texts: Sequence[str], batch_size: int, done: Callable[[int], None] | None) -> list[list[Span]]:
         """The spans of each text by characters."""
         predictor = self.ready().predictor
-        pieces, windows, frame = self._cut_up(texts)
+        tokenized, windows, template = self._cut_up(texts)
         found: list[list[Span]] = [[] for _ in texts]
         tell = first_windows(windows, len(texts), done)
         if not windows:
             return found
         batches = self.padded_batches(windows, batch_size=rows_for(len(windows), batch_size), shuffle=False)
         outputs = predictor.run(batches)
-        lengths = [len(each.ids) for each in pieces]
+        lengths = [len(each.ids) for each in tokenized]
         if self.head in POINTERS:
-            spans = pointer_spans(outputs, windows, len(frame.before), self.label_names(), lengths, tell)
+            spans = pointer_spans(outputs, windows, len(template.before), self.label_names(), lengths, tell)
         else:
             allowed = self._tags.allowed() if self.constrained else None
-            spans = chain_spans(outputs, windows, len(frame.before), self._chain, self._tags, allowed, lengths, tell)
-        for number, (each, kept) in enumerate(zip(pieces, spans)):
+            spans = chain_spans(outputs, windows, len(template.before), self._chain, self._tags, allowed, lengths, tell)
+        for number, (each, kept) in enumerate(zip(tokenized, spans)):
             placed = [Span(*each.characters_of(span.start, span.end - 1), span.label) for span in kept]
             found[number] = [span for span in placed if not texts[number][span.start : span.end].isspace()]
         return found

@@ -8,7 +8,7 @@ import numpy as np
 from qingformer.data.schemes import TagScheme
 from qingformer.data.spans import Span
 from qingformer.layers.linear_chain import LinearChain
-from qingformer.tasks.windows import Views, Window, merge_scores
+from qingformer.tasks.windows import Window, WindowChoice, merge_scores
 
 Outputs = Iterator[tuple[np.ndarray, Any]]
 Tell = Callable[[Iterable[int]], None]
@@ -72,7 +72,7 @@ def pointer_spans(
     Of more than `MOST` in one window, which only a model gives that has learnt nothing yet, the best are taken.
     """
     spans: list[set[Span]] = [set() for _ in lengths]
-    views = Views(windows, lengths)
+    views = WindowChoice(windows, lengths)
     for rows, found in outputs:
         for place, row in enumerate(rows.tolist()):
             if row < 0:
