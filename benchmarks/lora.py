@@ -21,8 +21,8 @@ import numpy as np
 from common import ROOT  # noqa: F401  # puts the checkout on the path
 
 from qingformer import BackboneConfig, TrainableModel, backend
+from qingformer.adapters.adapted_layers import adapted_layers, dense_layers
 from qingformer.layers import Dense, Dropout
-from qingformer.layers.lora import adapted_layers, dense_layers
 from qingformer.models import Backbone
 from qingformer.optimizers import LowRankUpdates
 

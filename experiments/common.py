@@ -24,7 +24,7 @@ def arguments(
     batch_size: int | None = None,
     seeds: int = 3,
 ) -> argparse.ArgumentParser:
-    """The options of every experiment, and those of `fit` that it passes on; without files, the sample."""
+    """The options of every experiment, and those of `fit` that it passes on; the bundled sample is the default."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--train", default=str(SAMPLE / "train.jsonl"), help="training data")
     parser.add_argument("--test", default=str(SAMPLE / "test.jsonl"), help="held-out data")

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from qingformer.leftovers import OLD, remove_leftovers, temporary_item
 
@@ -82,13 +81,13 @@ def exchange(first: Path, second: Path) -> bool:
     return bool(rename(here, os.fsencode(first), here, os.fsencode(second), swapped) == 0)
 
 
-def write_json(path: str | os.PathLike[str], value: Any) -> None:
+def write_json(path: str | os.PathLike[str], value: object) -> None:
     """Write `value` as indented UTF-8 JSON, whole or not at all."""
     with atomic_file(path) as temporary:
         temporary.write_text(json.dumps(value, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
-def is_path(value: Any) -> bool:
+def is_path(value: object) -> bool:
     """Whether a value can name a file or folder. The empty text cannot: as a path it would be the current folder."""
     return isinstance(value, str | os.PathLike) and str(value) != ""
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from qingformer.errors import QingFormerError
 from qingformer.files import check_not_pointer
+from qingformer.types import Config, Values
 
 MAXIMUM_BYTES = 128 * 2**20  # the largest tokenizer.json in use has 35 MB
 MAXIMUM_DEPTH = 64
@@ -86,7 +87,7 @@ def read_object(
     path: str | os.PathLike[str],
     error: type[QingFormerError] = QingFormerError,
     kinds: Mapping[str, type | tuple[type, ...]] | None = None,
-) -> dict[str, Any]:
+) -> Config:
     """Read a file that must hold a JSON object; `kinds` are the types of keys that may be there, see `check_kinds`."""
     value = read_json(path, error)
     if type(value) is not dict:
@@ -96,7 +97,7 @@ def read_object(
 
 
 def check_kinds(
-    values: Mapping[str, Any], kinds: Mapping[str, type | tuple[type, ...]], where: str, error: type[QingFormerError]
+    values: Values, kinds: Mapping[str, type | tuple[type, ...]], where: str, error: type[QingFormerError]
 ) -> None:
     """Raise `error`, naming `where` and the key, for a value of another type; keys that are not there are passed over.
 
@@ -109,12 +110,12 @@ def check_kinds(
             raise error(f"{where}: {key} is {quoted(values[key])}, expected {names}")
 
 
-def kind_of(value: Any) -> str:
+def kind_of(value: object) -> str:
     """The name of a value's JSON type."""
     return _NAMES.get(type(value), type(value).__name__)
 
 
-def quoted(value: Any, limit: int = 80) -> str:
+def quoted(value: object, limit: int = 80) -> str:
     """A value as Python writes it, cut to `limit` characters, for a message."""
     if isinstance(value, str):
         return repr(value) if len(value) <= limit else f"{value[:limit]!r}..."
@@ -128,7 +129,7 @@ def _integer(digits: str) -> int:
     return int(digits)
 
 
-def without_contradiction(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def without_contradiction(pairs: list[tuple[str, Any]]) -> Config:
     """The object of these pairs, for the `object_pairs_hook` of `json`; `RefusedError` where a key has two values."""
     result = dict(pairs)
     if len(result) < len(pairs):
@@ -138,7 +139,7 @@ def without_contradiction(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def _check_depth(value: Any) -> None:
+def _check_depth(value: object) -> None:
     level = [value] if isinstance(value, (dict, list)) else []
     for _ in range(MAXIMUM_DEPTH):
         children = [child for part in level for child in (part.values() if isinstance(part, dict) else part)]

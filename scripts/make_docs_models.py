@@ -71,14 +71,14 @@ def row(family: str) -> str:
     """One line of the table."""
     cls = FAMILIES[family]
     config = BackboneConfig(vocab_size=9, family=family)
-    applications = [config.application, *(name for name in cls.applications if name != config.application)]
+    applications = [config.application, *(name for name in cls.spec.applications if name != config.application)]
     norm = f"{config.norm_type.replace('_', ' ')}, {config.norm_position}"
     cells = [
         f"`{family}`",
         formats(family, reading=True),
         formats(family, reading=False),
         ", ".join(applications),
-        ", ".join(cls.heads),
+        ", ".join(cls.spec.heads),
         config.position_embedding_type,
         norm,
         evidence(family),

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 import numpy as np
@@ -15,7 +14,7 @@ from qingformer.analysis.intervals import jackknife_covariance, ratio_interval
 from qingformer.errors import ConfigError
 from qingformer.losses.means import over_all_rows
 from qingformer.objectives import Batch, ModelObjective, Objective, State
-from qingformer.types import Tensor
+from qingformer.types import Nest, Tensor
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class CurvedNoise:
 
 def measure_curvature(
     model: keras.Model,
-    data: Any,
+    data: Nest,
     *,
     rows: int | None = None,
     examples: int | None = None,

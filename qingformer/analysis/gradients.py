@@ -12,14 +12,14 @@ from qingformer.analysis.noise_scale import GradientMoments
 from qingformer.errors import ConfigError
 from qingformer.losses.means import over_all_rows
 from qingformer.objectives import Batch, ModelObjective, Objective, State
-from qingformer.types import Tensor
+from qingformer.types import Nest, Tensor
 
 _CHUNK = 2**20  # columns of a product that are converted to float64 at a time
 
 
 def measure_gradients(
     model: keras.Model,
-    data: Any,
+    data: Nest,
     *,
     rows: int | None = None,
     examples: int | None = None,
@@ -147,7 +147,7 @@ class Gradients:
         )
 
 
-def pieces(data: Any, rows: int | None = None) -> Iterator[tuple[Batch, int]]:
+def pieces(data: Nest, rows: int | None = None) -> Iterator[tuple[Batch, int]]:
     """Cut batches into pieces of `rows`, with how many examples of weight above 0 each holds; empty ones are left out.
 
     Keras divides a loss by the number of rows, padding included; the weights are scaled so that what comes out is the
@@ -171,7 +171,7 @@ def pieces(data: Any, rows: int | None = None) -> Iterator[tuple[Batch, int]]:
                 yield piece._replace(sample_weight=_map(lambda w: w * scale, piece.sample_weight)), int(counted)  # noqa: B023
 
 
-def _items(data: Any) -> Iterable[Any]:
+def _items(data: Nest) -> Iterable[Any]:
     if isinstance(data, tuple):
         return [data]
     if isinstance(data, keras.utils.PyDataset):
@@ -179,11 +179,11 @@ def _items(data: Any) -> Iterable[Any]:
     return data if isinstance(data, Iterable) else [data]
 
 
-def _map(function: Callable[[Any], Any], part: Any) -> Any:
+def _map(function: Callable[[Any], Any], part: object) -> Any:
     return keras.tree.map_structure(lambda leaf: None if leaf is None else function(leaf), part)
 
 
-def _as_array(leaf: Any) -> np.ndarray:
+def _as_array(leaf: Nest) -> np.ndarray:
     array: np.ndarray = leaf if isinstance(leaf, np.ndarray) else np.asarray(ops.convert_to_numpy(leaf))
     return array.astype("float32") if array.dtype == "float64" else array
 

@@ -13,6 +13,7 @@ from qingformer import backend
 from qingformer.errors import ConfigError
 from qingformer.models.roformer_v2 import DepthInitializer
 from qingformer.ops.activations import get_activation
+from qingformer.types import Nest
 
 Norm = str
 NORMS = ("post", "pre", "none")
@@ -150,7 +151,7 @@ def simulate_stack(
     kernels = [generator.normal(0, width**-0.5, (width, width)).astype("float32") for _ in range(depth)]
     start, readout = generator.normal(size=(2, rows, width)).astype("float32")
 
-    def normalised(x: Any) -> Any:
+    def normalised(x: Nest) -> Any:
         return x / ops.sqrt(ops.mean(x**2, axis=-1, keepdims=True) + 1e-12)
 
     def run(weights: list[Any]) -> tuple[Any, list[Any]]:
@@ -173,7 +174,7 @@ def simulate_stack(
     )
 
 
-def root_mean_square(values: Any) -> float:
+def root_mean_square(values: object) -> float:
     """The root of the mean square of all entries."""
     return float(np.sqrt(np.mean(np.asarray(values, "float64") ** 2)))
 

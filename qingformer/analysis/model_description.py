@@ -1,23 +1,23 @@
 """A pretrained model's files as plain values: configuration, roles, parameters and cost."""
 
 from dataclasses import asdict
-from typing import Any
 
 from qingformer.analysis.cost import encoder_cost
 from qingformer.analysis.thresholds import attention_thresholds
 from qingformer.json_files import read_json
 from qingformer.models.inspection import Stored, inspect
 from qingformer.models.stored_roles import role_as_dict
+from qingformer.types import Config
 
 
 def describe(
     source: str, length: int | None, *, folder: str | None = None, family: str | None = None, tensors: bool = False
-) -> dict[str, Any]:
+) -> Config:
     """Everything that the files of `source` tell, as plain values; they lie in `folder` where that is another place."""
     stored = inspect(source, family, folder)
     files = stored.files
     counts = stored.parameters()
-    found: dict[str, Any] = {
+    found: Config = {
         "source": source,
         "layout": files.layout,
         "format": stored.format,
@@ -43,7 +43,7 @@ def describe(
     return found
 
 
-def _cost(stored: Stored, length: int | None) -> dict[str, Any] | None:
+def _cost(stored: Stored, length: int | None) -> Config | None:
     """Operations of the encoder for a sentence of `length` tokens, and the memory that training keeps."""
     if stored.config is None:
         return None

@@ -1,5 +1,7 @@
 """How many parameters a model has, part by part, from its configuration alone."""
 
+from collections.abc import Mapping
+
 from qingformer.analysis.shape import EncoderSizes, Shape, option, shape_of
 
 
@@ -19,7 +21,7 @@ def count_parameters(config: EncoderSizes, *, num_labels: int = 0, pooler: bool 
     attention = unit_parameters(config, shape) if shape.unit else attention_parameters(config, shape)
     feed_forward = 0 if shape.unit else feed_forward_parameters(config, shape) + norm
     last = norm if option(config, "norm_position", "post") == "pre" else 0
-    return {
+    parts = {
         "embeddings": embedding_parameters(config, shape),
         "attention": shape.stored * (attention + norm)
         + shape.crossed * (attention_parameters(config, shape) + norm)
@@ -29,6 +31,9 @@ def count_parameters(config: EncoderSizes, *, num_labels: int = 0, pooler: bool 
         "pooler": dense(shape.hidden, shape.hidden, bias) if pooled else 0,
         "classifier": num_labels * (shape.hidden + 1),
     }
+    # A family with layers that no other has counts them itself.
+    further: Mapping[str, int] = option(config, "further_parameters", {})
+    return {part: count + further.get(part, 0) for part, count in parts.items()}
 
 
 def dense(inputs: int, outputs: int, bias: bool) -> int:

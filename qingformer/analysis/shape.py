@@ -103,6 +103,6 @@ def shape_of(config: EncoderSizes) -> Shape:
     )
 
 
-def option(config: EncoderSizes, key: str, default: Any) -> Any:
+def option(config: EncoderSizes, key: str, default: object) -> Any:
     """A value of the configuration that not every configuration has."""
     return getattr(config, key, default)

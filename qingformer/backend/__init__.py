@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from qingformer.backend.seeds import FixedSeed
-from qingformer.types import Tensor
+from qingformer.types import Nest, Tensor
 
 __all__ = [
     "FixedSeed",
@@ -131,7 +131,7 @@ def dense(array: Tensor) -> Tensor:
     return _library.dense(array)
 
 
-def known_values(array: Any) -> np.ndarray | None:
+def known_values(array: Tensor) -> np.ndarray | None:
     """The values of an array that are at hand in main memory; None while a function is compiled, or on a device.
 
     Example: `known_values([1, 2])` is `array([1, 2])`
@@ -143,7 +143,7 @@ def known_values(array: Any) -> np.ndarray | None:
     return np.asarray(keras.ops.convert_to_numpy(array)) if _library.is_at_hand(array) else None
 
 
-def remat(function: Function, *arrays: Tensor) -> Any:
+def remat(function: Function, *arrays: Tensor) -> Nest:
     """Call `function(*arrays)` and recompute it in the backward pass instead of keeping its intermediate results.
 
     `function` must not change any state: seeds are drawn outside and passed among `arrays` (`fresh_seed`, `FixedSeed`).
@@ -172,7 +172,7 @@ def compile(function: Function, static_argument_names: tuple[str, ...] = ()) -> 
     return compiled
 
 
-def scan(function: Function, carry: Any, elements: Any, length: Any) -> tuple[Any, Any]:
+def scan(function: Function, carry: Nest, elements: Nest, length: Tensor) -> tuple[Any, Any]:
     """Call `carry, output = function(carry, element)` for one element after the other, one in memory at a time.
 
     `elements` is a nest of arrays whose first axis is `length`; an entry may be None. The result is the last carry, and
@@ -187,7 +187,7 @@ def scan(function: Function, carry: Any, elements: Any, length: Any) -> tuple[An
     return last, outputs
 
 
-def train_step(model: keras.Model, *arguments: Any) -> Any:
+def train_step(model: keras.Model, *arguments: object) -> Any:
     """`keras.Model.train_step`, whose optimizer gets dense gradients on TensorFlow too.
 
     `arguments` are those of Keras' method: `data`, and on JAX `state` before it.

@@ -13,7 +13,7 @@ from jax import lax
 
 from qingformer.backend.memoized import memoized
 from qingformer.errors import ConfigError
-from qingformer.types import Tensor
+from qingformer.types import Nest, Tensor
 
 Function = Callable[..., Any]
 
@@ -94,11 +94,11 @@ def set_random_state(state: dict[str, Tensor]) -> None:
     pass
 
 
-def remat(function: Function, *arrays: Tensor) -> Any:
+def remat(function: Function, *arrays: Tensor) -> Nest:
     return keras.remat(function)(*arrays)
 
 
-def scan(function: Function, carry: Any, elements: Any, length: Any) -> tuple[Any, Any]:
+def scan(function: Function, carry: Nest, elements: Nest, length: Tensor) -> tuple[Any, Any]:
     return lax.scan(function, carry, elements, length)
 
 
@@ -143,7 +143,7 @@ _matmul_on_cpu = jax.custom_vjp(_plain)
 _matmul_on_cpu.defvjp(lambda x, kernel: (_plain(x, kernel), (x, kernel)), _backward)
 
 
-def train_step(model: Any, *arguments: Any) -> Any:
+def train_step(model: keras.Model, *arguments: object) -> Any:
     return keras.Model.train_step(model, *arguments)
 
 
@@ -171,6 +171,6 @@ def fused_adam(
     means: list[keras.Variable],
     squares: list[keras.Variable],
     step: Tensor | None,
-    **settings: Any,
+    **settings: object,
 ) -> list[bool]:
     return [False] * len(variables)  # compiled, the plain formulas are one pass over memory as well

@@ -11,7 +11,7 @@ import tensorflow as tf
 from qingformer.backend.keras_internals import in_stateless_scope, unscale_loss_for_distribution
 from qingformer.backend.memoized import memoized
 from qingformer.backend.seeds import FixedSeed
-from qingformer.types import Tensor
+from qingformer.types import Nest, Tensor
 
 Function = Callable[..., Any]
 
@@ -39,7 +39,7 @@ def without_gradients() -> AbstractContextManager[Any]:
 
 
 def value_and_grad(function: Function, has_aux: bool) -> Function:
-    def wrapped(values: Any, *args: Any, **kwargs: Any) -> Any:
+    def wrapped(values: object, *args: object, **kwargs: object) -> Any:
         # The identity is an alias: other uses of the same tensor stay constants.
         tracked = keras.tree.map_structure(lambda leaf: tf.identity(keras.ops.convert_to_tensor(leaf)), values)
         leaves = keras.tree.flatten(tracked)
@@ -95,7 +95,7 @@ def set_random_state(state: dict[str, Tensor]) -> None:
     pass
 
 
-def remat(function: Function, *arrays: Tensor) -> Any:
+def remat(function: Function, *arrays: Tensor) -> Nest:
     if in_stateless_scope():  # weights are plain tensors here, to which recomputation would give no gradient
         return function(*arrays)
     # TensorFlow asks for the gradient of every argument, so masks and seeds must not be arguments.
@@ -108,7 +108,7 @@ def remat(function: Function, *arrays: Tensor) -> Any:
     return keras.remat(of_floats)(*(arrays[index] for index in floats))
 
 
-def scan(function: Function, carry: Any, elements: Any, length: Any) -> tuple[Any, Any]:
+def scan(function: Function, carry: Nest, elements: Nest, length: Tensor) -> tuple[Any, Any]:
     # The first call stands outside of the loop: only its result says what arrays the loop has to fill.
     carry, output = function(carry, _element(elements, 0))
     structure, outputs = keras.tree.map_structure(lambda _: 0, carry), output
@@ -116,7 +116,7 @@ def scan(function: Function, carry: Any, elements: Any, length: Any) -> tuple[An
     rows = [tf.convert_to_tensor(leaf) for leaf in keras.tree.flatten(output)]
     arrays = [tf.TensorArray(x.dtype, size=length, element_shape=x.shape).write(0, x) for x in rows]
 
-    def body(index: Any, values: list[Any], arrays: list[Any]) -> tuple[Any, list[Any], list[Any]]:
+    def body(index: Tensor, values: list[Any], arrays: list[Any]) -> tuple[Any, list[Any], list[Any]]:
         after, output = function(keras.tree.pack_sequence_as(structure, values), _element(elements, index))
         written = [array.write(index, x) for array, x in zip(arrays, keras.tree.flatten(output))]
         return index + 1, [tf.convert_to_tensor(leaf) for leaf in keras.tree.flatten(after)], written
@@ -129,7 +129,7 @@ def scan(function: Function, carry: Any, elements: Any, length: Any) -> tuple[An
     return keras.tree.pack_sequence_as(structure, values), keras.tree.pack_sequence_as(outputs, stacked)
 
 
-def _element(elements: Any, index: Any) -> Any:
+def _element(elements: Nest, index: Tensor) -> Any:
     return keras.tree.map_structure(lambda x: None if x is None else x[index], elements)
 
 
@@ -145,7 +145,7 @@ def matmul(x: Tensor, kernel: Tensor) -> Tensor:
     return keras.ops.matmul(x, kernel)
 
 
-def train_step(model: Any, *arguments: Any) -> Any:
+def train_step(model: keras.Model, *arguments: object) -> Any:
     # As in Keras, but with dense gradients: an embedding's gradient has one entry for every position of the text, and
     # Keras' optimizers square these one by one, so that a token that stands in a batch three times would move otherwise
     # than on JAX and PyTorch; norms are taken over them as well.
@@ -187,6 +187,6 @@ def fused_adam(
     means: list[keras.Variable],
     squares: list[keras.Variable],
     step: Tensor | None,
-    **settings: Any,
+    **settings: object,
 ) -> list[bool]:
     return [False] * len(variables)

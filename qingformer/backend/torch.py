@@ -11,7 +11,7 @@ import torch
 
 from qingformer.backend.keras_internals import in_stateless_scope
 from qingformer.backend.seeds import FixedSeed
-from qingformer.types import Tensor
+from qingformer.types import Nest, Tensor
 
 Function = Callable[..., Any]
 _nesting = threading.local()  # how many value_and_grad calls we are inside of
@@ -44,7 +44,7 @@ def value_and_grad(function: Function, has_aux: bool) -> Function:
             return leaf.view_as(leaf)
         return leaf.detach().requires_grad_()
 
-    def wrapped(values: Any, *args: Any, **kwargs: Any) -> Any:
+    def wrapped(values: object, *args: object, **kwargs: object) -> Any:
         nested = getattr(_nesting, "depth", 0) > 0
         _nesting.depth = getattr(_nesting, "depth", 0) + 1
         try:
@@ -116,11 +116,11 @@ def set_random_state(state: dict[str, Tensor]) -> None:
             torch.cuda.set_rng_state(tensor, int(device.removeprefix("cuda_")))
 
 
-def remat(function: Function, *arrays: Tensor) -> Any:
+def remat(function: Function, *arrays: Tensor) -> Nest:
     return keras.remat(function)(*arrays)
 
 
-def scan(function: Function, carry: Any, elements: Any, length: Any) -> tuple[Any, Any]:
+def scan(function: Function, carry: Nest, elements: Nest, length: Tensor) -> tuple[Any, Any]:
     outputs = []
     for index in range(length):
         element = keras.tree.map_structure(lambda x: None if x is None else x[index], elements)  # noqa: B023
@@ -141,7 +141,7 @@ def matmul(x: Tensor, kernel: Tensor) -> Tensor:
     return keras.ops.matmul(x, kernel)
 
 
-def train_step(model: Any, *arguments: Any) -> Any:
+def train_step(model: keras.Model, *arguments: object) -> Any:
     return keras.Model.train_step(model, *arguments)
 
 
@@ -173,7 +173,7 @@ def fused_adam(
     means: list[keras.Variable],
     squares: list[keras.Variable],
     step: Tensor | None,
-    **settings: Any,
+    **settings: object,
 ) -> list[bool]:
     from torch.optim.adamw import adamw
 

@@ -4,11 +4,11 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Any
 
 from qingformer.checkpoints.safetensors import Safetensors
 from qingformer.errors import CheckpointError
 from qingformer.json_files import readable_json
+from qingformer.types import Config, Options
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 TENSORFLOW = ("bert_config.json", "bert_model.ckpt.index", "bert_model.ckpt.data-00000-of-00001")
@@ -66,7 +66,7 @@ def check_no_other_task(folder: Path, new: Path) -> None:
             )
 
 
-def check_same_task(folder: Path, settings: dict[str, Any], beside: str, what: str) -> None:
+def check_same_task(folder: Path, settings: Options, beside: str, what: str) -> None:
     """Refuse to replace a `task.json` that also describes `beside`, a file that stays.
 
     Raises:
@@ -104,7 +104,7 @@ def checksums_of(path: Path) -> dict[str, str]:
         return {}
 
 
-def json_object(path: Path) -> dict[str, Any]:
+def json_object(path: Path) -> Config:
     """The object in a JSON file; an empty one where there is none that can be read."""
     value = readable_json(path)
     return value if isinstance(value, dict) else {}

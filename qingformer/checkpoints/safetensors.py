@@ -19,6 +19,7 @@ from qingformer.checkpoints.checksum import checksum, take_checksums
 from qingformer.checkpoints.mapped_file import MappedFile, byte_count
 from qingformer.checkpoints.wire import about
 from qingformer.errors import CheckpointError
+from qingformer.types import Config
 
 MAXIMUM_HEADER_BYTES = 100_000_000  # the limit of the reference implementation
 DTYPES: dict[str, np.dtype[Any]] = {
@@ -108,7 +109,7 @@ def looks_like_safetensors(head: bytes, size: int) -> bool:
     return len(head) > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size - 8
 
 
-def _read_header(file: MappedFile) -> tuple[dict[str, Any], int]:
+def _read_header(file: MappedFile) -> tuple[Config, int]:
     if file.size < 8:
         raise CheckpointError(f"truncated: {file.size} bytes, not a safetensors file")
     length = int.from_bytes(file.view(0, 8), "little")
@@ -125,21 +126,21 @@ def _read_header(file: MappedFile) -> tuple[dict[str, Any], int]:
     return header, 8 + length
 
 
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> Config:
     result = dict(pairs)
     if len(result) < len(pairs):
         raise CheckpointError("damaged: a name occurs twice in its header")
     return result
 
 
-def _metadata(header: dict[str, Any]) -> dict[str, str]:
+def _metadata(header: Config) -> dict[str, str]:
     metadata = header.pop("__metadata__", None) or {}
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise CheckpointError("damaged: __metadata__ in its header is not a table of texts")
     return metadata
 
 
-def _entry(name: str, value: Any, start: int) -> SafetensorsEntry:
+def _entry(name: str, value: object, start: int) -> SafetensorsEntry:
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
         raise CheckpointError(f"damaged: {name[:80]!r} needs exactly dtype, shape and data_offsets")
     shape, offsets = value["shape"], value["data_offsets"]
@@ -154,7 +155,7 @@ def _entry(name: str, value: Any, start: int) -> SafetensorsEntry:
     return SafetensorsEntry(dtype, tuple(shape), start + offsets[0], size)
 
 
-def _all_counts(values: Any) -> bool:
+def _all_counts(values: object) -> bool:
     return isinstance(values, list) and all(type(value) is int and value >= 0 for value in values)
 
 

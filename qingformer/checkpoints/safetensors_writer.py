@@ -5,7 +5,6 @@ import re
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from qingformer.checkpoints.safetensors import CODES
 from qingformer.checkpoints.tensor_bundle_writer import little_endian, little_endian_bytes
 from qingformer.errors import CheckpointError
 from qingformer.files import atomic_file
+from qingformer.types import Config
 
 PYTORCH_METADATA = {"format": "pt"}
 """What `transformers` looks for before it loads a safetensors file."""
@@ -120,7 +120,7 @@ def _remove_superseded(path: Path, index_path: Path, written: list[Path]) -> Non
 def _write_file(path: Path, arrays: Mapping[str, np.ndarray], metadata: dict[str, str]) -> None:
     # wider types first, so that every tensor starts at a multiple of its item size
     ordered = sorted(arrays.items(), key=lambda item: (-item[1].dtype.itemsize, item[0]))
-    header: dict[str, Any] = {"__metadata__": {}}
+    header: Config = {"__metadata__": {}}
     checksums, offset = {}, 0
     for name, array in ordered:
         assert array.flags.c_contiguous, name

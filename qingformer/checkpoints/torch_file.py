@@ -89,7 +89,7 @@ def looks_like_torch(head: bytes) -> bool:
     return head.startswith((ZIP_HEAD, *LEGACY_HEADS))
 
 
-def _unwrapped(content: Any) -> dict[Any, Any]:
+def _unwrapped(content: object) -> dict[Any, Any]:
     if isinstance(content, TensorView):
         return {"tensor": content}
     if not isinstance(content, dict):

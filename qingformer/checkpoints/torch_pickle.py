@@ -12,11 +12,12 @@ from typing import Any, BinaryIO, cast
 
 from qingformer.checkpoints.torch_types import GLOBALS, Builder, Companion, Storage
 from qingformer.errors import CheckpointError
+from qingformer.types import Config
 
 _MAXIMUM_OPERATIONS = 20_000_000
 _MARK = object()
 _KEY_TYPES = (str, int, float, bool, bytes, type(None))  # no tuples: hashing nested ones can take forever
-_CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+_CONSTANTS: Config = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _MAKERS: dict[str, Callable[[], Any]] = {"EMPTY_TUPLE": tuple, "EMPTY_LIST": list, "EMPTY_DICT": dict}
 _LITERALS = frozenset(
     "INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING UNICODE BINUNICODE "
@@ -24,7 +25,7 @@ _LITERALS = frozenset(
 )
 
 
-def read_pickle(stream: Any, storage: Callable[[tuple[Any, ...]], Storage]) -> Any:
+def read_pickle(stream: object, storage: Callable[[tuple[Any, ...]], Storage]) -> Any:
     """Build the object of the pickle at the position of `stream`, which is left behind it.
 
     Args:
@@ -58,7 +59,7 @@ class _Machine:
             raise CheckpointError("damaged: its pickle leaves more or less than one object")
         return self._pop()
 
-    def step(self, name: str, argument: Any) -> None:
+    def step(self, name: str, argument: object) -> None:
         """Carry out one operation."""
         if name in _LITERALS:
             self._stack.append(argument)
@@ -93,18 +94,18 @@ class _Machine:
             raise ValueError(f"needs a {kind.__name__}, found a {type(self._stack[-1]).__name__}")
         return self._stack[-1]
 
-    def _ignore(self, argument: Any) -> None:
+    def _ignore(self, argument: object) -> None:
         """For frames and protocol numbers."""
 
     _do_proto = _do_frame = _do_stop = _ignore
 
-    def _do_pop(self, argument: Any) -> None:
+    def _do_pop(self, argument: object) -> None:
         self._stack.pop()
 
-    def _do_pop_mark(self, argument: Any) -> None:
+    def _do_pop_mark(self, argument: object) -> None:
         self._pop_mark()
 
-    def _do_dup(self, argument: Any) -> None:
+    def _do_dup(self, argument: object) -> None:
         self._stack.append(self._stack[-1])
 
     def _put(self, argument: Any) -> None:
@@ -118,43 +119,43 @@ class _Machine:
     _do_put = _do_binput = _do_long_binput = _do_memoize = _put
     _do_get = _do_binget = _do_long_binget = _get
 
-    def _do_tuple(self, argument: Any) -> None:
+    def _do_tuple(self, argument: object) -> None:
         self._stack.append(tuple(self._pop_mark()))
 
-    def _do_tuple1(self, argument: Any) -> None:
+    def _do_tuple1(self, argument: object) -> None:
         self._stack.append((self._pop(),))
 
-    def _do_tuple2(self, argument: Any) -> None:
+    def _do_tuple2(self, argument: object) -> None:
         second, first = self._pop(), self._pop()
         self._stack.append((first, second))
 
-    def _do_tuple3(self, argument: Any) -> None:
+    def _do_tuple3(self, argument: object) -> None:
         third, second, first = self._pop(), self._pop(), self._pop()
         self._stack.append((first, second, third))
 
-    def _do_list(self, argument: Any) -> None:
+    def _do_list(self, argument: object) -> None:
         self._stack.append(self._pop_mark())
 
-    def _do_append(self, argument: Any) -> None:
+    def _do_append(self, argument: object) -> None:
         self._extend([self._pop()])
 
-    def _do_appends(self, argument: Any) -> None:
+    def _do_appends(self, argument: object) -> None:
         self._extend(self._pop_mark())
 
     def _extend(self, values: list[Any]) -> None:
         if not isinstance(self._stack[-1], Companion):
             self._top(list).extend(values)
 
-    def _do_dict(self, argument: Any) -> None:
+    def _do_dict(self, argument: object) -> None:
         values = self._pop_mark()
         self._stack.append({})
         self._set_items(values)
 
-    def _do_setitem(self, argument: Any) -> None:
+    def _do_setitem(self, argument: object) -> None:
         value, key = self._pop(), self._pop()
         self._set_items([key, value])
 
-    def _do_setitems(self, argument: Any) -> None:
+    def _do_setitems(self, argument: object) -> None:
         self._set_items(self._pop_mark())
 
     def _set_items(self, values: list[Any]) -> None:
@@ -170,11 +171,11 @@ class _Machine:
         module, _, name = argument.partition(" ")
         self._push_global(module, name)
 
-    def _do_stack_global(self, argument: Any) -> None:
+    def _do_stack_global(self, argument: object) -> None:
         name, module = self._pop(), self._pop()
         self._push_global(module, name)
 
-    def _push_global(self, module: Any, name: Any) -> None:
+    def _push_global(self, module: object, name: object) -> None:
         if not isinstance(module, str) or not isinstance(name, str):
             raise ValueError("a global whose name is not text")
         known = GLOBALS.get((module, name))
@@ -185,26 +186,26 @@ class _Machine:
             )
         self._stack.append(known)
 
-    def _do_reduce(self, argument: Any) -> None:
+    def _do_reduce(self, argument: object) -> None:
         arguments, function = self._pop(), self._pop()
         if not isinstance(function, Builder) or not isinstance(arguments, tuple):
             raise ValueError("a call of something that is not a function")
         self._stack.append(function.build(*arguments))
 
-    def _do_newobj(self, argument: Any) -> None:
+    def _do_newobj(self, argument: object) -> None:
         self._do_reduce(argument)
         if not isinstance(self._stack[-1], Companion):
             raise ValueError("an object of something that is not a class")
 
-    def _do_build(self, argument: Any) -> None:
+    def _do_build(self, argument: object) -> None:
         self._pop()  # the attributes of a state_dict, such as its version numbers, or of a companion
         if not isinstance(self._stack[-1], Companion):
             self._top(dict)
 
-    def _persistent(self, identity: Any) -> None:
+    def _persistent(self, identity: object) -> None:
         if not isinstance(identity, tuple):
             raise ValueError("a storage whose identity is not a tuple")
         self._stack.append(self._storage(identity))
 
-    def _do_binpersid(self, argument: Any) -> None:
+    def _do_binpersid(self, argument: object) -> None:
         self._persistent(self._pop())

@@ -10,6 +10,7 @@ import numpy as np
 
 from qingformer.checkpoints.mapped_file import MAXIMUM_DIMENSIONS, byte_count
 from qingformer.errors import CheckpointError
+from qingformer.types import Config
 
 MAXIMUM_EXPANDED_BYTES = 16 << 20  # a tensor that repeats its storage (strides of 0) may grow to this, not further
 
@@ -54,12 +55,19 @@ class Builder:
     build: Callable[..., Any]
 
 
-def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *rest: Any) -> TensorView:
+def _rebuild_tensor(storage: object, offset: object, shape: object, strides: object, *rest: object) -> TensorView:
     return _tensor(storage, offset, shape, strides, None)
 
 
 def _rebuild_tensor_v3(
-    storage: Any, offset: Any, shape: Any, strides: Any, gradient: Any, hooks: Any, kind: Any, *rest: Any
+    storage: object,
+    offset: object,
+    shape: object,
+    strides: object,
+    gradient: object,
+    hooks: object,
+    kind: object,
+    *rest: object,
 ) -> TensorView:
     if not isinstance(kind, StorageType):
         raise CheckpointError("damaged: a tensor without a known element type")
@@ -82,17 +90,17 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, dtype: np.dtype
     return TensorView(storage, offset, tuple(shape), tuple(strides), dtype)
 
 
-def _counts(values: Any) -> bool:
+def _counts(values: object) -> bool:
     return isinstance(values, tuple) and all(type(value) is int and 0 <= value < 1 << 48 for value in values)
 
 
-def _rebuild_parameter(data: Any, *rest: Any) -> TensorView:
+def _rebuild_parameter(data: object, *rest: object) -> TensorView:
     if not isinstance(data, TensorView):
         raise CheckpointError("damaged: a parameter without a tensor")
     return data
 
 
-def _ordered_dict(items: Any = ()) -> dict[Any, Any]:
+def _ordered_dict(items: object = ()) -> dict[Any, Any]:
     result = {}
     for pair in items if isinstance(items, (list, tuple)) else [None]:
         if not isinstance(pair, (list, tuple)) or len(pair) != 2 or not isinstance(pair[0], str):
@@ -121,7 +129,7 @@ _NAMES: dict[str, tuple[str, Any]] = {
     "ComplexFloat": ("complex64", np.complex64),
     "ComplexDouble": ("complex128", np.complex128),
 }
-_NEWER: dict[str, Any] = {
+_NEWER: Config = {
     "uint16": np.uint16,
     "uint32": np.uint32,
     "uint64": np.uint64,
@@ -130,7 +138,7 @@ _NEWER: dict[str, Any] = {
 }
 
 
-def _companion(*values: Any) -> Companion:
+def _companion(*values: object) -> Companion:
     return Companion()
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from qingformer.errors import ConfigError
+from qingformer.types import Config
 
 DEVICE = (
     "a GPU is used by itself where the library sees one (JAX: pip install 'jax[cuda12]'); JAX_PLATFORMS=cpu or cuda "
@@ -123,7 +124,7 @@ def check_arguments(command: Any, arguments: Sequence[str]) -> None:
             given[param.name] = text
 
 
-def _options(arguments: Sequence[str], params: dict[str, Any]) -> Iterator[tuple[str, str | None]]:
+def _options(arguments: Sequence[str], params: Config) -> Iterator[tuple[str, str | None]]:
     """The options in a command line, as they are written, and their values; "" before what stands by itself."""
     rest = iter(arguments)
     for text in rest:
@@ -151,7 +152,7 @@ def _explain_verb(verb: str | None, arguments: Sequence[str]) -> None:
         )
 
 
-def _explain(verb: str, text: str, params: dict[str, Any]) -> None:
+def _explain(verb: str, text: str, params: Config) -> None:
     name = text.replace("_", "-").lower()
     if name in _DEVICES:
         raise ConfigError(f"{text}: no such option; {DEVICE}")

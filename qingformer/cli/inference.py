@@ -1,8 +1,7 @@
 """`qingformer evaluate` and `qingformer predict`: a trained model on a file or on standard input."""
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -10,6 +9,7 @@ from qingformer.cli import options
 from qingformer.cli.options import Option, epilog, in_panels, make_command, refuse_others, task_options
 from qingformer.errors import CheckpointError
 from qingformer.tasks.task_options import DATA, ENCODING, TaskEntry, saved_entry, task_entries
+from qingformer.types import Config, Values
 
 OUTPUT = "What to write"
 EVALUATE_EPILOG = epilog("evaluate", "The data is that of the model's task; qingformer train --help shows each.")
@@ -21,7 +21,7 @@ PREDICT_EPILOG = epilog(
 )
 
 
-def evaluate(values: dict[str, Any]) -> None:
+def evaluate(values: Config) -> None:
     """Score a model on labelled data.
 
     Classification: accuracy, macro and weighted F1, each label, the confusion matrix. Entities, words and relations:
@@ -53,7 +53,7 @@ def evaluate(values: dict[str, Any]) -> None:
         print_report(results(), task.report_sections(report), f"score on {examples.name}")
 
 
-def predict(values: dict[str, Any]) -> None:
+def predict(values: Config) -> None:
     """Say what a model finds in texts: JSON lines on standard output.
 
     A line has text, label and probability; or text and entities, text and triples, question and answer.
@@ -88,7 +88,7 @@ def predict(values: dict[str, Any]) -> None:
         note(sentence)
 
 
-def _entry(model: Path, verb: str, values: Mapping[str, Any]) -> tuple[TaskEntry, dict[str, Any]]:
+def _entry(model: Path, verb: str, values: Values) -> tuple[TaskEntry, Config]:
     """The entry of a saved model, and the options of a verb with what the model's settings say about reading."""
     from qingformer.tasks.task_registry import TASK_FILE, saved_settings, task_directory
     from qingformer.training import read_whole

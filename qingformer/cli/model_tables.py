@@ -13,6 +13,7 @@ from qingformer.models.stored_roles import HEADS, NONE, head_options, heads_of
 from qingformer.tasks.task_registry import BEST, TASK_FILE, load
 from qingformer.tokenization import Tokenizer
 from qingformer.training import whole_folder
+from qingformer.types import Config
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -129,7 +130,7 @@ THRESHOLDS = {
 }
 
 
-def print_description(found: dict[str, Any]) -> None:
+def print_description(found: Config) -> None:
     """The same as tables."""
     out = results()
     _section(out, "Model", {key: found[key] for key in ("source", "layout", "format", "family", "application", "role")})
@@ -163,7 +164,7 @@ def print_description(found: dict[str, Any]) -> None:
         _section(out, "Weights", {name: f"{tuple(shape)} {dtype}" for name, (shape, dtype) in found["tensors"].items()})
 
 
-def _section(out: "Console", title: str, rows: dict[str, Any]) -> None:
+def _section(out: "Console", title: str, rows: Config) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -174,7 +175,7 @@ def _section(out: "Console", title: str, rows: dict[str, Any]) -> None:
     out.print(table)
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     return text if len(text) <= 100 else text[:97] + "..."
 

@@ -1,7 +1,7 @@
 """Options, declared as values, made into commands; and the options that every task has."""
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +9,7 @@ import typer
 
 from qingformer.errors import ConfigError
 from qingformer.tasks.task_options import DATA, START, Option, TaskEntry, task_entries
+from qingformer.types import Config, Values
 
 __all__ = ["BATCH_SIZE", "DATA", "FROM_SCRATCH", "MODEL", "SOURCE", "START", "VOCABULARY", "Option"]
 
@@ -23,7 +24,7 @@ BATCH_SIZE = Option("batch_size", int, "Texts per step.", default=32, least=1)
 
 
 def make_command(
-    work: Callable[[dict[str, Any]], None], options: Sequence[Option], arguments: Mapping[str, Any] | None = None
+    work: Callable[[Config], None], options: Sequence[Option], arguments: Values | None = None
 ) -> Callable[..., None]:
     """A function that typer takes for a command: its parameters are `options`, its help the docstring of `work`.
 
@@ -53,13 +54,13 @@ def make_command(
     return command
 
 
-def _default(default: Any) -> Any:
+def _default(default: object) -> Any:
     return inspect.Parameter.empty if default is ... else default
 
 
 def _annotation(option: Option) -> Any:
     optional = option.default is None and not option.required
-    bounds: dict[str, Any] = {"min": option.least, "max": option.most} if option.kind in (int, float, list[int]) else {}
+    bounds: Config = {"min": option.least, "max": option.most} if option.kind in (int, float, list[int]) else {}
     details = typer.Option(
         *option.flags, help=option.help, rich_help_panel=option.panel, show_default=option.shows_default, **bounds
     )
@@ -81,7 +82,7 @@ def in_panels(options: Iterable[Option], panels: Sequence[str | None]) -> list[O
     return sorted(options, key=lambda option: panels.index(option.panel))
 
 
-def refuse_others(entry: TaskEntry, verb: str, values: Mapping[str, Any], chosen: str) -> None:
+def refuse_others(entry: TaskEntry, verb: str, values: Values, chosen: str) -> None:
     """Refuse options that other tasks have and this one has not, and those of its own that do not go together.
 
     `chosen` says what was chosen, for messages.

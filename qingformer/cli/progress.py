@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
+
+from qingformer.types import Config
 
 if TYPE_CHECKING:
     from qingformer.training import ProgressEvent
@@ -62,5 +64,5 @@ def training(results: Console, status: Console) -> "Iterator[Callable[[ProgressE
         yield listen
 
 
-def _values(logs: dict[str, Any]) -> str:
+def _values(logs: Config) -> str:
     return "  ".join(f"{key} {value:.4f}" for key, value in logs.items())

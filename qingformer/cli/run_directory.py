@@ -2,7 +2,6 @@
 
 import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_origin
 
@@ -13,6 +12,7 @@ from qingformer.errors import ConfigError
 from qingformer.files import write_json
 from qingformer.json_files import quoted, read_object
 from qingformer.training import clear_run
+from qingformer.types import Config, Values
 
 RUN_FILE = "run.json"
 _LEFT_OVER = re.compile(r"\.run\.lock|\.run\.json\..*\.part")  # of a process that was killed at its very start
@@ -20,7 +20,7 @@ _PATHS = ("train", "dev", "test", "source", "vocabulary", "schema")
 PRECISIONS = ("float32", "mixed_bfloat16")
 
 
-def settings_of(values: Mapping[str, Any], max_length: int) -> dict[str, Any]:
+def settings_of(values: Values, max_length: int) -> Config:
     """The options that decide what a run computes, as JSON holds them; `max_length` is that of the task.
 
     Raises:
@@ -33,7 +33,7 @@ def settings_of(values: Mapping[str, Any], max_length: int) -> dict[str, Any]:
     return settings
 
 
-def _check(settings: Mapping[str, Any]) -> None:
+def _check(settings: Values) -> None:
     if (settings["source"] is None) == (settings["from_scratch"] is None):
         raise ConfigError("give either --source (pretrained weights) or --from-scratch tiny, small or base")
     if settings["precision"] not in PRECISIONS:
@@ -56,7 +56,7 @@ class RunDirectory:
     `fit` calls `begin` when nothing is left to check: a start that fails leaves no folder, or the run that was there.
     """
 
-    def __init__(self, output: Path, settings: Mapping[str, Any], *, resume: bool, overwrite: bool) -> None:
+    def __init__(self, output: Path, settings: Values, *, resume: bool, overwrite: bool) -> None:
         self.output, self.settings = output, dict(settings)
         self.resume, self.overwrite = resume, overwrite
 
@@ -112,13 +112,13 @@ def check_begun(output: Path) -> None:
         raise ConfigError(f"{output}: no run to resume there ({RUN_FILE} is missing); leave out --resume to begin one")
 
 
-def _stored(path: Path) -> dict[str, Any]:
+def _stored(path: Path) -> Config:
     """The settings that a run began with.
 
     Raises:
         ConfigError: names a value of a type that no run writes.
     """
-    kinds: dict[str, Any] = {option.name: (_stored_kind(option), type(None)) for option in SETTINGS}
+    kinds: Config = {option.name: (_stored_kind(option), type(None)) for option in SETTINGS}
     kinds |= {"transforms": (list,), "working_directory": (str,)}
     values = read_object(path, ConfigError, kinds)
     for key, value in values.items():
@@ -128,7 +128,7 @@ def _stored(path: Path) -> dict[str, Any]:
     return values
 
 
-def _check_same(path: Path, begun: dict[str, Any], now: dict[str, Any]) -> None:
+def _check_same(path: Path, begun: Config, now: Config) -> None:
     defaults = {option.name: option.default for option in SETTINGS}  # of runs before there were these options
     for key, value in now.items():
         before = begun.get(key, defaults.get(key))
@@ -139,7 +139,7 @@ def _check_same(path: Path, begun: dict[str, Any], now: dict[str, Any]) -> None:
         )
 
 
-def _same_file(begun: dict[str, Any], before: Any, now: Any) -> bool:
+def _same_file(begun: Config, before: object, now: object) -> bool:
     """Whether two spellings mean one file; the first as seen from where the run began."""
     if not isinstance(before, str) or not isinstance(now, str):
         return False

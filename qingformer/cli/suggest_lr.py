@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,7 @@ from qingformer.cli.options import Option, in_panels, make_command
 from qingformer.errors import ConfigError
 from qingformer.tasks.classification import LABELLED_TEXTS
 from qingformer.tasks.task_options import DATA, ENCODING, MULTI_LABEL
+from qingformer.types import Config, Options
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -63,7 +64,7 @@ _ALL = in_panels(
 )  # fmt: skip
 
 
-def work(values: dict[str, Any]) -> None:
+def work(values: Config) -> None:
     """Measure the noise of the gradient and say which learning rate goes with another batch size.
 
     Needs a data file, the rate in use, and one of --model, --source and --from-scratch.
@@ -169,7 +170,7 @@ def _classifier(request: Request) -> "tuple[TextClassifier, Examples]":
         return trained, read_examples(request.file, request.columns, multi_label=trained.multi_label)
     examples = read_examples(request.file, request.columns, multi_label=request.multi_label)
     prepare()
-    common: dict[str, Any] = {
+    common: Options = {
         "multi_label": request.multi_label, "max_length": request.max_length or 128, "seed": request.seed,
     }  # fmt: skip
     return new_task(TextClassifier, request.source, request.from_scratch, request.vocabulary, **common), examples
@@ -185,7 +186,7 @@ def suggestions(request: Request, scale: "NoiseScale", law: str) -> "list[RateSu
     ]
 
 
-def as_json(request: Request, moments: "GradientMoments", scale: "NoiseScale") -> dict[str, Any]:
+def as_json(request: Request, moments: "GradientMoments", scale: "NoiseScale") -> Config:
     """Everything as numbers; what is infinite is null."""
     by_law = {law: suggestions(request, scale, law) for law in ("sgd", "adam")}
     rows = [
@@ -208,7 +209,7 @@ def as_json(request: Request, moments: "GradientMoments", scale: "NoiseScale") -
     }
 
 
-def _scale_as_json(scale: "NoiseScale") -> dict[str, Any]:
+def _scale_as_json(scale: "NoiseScale") -> Config:
     return {
         "noise_scale": _finite(scale.value),
         "interval": [_finite(end) for end in scale.interval],

@@ -1,11 +1,11 @@
 """`qingformer train`: from a data file and a model source to a model that predicts."""
 
 from pathlib import Path
-from typing import Any
 
 from qingformer.cli import options
 from qingformer.cli.options import Option, epilog, in_panels, make_command, task_options
 from qingformer.tasks.task_options import DATA, ENCODING, LEARN, TASKS, task_entries
+from qingformer.types import Config
 
 NAME = "train"
 RUN = "The run"
@@ -81,7 +81,7 @@ _ALL = in_panels(
 )
 
 
-def work(values: dict[str, Any]) -> None:
+def work(values: Config) -> None:
     """Train a text classifier, or with --task another model, and score it.
 
     Needs a data file and something to start from: --source or --from-scratch.

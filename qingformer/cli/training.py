@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +17,7 @@ from qingformer.tasks import Task, load
 from qingformer.tasks.task_options import TaskEntry, task_entries
 from qingformer.tasks.task_registry import BEST
 from qingformer.training import PlotError, TrainingInterrupted, locked, plot_curve
+from qingformer.types import Config, Values
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound=Task)
 
 
-def train_task(values: dict[str, Any], output: Path, *, save_every: int | None, resume: bool, overwrite: bool) -> None:
+def train_task(values: Config, output: Path, *, save_every: int | None, resume: bool, overwrite: bool) -> None:
     """Read everything that can be wrong first, then train, draw, and score; the folder is locked all the while."""
     if values["task"] not in task_entries():
         raise ConfigError(f"--task is {values['task']!r}; choose one of {', '.join(task_entries())}")
@@ -72,7 +73,7 @@ def train_task(values: dict[str, Any], output: Path, *, save_every: int | None, 
         _finish(entry, task, parts.get("test"), output, values["batch_size"])
 
 
-def _new_task(entry: TaskEntry, values: Mapping[str, Any], settings: Mapping[str, Any]) -> Task:
+def _new_task(entry: TaskEntry, values: Values, settings: Values) -> Task:
     dtype = None if settings["precision"] == "float32" else settings["precision"]
     cls = entry.task_class()
     return new_task(
@@ -81,7 +82,7 @@ def _new_task(entry: TaskEntry, values: Mapping[str, Any], settings: Mapping[str
     )  # fmt: skip
 
 
-def _opening(settings: Mapping[str, Any], parts: dict[str, Any], unit: str) -> str:
+def _opening(settings: Values, parts: Config, unit: str) -> str:
     start = f"{settings['from_scratch']} model from scratch" if settings["from_scratch"] else str(settings["source"])
     sizes = ", ".join(f"{len(examples)} {name}" for name, examples in parts.items())
     return f"{start}; {unit}: {sizes}"
@@ -133,7 +134,7 @@ def prepare() -> None:
 def _as_note(show: Callable[..., None]) -> Callable[..., None]:
     """Warnings of ours about heads as lines, all others as Python shows them."""
 
-    def told_as_note(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+    def told_as_note(message: Warning | str, category: type[Warning], *place: object, **more: object) -> None:
         if issubclass(category, HeadWarning):
             note(str(message))
         else:
@@ -143,7 +144,7 @@ def _as_note(show: Callable[..., None]) -> Callable[..., None]:
 
 
 def new_task(
-    task: type[T], source: str | None, from_scratch: str | None, vocabulary: str | Path | None, **options: Any
+    task: type[T], source: str | None, from_scratch: str | None, vocabulary: str | Path | None, **options: object
 ) -> T:
     """A task that starts from pretrained weights or from random ones; one of the two is given."""
     if from_scratch is not None:

@@ -1,7 +1,7 @@
 """Length-bucketed batches of full, static shape, in an order that can be resumed anywhere."""
 
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,7 @@ from qingformer.data.packed import PackedFeatures
 from qingformer.data.padded_labels import RowLabels
 from qingformer.data.plan import Plan, bucket_of, make_plan
 from qingformer.errors import DataError
+from qingformer.types import Nest, Values
 
 Inputs = dict[str, np.ndarray]
 _POSITION = {"epoch", "_first", "_begun", "_read", "_plan", "_last"}  # where a run stands, not what it reads
@@ -54,9 +55,9 @@ class PaddedBatches(keras.utils.PyDataset):
 
     def __init__(
         self,
-        features: Iterable[Any],
-        labels: Any = None,
-        sample_weights: Any = None,
+        features: Iterable[object],
+        labels: object = None,
+        sample_weights: Nest = None,
         *,
         batch_size: int = 32,
         buckets: Sequence[int] = (16, 32, 64, 128, 256, 512),
@@ -65,7 +66,7 @@ class PaddedBatches(keras.utils.PyDataset):
         pad_token_id: int = 0,
         start: tuple[int, int] = (0, 0),
         inputs: Collection[str] = ("token_ids", "segment_ids", "padding_mask"),
-        more_inputs: Mapping[str, Any] | None = None,
+        more_inputs: Values | None = None,
         token_types: int | None = None,
     ) -> None:
         super().__init__(workers=1)  # with more, Keras gives batches of one epoch in the next
@@ -134,7 +135,7 @@ class PaddedBatches(keras.utils.PyDataset):
         """Example numbers of a whole epoch, (batches_per_epoch, batch_size) int64, -1 for rows of padding."""
         return self._plan_of(self.epoch if epoch is None else epoch).rows.copy()
 
-    def restore_order(self, outputs: Any, epoch: int = 0) -> np.ndarray:
+    def restore_order(self, outputs: object, epoch: int = 0) -> np.ndarray:
         """Put `predict`'s (batches_per_epoch * batch_size, ...) outputs in input order, (n, ...), padding dropped.
 
         >>> features = [([2] * n, [0] * n) for n in (9, 3, 12)]
@@ -224,7 +225,7 @@ class PaddedBatches(keras.utils.PyDataset):
         return int(other[0]) if len(other) else 1
 
 
-def _as_labels(labels: Any) -> np.ndarray:
+def _as_labels(labels: object) -> np.ndarray:
     array = np.asarray(labels)
     if array.dtype.kind not in "biuf":
         raise DataError(f"labels of type {array.dtype}: turn names into numbers first")

@@ -18,7 +18,7 @@ _FALSE = ("false", "0", "no", "n", "f", "否", "假", "错")
 _MOST = 200
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """A number of NumPy or of another library, or an array of no dimension, as Python's own; others as they are.
 
     >>> import numpy as np
@@ -32,7 +32,7 @@ def plain(value: Any) -> Any:
     return value
 
 
-def is_missing(value: Any) -> bool:
+def is_missing(value: object) -> bool:
     """Whether a cell is empty: None, NaN (an empty cell of pandas, and JSON's NaN), pandas' NA, or blank text.
 
     >>> is_missing(float("nan")), is_missing(" "), is_missing(0)
@@ -62,7 +62,7 @@ def clean_name(text: str) -> str:
     return strip(text).translate(_NOWHERE)
 
 
-def quoted(value: Any) -> str:
+def quoted(value: object) -> str:
     """A value as messages show it: at most 200 characters on one line.
 
     >>> quoted("天" * 500)[-5:]
@@ -77,7 +77,7 @@ def quoted(value: Any) -> str:
     return shown
 
 
-def label_text(value: Any, where: str) -> str:
+def label_text(value: object, where: str) -> str:
     """The label that a value stands for: text without the space around it, and one spelling for one number.
 
     >>> label_text(1.0, ""), label_text(" 1.0", ""), label_text(1.5, ""), label_text(True, "")
@@ -106,7 +106,7 @@ def _number(value: Any, where: str) -> str:
         raise DataError(f"{where}: the label is {quoted(value)}; expected a word or a finite number") from None
 
 
-def listed(value: Any) -> list[Any] | None:
+def listed(value: object) -> list[Any] | None:
     """The values of a list, a tuple, a set (in order of text) or an array; None if it is none of them."""
     if isinstance(value, set | frozenset):
         return sorted(value, key=str)
@@ -145,7 +145,7 @@ def checked_text(where: str, name: str, text: str) -> str:
     return text
 
 
-def boolean(where: str, name: str, value: Any) -> bool | None:
+def boolean(where: str, name: str, value: object) -> bool | None:
     """A truth value, also one that is written as a word or as 0 or 1; None if it is missing.
 
     >>> boolean("", "is_impossible", "false"), boolean("", "is_impossible", "是"), boolean("", "is_impossible", None)

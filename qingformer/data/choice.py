@@ -14,6 +14,7 @@ from qingformer.data.recognition import naming_other_tasks
 from qingformer.data.tables import rows_of
 from qingformer.data.text_lines import check_file
 from qingformer.errors import DataError
+from qingformer.types import Values
 
 BLANK = "#idiom#"
 OTHER_BLANK = "____"
@@ -110,7 +111,7 @@ def _collect(
     raws: Iterator[_Raw],
     is_file: bool,
     labelled: bool,
-    answers: tuple[str, Mapping[str, Any]] | None = None,
+    answers: tuple[str, Values] | None = None,
 ) -> ChoiceQuestions:
     items, twice, beside = [], [], 0
     for count, raw in enumerate(raws, 1):
@@ -142,7 +143,7 @@ def _choices(raw: _Raw) -> tuple[str, ...]:
     return tuple(text_at(raw.where, choice, f"choice {number}") for number, choice in enumerate(raw.choices))
 
 
-def _answer_beside(raw: _Raw, choices: tuple[str, ...], answers: tuple[str, Mapping[str, Any]] | None) -> int:
+def _answer_beside(raw: _Raw, choices: tuple[str, ...], answers: tuple[str, Values] | None) -> int:
     """The answer to a question that has none of its own, from the file of answers."""
     numbered = isinstance(raw.id, str) and NUMBERED_BLANK.fullmatch(raw.id) is not None
     if answers is None or not numbered:

@@ -3,12 +3,12 @@
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path as FilePath
-from typing import Any
 
 from qingformer.data.cells import plain, quoted
 from qingformer.data.documents import read_documents
 from qingformer.data.readers import Path, read_rows
 from qingformer.errors import DataError
+from qingformer.types import Config
 
 NUMBERED_BLANK = re.compile(r"#idiom\d+#")
 
@@ -27,13 +27,13 @@ def answer_files(path: Path) -> Iterator[FilePath]:
                 yield file.with_name(f"{base}_{word}.{suffix}")
 
 
-def answers_beside(path: Path, encoding: str) -> tuple[str, dict[str, Any]] | None:
+def answers_beside(path: Path, encoding: str) -> tuple[str, Config] | None:
     """The file of answers that belongs to `path`, and what it says, or None if there is none."""
     found = None if str(path) == "-" else next((file for file in answer_files(path) if file.is_file()), None)
     return None if found is None else (str(found), read_answers(found, encoding))
 
 
-def read_answers(path: Path, encoding: str = "utf-8") -> dict[str, Any]:
+def read_answers(path: Path, encoding: str = "utf-8") -> Config:
     """The number of the right candidate by blank: a JSON object, or lines "#idiom000000#,0".
 
     Raises:
@@ -54,6 +54,6 @@ def read_answers(path: Path, encoding: str = "utf-8") -> dict[str, Any]:
     return {blank: plain(number) for blank, number in pairs}
 
 
-def is_answers(value: Any) -> bool:
+def is_answers(value: object) -> bool:
     """Whether a JSON value is such an object and not a question."""
     return isinstance(value, Mapping) and bool(value) and all(NUMBERED_BLANK.fullmatch(str(key)) for key in value)

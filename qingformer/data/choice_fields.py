@@ -6,6 +6,7 @@ from typing import Any
 
 from qingformer.data.cells import is_missing, plain, quoted, strip
 from qingformer.errors import DataError
+from qingformer.types import Config, Values
 
 CHOICES = ("choices", "choice", "candidates", "options", "endings")
 ANSWER = ("answer", "label", "answerkey", "answer_key", "gold", "correct")
@@ -14,7 +15,7 @@ _NUMBERED = re.compile(r"(|option|choice|candidate|answer|ending|opt|op|选项)[
 _LETTER = re.compile(r"[(（]?([A-Za-z])[)）.．、:：]?")
 
 
-def by_lower_name(row: Mapping[Any, Any]) -> dict[str, Any]:
+def by_lower_name(row: Mapping[object, object]) -> Config:
     """The fields of a row by their names in lower case, without space around them.
 
     >>> by_lower_name({"Question": "?", " A": "x"})
@@ -23,12 +24,12 @@ def by_lower_name(row: Mapping[Any, Any]) -> dict[str, Any]:
     return {strip(str(key)).casefold(): value for key, value in row.items()}
 
 
-def first_of(row: Mapping[str, Any], names: Sequence[str]) -> Any:
+def first_of(row: Values, names: Sequence[str]) -> Any:
     """The value of the first field there is that is not empty, or None."""
     return next((row[name] for name in names if name in row and not is_missing(row[name])), None)
 
 
-def choices_of(row: Mapping[str, Any]) -> tuple[Any, list[str]]:
+def choices_of(row: Values) -> tuple[Any, list[str]]:
     """The choices of a row with names in lower case, None if there are none, and their letters where these are named.
 
     They are a list, an object with letters, lists of labels and texts, or fields such as A, B, C or option_1, option_2.
@@ -49,8 +50,8 @@ def choices_of(row: Mapping[str, Any]) -> tuple[Any, list[str]]:
     return _numbered(row)
 
 
-def _numbered(row: Mapping[str, Any]) -> tuple[Any, list[str]]:
-    groups: dict[str, dict[str, Any]] = {}
+def _numbered(row: Values) -> tuple[Any, list[str]]:
+    groups: dict[str, Config] = {}
     for key, value in row.items():
         match = _NUMBERED.fullmatch(key)
         if match and not is_missing(value):
@@ -62,7 +63,7 @@ def _numbered(row: Mapping[str, Any]) -> tuple[Any, list[str]]:
     return None, []
 
 
-def answer_of(where: str, given: Any, choices: Sequence[str], marks: Sequence[str]) -> int | None:
+def answer_of(where: str, given: object, choices: Sequence[str], marks: Sequence[str]) -> int | None:
     """The number of the right choice: `given` is its text, its number from 0, its mark or its letter; None if missing.
 
     >>> [answer_of("", given, ["晴", "雨"], []) for given in ("雨", "B", 1.0, "")]
@@ -97,7 +98,7 @@ def _by_text(value: str, choices: Sequence[str], marks: Sequence[str]) -> int | 
     return ord(letter[1].upper()) - ord("A") if letter else None
 
 
-def flat_parts(row: Mapping[Any, Any]) -> Iterator[Any]:
+def flat_parts(row: Mapping[object, object]) -> Iterator[Any]:
     """Context, question, choices, their marks, answer and id of a flat row."""
     fields = by_lower_name(row)
     if isinstance(fields.get("question"), Mapping):  # OpenBookQA has its stem and choices in there

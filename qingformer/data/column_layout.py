@@ -73,7 +73,7 @@ def has_named(cell: str) -> bool:
 
 
 def layout_of(
-    path: Path, texts: list[list[Line]], labelled: bool, text_column: Any = None, label_column: Any = None
+    path: Path, texts: list[list[Line]], labelled: bool, text_column: object = None, label_column: object = None
 ) -> Layout:
     """Find the columns of token and tag, unless they are given, counted from 1 or, below 0, from the end."""
     lines = [fields for text in texts for _, fields in text]

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from qingformer.data.cells import strip
 from qingformer.errors import DataError
+from qingformer.types import Config
 
 Column = str | int
 TEXT_COLUMNS = (
@@ -121,7 +122,7 @@ def is_header(values: Values, found: ClassificationColumns) -> bool:
     return len(values) > 1 and all(_name(value) in usual for value in values.values())
 
 
-def _name(value: Any) -> str:
+def _name(value: object) -> str:
     return strip(str(value)).casefold()
 
 
@@ -153,7 +154,7 @@ def find_columns(where: str, values: Values, wanted: Wanted, require_labels: boo
 
 def _check_alike(where: str, values: Values, wanted: Wanted) -> None:
     """Refuse two columns whose usual names differ by case or space alone, unless one is asked for."""
-    seen: dict[str, Any] = {}
+    seen: Config = {}
     for name in values:
         usual = _name(name)
         other = seen.setdefault(usual, name)

@@ -95,7 +95,7 @@ def _is_whole(text: str) -> bool:
     return True
 
 
-def text_at(where: str, value: Any, name: str, *, empty: bool = False) -> str:
+def text_at(where: str, value: object, name: str, *, empty: bool = False) -> str:
     """`value` if it is a text, and not blank unless `empty`; otherwise a `DataError` that begins with `where`."""
     if not isinstance(value, str):
         found = (

@@ -37,7 +37,7 @@ class TextExample:
     labels: tuple[str, ...] | None = None
     weight: float = 1.0
     line: int = 0
-    fields: Mapping[Any, Any] | None = field(default=None, compare=False, repr=False)
+    fields: Mapping[object, object] | None = field(default=None, compare=False, repr=False)
 
     @property
     def label(self) -> str | None:

@@ -10,7 +10,7 @@ import numpy as np
 _PLACES = ("line", "name", "notes", "source", "where")  # where an example was read from, not what it is
 
 
-def fingerprint(*values: Any) -> str:
+def fingerprint(*values: object) -> str:
     """A hash of arrays, texts, numbers, and of objects and containers of these; paths and line numbers do not count.
 
     >>> fingerprint([1, "a"]) == fingerprint([1, "a"]), fingerprint([1, "a"]) == fingerprint([1, "b"])
@@ -49,7 +49,7 @@ def _add(total: "hashlib.blake2b", value: Any) -> None:
                 _add(total, item)
 
 
-def _members(value: Any) -> list[tuple[str, Any]]:
+def _members(value: object) -> list[tuple[str, Any]]:
     if isinstance(value, list | tuple):
         return []
     if dataclasses.is_dataclass(value):

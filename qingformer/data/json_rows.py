@@ -4,12 +4,13 @@ import json
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from qingformer.files import atomic_file
+from qingformer.types import Config, Values
 
 
-def with_fields(row: dict[str, Any], fields: Mapping[Any, Any], echoed: tuple[str, ...]) -> dict[str, Any]:
+def with_fields(row: Config, fields: Mapping[object, object], echoed: tuple[str, ...]) -> Config:
     """A row of output and every other field of the row it answers, with "input_" before a name that is taken.
 
     Columns without names are called by their places, from 1. `echoed` are what `row` repeats from `fields`.
@@ -29,7 +30,7 @@ def with_fields(row: dict[str, Any], fields: Mapping[Any, Any], echoed: tuple[st
     return found
 
 
-def json_line(row: Mapping[str, Any]) -> str:
+def json_line(row: Values) -> str:
     """A row as JSON: as people read it, or in ASCII if it holds half a character, which no file could."""
     line = json.dumps(row, ensure_ascii=False)
     try:

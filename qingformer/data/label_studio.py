@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def finished_annotations(task: Mapping[Any, Any]) -> list[Mapping[Any, Any]]:
+def finished_annotations(task: Mapping[object, object]) -> list[Mapping[Any, Any]]:
     """The annotations that were not cancelled, the ground truth first; none for rows that are no tasks.
 
     >>> finished_annotations({"data": {}, "annotations": [{"id": 1, "was_cancelled": True}, {"id": 2}]})
@@ -17,7 +17,7 @@ def finished_annotations(task: Mapping[Any, Any]) -> list[Mapping[Any, Any]]:
     return sorted(kept, key=lambda one: not one.get("ground_truth"))
 
 
-def flat_row(values: Mapping[Any, Any]) -> Mapping[Any, Any]:
+def flat_row(values: Mapping[object, object]) -> Mapping[Any, Any]:
     """The row of a task of classification with the labels of its first finished annotation; other rows as they are.
 
     >>> result = [{"type": "choices", "value": {"choices": ["正面"]}}]

@@ -28,7 +28,7 @@ class PackedFeatures:
     """
 
     def __init__(
-        self, features: Iterable[Any], *, max_length: int | None = None, token_types: int | None = None
+        self, features: Iterable[object], *, max_length: int | None = None, token_types: int | None = None
     ) -> None:
         tokens, segments, ends = array("i"), array("b"), array("q", [0])
         self.truncated = 0

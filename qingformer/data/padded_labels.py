@@ -1,11 +1,11 @@
 """Labels that depend on the width of a batch: of tokens, of spans, of starts and ends."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from qingformer.errors import DataError
+from qingformer.types import Values
 
 Place = tuple[int, int, int]  # type, first token, last token
 
@@ -39,7 +39,7 @@ class TokenLabels:
     [[-1, 2, -1, -1], [-1, -1, -1, -1]]
     """
 
-    def __init__(self, sequences: Sequence[Any]) -> None:
+    def __init__(self, sequences: Sequence[object]) -> None:
         self._sequences = [np.asarray(sequence, np.int32) for sequence in sequences]
 
     def __len__(self) -> int:
@@ -122,7 +122,7 @@ class JointLabels:
     [5]
     """
 
-    def __init__(self, parts: Mapping[str, Any]) -> None:
+    def __init__(self, parts: Values) -> None:
         counts = {name: len(part) for name, part in parts.items()}
         if len(set(counts.values())) != 1:
             raise DataError(f"labels of several outputs: {counts}; each needs as many examples")

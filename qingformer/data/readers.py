@@ -200,7 +200,7 @@ def _json_list(path: Path, lines: Lines) -> Iterator[Row]:
         yield _record(path, value, line)
 
 
-def _record(path: Path, value: Any, line: int) -> Row:
+def _record(path: Path, value: object, line: int) -> Row:
     if isinstance(value, str):
         return Row({"text": value}, line)
     if not isinstance(value, dict):

@@ -12,6 +12,7 @@ from qingformer.data.recognition import naming_other_tasks
 from qingformer.data.relations import find_all
 from qingformer.data.tables import rows_of
 from qingformer.errors import DataError
+from qingformer.types import Values
 
 _CONTEXT, _QUESTION, _ID = ("context", "context_text"), ("question", "query_text"), ("id", "query_id")
 _DIGITS = re.compile(r"\d{1,9}", re.ASCII)
@@ -86,7 +87,7 @@ class _Raw:
 
     where: str
     context: Any
-    row: Mapping[str, Any]
+    row: Values
     line: int
 
 
@@ -165,7 +166,7 @@ def _placed(
         yield min(found, key=lambda one: abs(one - (start or 0))), text
 
 
-def _answers(where: str, row: Mapping[str, Any]) -> list[tuple[int | None, str]]:
+def _answers(where: str, row: Values) -> list[tuple[int | None, str]]:
     """The start (None if not stated) and text of each answer of a row; none if it is not answerable."""
     if boolean(where, "is_impossible", row.get("is_impossible")):
         return []
@@ -189,7 +190,7 @@ def _answers(where: str, row: Mapping[str, Any]) -> list[tuple[int | None, str]]
     return answers
 
 
-def _given(row: Mapping[str, Any]) -> Any:
+def _given(row: Values) -> Any:
     """What a row has as its answers; a text may have its place beside it."""
     given = row.get("answers")
     if given is None or (isinstance(given, list | str) and not given):
@@ -214,7 +215,7 @@ def _answer(where: str, one: Any) -> tuple[int | None, str]:
     return start, text_at(where, one.get("text"), "text of the answer", empty=True)
 
 
-def _first(row: Mapping[str, Any], keys: Sequence[str]) -> Any:
+def _first(row: Values, keys: Sequence[str]) -> Any:
     return next((row[key] for key in keys if row.get(key) is not None), None)
 
 
@@ -241,7 +242,7 @@ def _from_rows(rows: Iterable[Any], name: str) -> Iterator[_Raw]:
             yield _Raw(where, context, values, item)
 
 
-def _nested(where: str, value: Any) -> Iterator[tuple[Any, Mapping[str, Any]]]:
+def _nested(where: str, value: Any) -> Iterator[tuple[Any, Values]]:
     """The context and fields of each question in a value of any of the forms."""
     if not isinstance(value, Mapping):
         raise DataError(f'{where}: expected an object with "context" and "question", found {type(value).__name__}')

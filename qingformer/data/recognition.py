@@ -27,7 +27,7 @@ _SPANS, _TAGS = ("entities", "spans", "label", "labels"), ("tags", "ner_tags", "
 _LOOKED_AT = 50
 
 
-def tasks_of(value: Any) -> set[str]:
+def tasks_of(value: object) -> set[str]:
     """The tasks that a row, or the whole of a JSON file, looks like data for.
 
     >>> tasks_of({"text": "在北京", "entities": [[1, 3, "LOC"]]}), tasks_of({"context": "下雨了", "question": "天气？"})
@@ -60,17 +60,17 @@ def tasks_of(value: Any) -> set[str]:
     return found
 
 
-def _holds_objects(value: Any) -> bool:
+def _holds_objects(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(one, Mapping) for one in value)
 
 
-def _holds_spans(value: Any) -> bool:
+def _holds_spans(value: object) -> bool:
     if isinstance(value, Mapping):
         return all(isinstance(one, Mapping) for one in value.values())
     return isinstance(value, list) and bool(value) and all(isinstance(one, list | tuple | Mapping) for one in value)
 
 
-def _is_label(value: Any) -> bool:
+def _is_label(value: object) -> bool:
     parts = value if isinstance(value, list) else [value]
     return bool(parts) and all(isinstance(one, str | int | float) for one in parts)
 

@@ -55,7 +55,7 @@ def _part(text: str, span: Span) -> str:
     return text[span.start : span.end]
 
 
-def _mentions(where: str, mentions: Sequence[Any]) -> Iterator[tuple[Any, Any, Any]]:
+def _mentions(where: str, mentions: Sequence[object]) -> Iterator[tuple[Any, Any, Any]]:
     """CoType."""
     for one in mentions:
         if not isinstance(one, Mapping):
@@ -66,7 +66,7 @@ def _mentions(where: str, mentions: Sequence[Any]) -> Iterator[tuple[Any, Any, A
             yield one.get("em1Text"), one.get("label"), one.get("em2Text")
 
 
-def _two(one: Any, first: Sequence[str], second: Sequence[str]) -> tuple[Any, Any]:
+def _two(one: object, first: Sequence[str], second: Sequence[str]) -> tuple[Any, Any]:
     """Two values of an object, each under one of several names."""
     return (first_of(one, first), first_of(one, second)) if isinstance(one, Mapping) else (None, None)
 

@@ -39,7 +39,7 @@ def read_schema(path: Path, *, encoding: str = "utf-8") -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _names(where: str, value: Any) -> Iterator[str]:
+def _names(where: str, value: object) -> Iterator[str]:
     if isinstance(value, str):
         yield text_at(where, value, "relation").strip()
     elif isinstance(value, Mapping) and "predicate" in value:

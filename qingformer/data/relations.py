@@ -44,7 +44,7 @@ class RelationText:
     text: str
     triples: tuple[Triple, ...] | None
     line: int = 0
-    fields: Mapping[Any, Any] | None = field(default=None, compare=False, repr=False)
+    fields: Mapping[object, object] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def read_relations(
 
 
 def relations_from_rows(
-    rows: Iterable[Any],
+    rows: Iterable[object],
     name: str,
     *,
     schema: Sequence[str] | None = None,
@@ -184,7 +184,7 @@ def _those_in(text: str, triples: Iterable[Triple], where: str, strict: bool, ta
             tally.absent.append(f"{where}: {shown(absent)}")
 
 
-def _parts(where: str, row: Any, labelled: bool) -> tuple[str, Any]:
+def _parts(where: str, row: object, labelled: bool) -> tuple[str, Any]:
     """The text of a row and its triples as they were given; None for these if it is not annotated."""
     if isinstance(row, RelationText):
         row = {"text": row.text, "triples": row.triples}
@@ -214,7 +214,7 @@ def _parts(where: str, row: Any, labelled: bool) -> tuple[str, Any]:
     return text, row[found] if labelled else None
 
 
-def _triples(where: str, given: Any) -> Iterator[Triple]:
+def _triples(where: str, given: object) -> Iterator[Triple]:
     if not isinstance(given, list | tuple | set | frozenset):
         raise DataError(f"{where}: expected a list of triples, found {type(given).__name__}; write [{_SHAPE}, ...]")
     for one in given:

@@ -42,7 +42,7 @@ def rows_of(source: Any, name: str) -> Iterable[Any]:
     return source
 
 
-def is_table(source: Any) -> bool:
+def is_table(source: object) -> bool:
     """Whether `source` is a table or a dictionary, whose cells hold what cells of files hold."""
     return isinstance(source, Mapping) or hasattr(source, "columns") or hasattr(source, "column_names")
 
@@ -65,7 +65,7 @@ def _of_mapping(source: Mapping[Any, Any], name: str) -> Iterable[Any]:
     return _rows({key: list(column) for key, column in source.items()}, name)
 
 
-def _is_column(value: Any) -> bool:
+def _is_column(value: object) -> bool:
     if isinstance(value, str | bytes | Mapping):
         return False
     return isinstance(value, Sequence) or (getattr(value, "ndim", 0) > 0 and hasattr(value, "__len__"))
@@ -106,6 +106,6 @@ def _rows(columns: dict[Any, list[Any]], name: str) -> Iterator[dict[Any, Any]]:
     return (dict(zip(columns, values)) for values in zip(*columns.values()))
 
 
-def _is_numbered(source: Any) -> bool:
+def _is_numbered(source: object) -> bool:
     """Whether rows are had by their numbers alone, as from PyTorch's data sets: a length and items, no iteration."""
     return not isinstance(source, Iterable | type) and hasattr(source, "__getitem__") and hasattr(source, "__len__")

@@ -19,6 +19,7 @@ from qingformer.data.tagging_tables import is_named_tsv, raw_texts, read_table
 from qingformer.data.tagging_texts import TaggedText, TaggedTexts, join_tokens, joiner_of
 from qingformer.data.text_lines import check_file
 from qingformer.errors import DataError
+from qingformer.types import Config
 
 __all__ = ["TaggedText", "TaggedTexts", "from_rows", "read_tagging", "to_brat", "to_columns", "to_json"]
 
@@ -77,8 +78,8 @@ def read_tagging(
     columns = {"text_column": text_column, "label_column": label_column}
     if chosen not in ("bio", "csv") and any(column is not None for column in columns.values()):
         raise DataError(f"{path}: text_column and label_column are for column and CSV files, not for {chosen}")
-    reading: dict[str, Any] = {"labelled": labelled, "encoding": encoding}
-    joining: dict[str, Any] = {"joiner": joiner, "strict": strict, "digits": digits}
+    reading: Config = {"labelled": labelled, "encoding": encoding}
+    joining: Config = {"joiner": joiner, "strict": strict, "digits": digits}
     if chosen == "brat":
         return _read_brat(path, labelled, encoding)
     if chosen == "words":
@@ -112,7 +113,7 @@ def _chosen_format(path: Path, format: str | None, labelled: bool, encoding: str
     return chosen
 
 
-def from_rows(rows: Iterable[Any], name: str = "rows", labelled: bool = True) -> TaggedTexts:
+def from_rows(rows: Iterable[object], name: str = "rows", labelled: bool = True) -> TaggedTexts:
     """The same from Python: `TaggedText`, (text, [(start, end, label), ...]), a JSON object or, unlabelled, a text.
 
     Raises `DataError` naming `name` and item (from 1) as `read_tagging` does.
@@ -160,7 +161,7 @@ def to_brat(text: str, spans: Iterable[Span]) -> str:
     return "".join(lines)
 
 
-def to_json(text: str, spans: Iterable[Span]) -> dict[str, Any]:
+def to_json(text: str, spans: Iterable[Span]) -> Config:
     """The object that `read_tagging` reads from a JSONL line.
 
     >>> to_json("在北京", [Span(1, 3, "LOC")])

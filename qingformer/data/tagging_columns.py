@@ -1,7 +1,6 @@
 """Column files: a token and its tag a line among other columns, a blank line after each text."""
 
 from collections import Counter
-from typing import Any
 
 from qingformer.data.cells import clean_name, strip
 from qingformer.data.column_layout import NO_WORD, TOKEN_ALONE, Layout, Line, columns_of, layout_of, tag_in
@@ -13,7 +12,7 @@ from qingformer.errors import DataError
 
 
 def read_columns(
-    path: Path, *, labelled: bool, encoding: str, text_column: Any = None, label_column: Any = None
+    path: Path, *, labelled: bool, encoding: str, text_column: object = None, label_column: object = None
 ) -> tuple[list[Block], tuple[str, ...]]:
     """The blocks of a column file, and notes; see `read_tagging`."""
     texts = _without_comments(_texts(path, encoding))

@@ -23,7 +23,7 @@ _FORMS = (
 )
 
 
-def tagged_of(where: str, row: Mapping[Any, Any], labelled: bool) -> TaggedText:
+def tagged_of(where: str, row: Mapping[object, object], labelled: bool) -> TaggedText:
     """The text of an object and, if `labelled`, its spans: None where nobody has annotated the text."""
     if isinstance(row.get("data"), Mapping):
         text, value = _task(where, row, labelled)
@@ -34,12 +34,12 @@ def tagged_of(where: str, row: Mapping[Any, Any], labelled: bool) -> TaggedText:
     return TaggedText(text, spans)
 
 
-def _text(where: str, row: Mapping[Any, Any]) -> str:
+def _text(where: str, row: Mapping[object, object]) -> str:
     name = next((name for name in TEXT_FIELDS if row.get(name) is not None), "text")
     return whole_text(where, row.get(name), name, row)
 
 
-def whole_text(where: str, text: Any, name: str, row: Mapping[Any, Any]) -> str:
+def whole_text(where: str, text: object, name: str, row: Mapping[object, object]) -> str:
     """`text` if it is one that can be read and written."""
     if not isinstance(text, str) or not text.strip():
         found = "is missing" if text is None else "is empty" if isinstance(text, str) else f"is {shown(text)}"
@@ -48,7 +48,7 @@ def whole_text(where: str, text: Any, name: str, row: Mapping[Any, Any]) -> str:
     return checked_text(where, "text", text)
 
 
-def _labels(where: str, row: Mapping[Any, Any]) -> Any:
+def _labels(where: str, row: Mapping[object, object]) -> Any:
     """What an object has as its spans."""
     values = [row[name] for name in LABEL_FIELDS if row.get(name) is not None]
     value = next((one for one in values if isinstance(one, list | Mapping) and one), values[0] if values else None)
@@ -62,7 +62,7 @@ def _labels(where: str, row: Mapping[Any, Any]) -> Any:
     return value["entities"] if isinstance(value, Mapping) and isinstance(value.get("entities"), list) else value
 
 
-def _is_value_list(value: Any) -> bool:
+def _is_value_list(value: object) -> bool:
     return (
         isinstance(value, list)
         and bool(value)
@@ -97,7 +97,7 @@ def _task(where: str, row: Mapping[Any, Any], labelled: bool) -> tuple[str, Any]
     return text, [value for value in values if value.get("labels") and "start" in value]
 
 
-def checked_spans(where: str, text: str, value: Any) -> tuple[Span, ...]:
+def checked_spans(where: str, text: str, value: object) -> tuple[Span, ...]:
     """The spans that `value` stands for, each once, in order of place."""
     if isinstance(value, Mapping):
         found = _by_type(where, text, value)
@@ -108,12 +108,12 @@ def checked_spans(where: str, text: str, value: Any) -> tuple[Span, ...]:
     return tuple(sorted(set(found)))
 
 
-def first_of(entry: Mapping[Any, Any], names: Iterable[str]) -> Any:
+def first_of(entry: Mapping[object, object], names: Iterable[str]) -> Any:
     """The value of the first of `names` that is there."""
     return next((entry[name] for name in names if entry.get(name) is not None), None)
 
 
-def _entry(where: str, text: str, entry: Any) -> Iterator[Span]:
+def _entry(where: str, text: str, entry: object) -> Iterator[Span]:
     start: Any
     end: Any
     label: Any
@@ -145,11 +145,11 @@ def _entry(where: str, text: str, entry: Any) -> Iterator[Span]:
         yield _checked(where, text, start, end, each, surface, f"entity {shown(entry)}")
 
 
-def _each(label: Any) -> list[Any]:
+def _each(label: object) -> list[Any]:
     return label if isinstance(label, list) and label else [label]
 
 
-def _by_type(where: str, text: str, value: Mapping[Any, Any]) -> Iterator[Span]:
+def _by_type(where: str, text: str, value: Mapping[object, object]) -> Iterator[Span]:
     for label, surfaces in value.items():
         if not isinstance(surfaces, Mapping):
             raise DataError(f"{where}: type {label!r} holds {shown(surfaces)}; write {_FORMS}")
@@ -163,7 +163,7 @@ def _by_type(where: str, text: str, value: Mapping[Any, Any]) -> Iterator[Span]:
                 yield _checked(where, text, first, end, label, surface, f"{entity} at [{first}, {last}]")
 
 
-def check_label(where: str, label: Any, entity: str) -> str:
+def check_label(where: str, label: object, entity: str) -> str:
     """`label` if it can be one."""
     if is_place(label):
         raise DataError(
@@ -195,17 +195,17 @@ def _checked(where: str, text: str, start: Any, end: Any, label: Any, surface: A
     return Span(start, end, label)
 
 
-def same_text(surface: Any, there: str) -> bool:
+def same_text(surface: object, there: str) -> bool:
     """Whether both are one text but for their white space, which annotation tools collapse or cut off."""
     return isinstance(surface, str) and surface.split() == there.split()
 
 
-def is_place(value: Any) -> bool:
+def is_place(value: object) -> bool:
     """Whether `value` can count characters."""
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """A value in a message, not longer than that can bear."""
     text = repr(value[:120] if isinstance(value, str) else value)
     return text if len(text) <= 120 else text[:120] + "..."

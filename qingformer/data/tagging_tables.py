@@ -16,7 +16,7 @@ _TEXT = ("sentence #", "sentence_id", "sentence id", "sent_id", "sentence_idx", 
 
 
 def read_table(
-    path: Path, *, labelled: bool, encoding: str, text_column: Any = None, label_column: Any = None
+    path: Path, *, labelled: bool, encoding: str, text_column: object = None, label_column: object = None
 ) -> list[Block]:
     """The blocks of a CSV file with a header line; the columns are found by their names, unless these are given."""
     rows = list(read_rows(path, "csv", encoding=encoding))
@@ -31,7 +31,7 @@ def read_table(
     return _by_text(rows, token, tag, text)
 
 
-def raw_texts(path: Path, encoding: str, format: str = "csv", text_column: Any = None) -> list[TaggedText] | None:
+def raw_texts(path: Path, encoding: str, format: str = "csv", text_column: object = None) -> list[TaggedText] | None:
     """The unlabelled texts of a CSV or TSV file that has one a row, else None, as where a column is called Word."""
     rows = list(read_rows(path, format, encoding=encoding))
     names = list(rows[0].values) if rows else []
@@ -71,7 +71,7 @@ def is_named_tsv(path: Path, encoding: str) -> bool:
     return False
 
 
-def _column(path: Path, names: Sequence[str], known: Sequence[str], what: str, given: Any, option: str) -> str:
+def _column(path: Path, names: Sequence[str], known: Sequence[str], what: str, given: object, option: str) -> str:
     if given is not None and str(given) in names:
         return str(given)
     found = next((name for one in known for name in names if name.strip().lower() == one), None)

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from qingformer.data.spans import Span
 from qingformer.tokenization.characters import is_cjk
@@ -27,7 +26,7 @@ class TaggedText:
     line: int = 0
     tokens: Places | None = None
     source: str = ""
-    fields: Mapping[Any, Any] | None = field(default=None, compare=False, repr=False)
+    fields: Mapping[object, object] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """Weights that make rare classes count."""
 
-from typing import Any
-
 import numpy as np
 
 from qingformer.errors import DataError
@@ -9,7 +7,7 @@ from qingformer.errors import DataError
 SCHEMES = ("balanced", "sqrt", "effective")
 
 
-def class_weights(labels: Any, num_classes: int, scheme: str = "balanced", beta: float = 0.999) -> np.ndarray:
+def class_weights(labels: object, num_classes: int, scheme: str = "balanced", beta: float = 0.999) -> np.ndarray:
     """Weight of every class, (num_classes,) float64, from integer labels (n,).
 
     "balanced" is n / (k n_c) with n_c the examples of class c and k the number of classes that occur;

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 
 from qingformer.errors import DataError
 from qingformer.evaluation.table import align
+from qingformer.types import Config, Nest
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class ClassificationReport(_ByLabel):
     confusion: tuple[tuple[int, ...], ...]
     labels: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Config:
         """All numbers as nested dictionaries and lists that JSON can hold."""
         return _as_dict(self)
 
@@ -100,7 +100,7 @@ class MultiLabelReport(_ByLabel):
     confusion: tuple[tuple[tuple[int, int], tuple[int, int]], ...]
     labels: tuple[str, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Config:
         """All numbers as nested dictionaries and lists that JSON can hold."""
         return _as_dict(self)
 
@@ -109,13 +109,13 @@ class MultiLabelReport(_ByLabel):
         return _score_table(self, labels, [("accuracy", self.accuracy), ("subset accuracy", self.subset_accuracy)])
 
 
-def _as_dict(report: ClassificationReport | MultiLabelReport) -> dict[str, Any]:
+def _as_dict(report: ClassificationReport | MultiLabelReport) -> Config:
     named = {name: asdict(score) for name, score in report.per_label.items()}
     return {key: value for key, value in asdict(report).items() if key != "labels"} | {"per_label": named}
 
 
 def evaluate_classification(
-    labels: Any, predictions: Any, num_classes: int, names: Sequence[str] = ()
+    labels: Nest, predictions: object, num_classes: int, names: Sequence[str] = ()
 ) -> ClassificationReport:
     """Compare predicted with true class numbers, both (n,) integers in [0, num_classes); `names` are the classes'.
 
@@ -149,7 +149,7 @@ def evaluate_classification(
     )
 
 
-def evaluate_multi_label(labels: Any, predictions: Any, names: Sequence[str] = ()) -> MultiLabelReport:
+def evaluate_multi_label(labels: Nest, predictions: object, names: Sequence[str] = ()) -> MultiLabelReport:
     """Compare predicted with true label sets, both (n, num_labels) arrays of 0 and 1; `names` are the labels'.
 
     Raises `DataError` for no examples, unequal shapes, or other numbers.

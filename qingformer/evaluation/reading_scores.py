@@ -5,12 +5,13 @@ import string
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from qingformer.data.reading import Question
 from qingformer.errors import DataError
 from qingformer.evaluation.classification import ClassScore
 from qingformer.evaluation.table import align
+from qingformer.types import Config
 
 Metric = Literal["cmrc", "squad"]
 
@@ -54,7 +55,7 @@ class ReadingReport:
         """The scores that matter in one line."""
         return f"exact {self.exact:.4f}  F1 {self.f1:.4f}  average {self.average:.4f}"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Config:
         """All numbers as a dictionary that JSON can hold."""
         return asdict(self)
 

@@ -1,7 +1,9 @@
 """What every report has, whatever the task."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
+
+from qingformer.types import Config
 
 if TYPE_CHECKING:
     from qingformer.evaluation.classification import ClassScore
@@ -18,5 +20,5 @@ class Report(Protocol):
     def headline(self) -> str:
         """The scores that matter in one line."""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Config:
         """All numbers as nested dictionaries and lists that JSON can hold."""

@@ -8,6 +8,7 @@ from typing import Any
 from qingformer.errors import DataError
 from qingformer.evaluation.classification import ClassScore
 from qingformer.evaluation.table import align
+from qingformer.types import Config
 
 AnySpan = tuple[Any, ...]
 
@@ -45,7 +46,7 @@ class SpanReport:
         """The scores that matter in one line."""
         return f"F1 {self.f1:.4f}  precision {self.precision:.4f}  recall {self.recall:.4f}"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Config:
         """All numbers as nested dictionaries that JSON can hold."""
         return asdict(self)
 

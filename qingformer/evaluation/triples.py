@@ -3,11 +3,12 @@
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from qingformer.errors import DataError
 from qingformer.evaluation.classification import ClassScore
 from qingformer.evaluation.table import align
+from qingformer.types import Config
 
 Parts = tuple[str, str, str]
 
@@ -38,7 +39,7 @@ class TripleReport:
         """The scores that matter in one line."""
         return f"F1 {self.exact.f1:.4f}  precision {self.exact.precision:.4f}  recall {self.exact.recall:.4f}"
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Config:
         """All numbers as nested dictionaries that JSON can hold."""
         found = asdict(self)
         return {**found, "per_label": found["per_relation"]}

@@ -156,7 +156,8 @@ class MultiHeadAttention(keras.layers.Layer):
         key = self.split_heads(self.key(context), self.num_key_value_heads, self.key_size)
         value = self.split_heads(self.value(context), self.num_key_value_heads, self.head_size)
         if self.query_key_norm is not None:
-            # Before the rotation, which keeps lengths: normalised after it, the gains would undo the positions.
+            # Before the rotation: a gain for each component would not commute with it, and scores would depend on
+            # where in the text both positions are, not on their distance alone.
             query, key = self.query_norm(query), self.key_norm(key)
         if rotary is not None:
             query = apply_rotary(query, rotary, self.interleaved_rotary)
@@ -213,7 +214,7 @@ class MultiHeadAttention(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config: Config) -> "MultiHeadAttention":
-        """The layer of these settings; files of before 0.2 have relative positions as a setting of this class."""
+        """The layer of these settings; older files have relative positions as a setting of this class."""
         limit = config.pop("max_relative_position", None)
         if limit is None:
             return cls(**config)

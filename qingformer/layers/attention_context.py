@@ -35,6 +35,7 @@ class AttentionContext(NamedTuple):
 
     def of_attention(self, crosses: bool = False) -> Tensors:
         """The arguments of the attention; the other sequence is its own unless the block `crosses` to it later."""
+        # Only what is given: a layer of the user's own need not know of arguments that no model here uses.
         names = ("attention_mask", "bias", "rotary", "scores", *(() if crosses else ("context",)))
         given = self.given()
         return {name: given[name] for name in names if name in given}

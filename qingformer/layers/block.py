@@ -64,6 +64,7 @@ class TransformerBlock(keras.layers.Layer):
         self.dropout = dropout
         self.checkpointing = checkpointing
         self.norm_position = norm_position
+        # Named after the block: its state is a variable, and files tell variables apart by path.
         self.seed_generator = keras.random.SeedGenerator(name=f"{self.name}_seeds")
 
     def build(
@@ -76,6 +77,7 @@ class TransformerBlock(keras.layers.Layer):
         context = {} if context_shape is None else {"context_shape": context_shape}
         conditions = () if condition_shape is None else (condition_shape,)
         own = {} if self.cross_attention is not None else context
+        # Parts that came built (shared with another model) stay as they are.
         norms = (self.attention_norm, self.cross_attention_norm, self.feed_forward_norm)
         for layer, more in ((self.attention, own), (self.cross_attention, context), (self.feed_forward, {})):
             if layer is not None and not layer.built:
@@ -169,6 +171,7 @@ class TransformerBlock(keras.layers.Layer):
     @property
     def has_dropout(self) -> bool:
         """Whether any part of the block drops out units."""
+        # Without dropout no seed is drawn, which would change the generator's state at every step.
         parts = (self.attention, self.cross_attention, self.feed_forward)
         rates = [getattr(part, "dropout", 0.0) for part in parts if part is not None]
         return max(self.dropout, *rates) > 0

@@ -18,6 +18,7 @@ from qingformer.ops.rotary import turned
 from qingformer.ops.seeded_dropout import dropout
 from qingformer.types import Config, InitializerLike, Shape, Tensor
 
+# In the order of the queries and keys that the two terms take.
 MAPS = ("quadratic_query", "quadratic_key", "linear_query", "linear_key")
 
 
@@ -33,7 +34,7 @@ class MixedChunkAttention(keras.layers.Layer):
     Input `x` (B, T, d) float, T of any length; `attention_mask` bool, a mask of keys (B, 1, 1, T) or (B, T), True =
     keep: padding counts in neither term; `rotary` is a table of `ops.rotary.rotary_table`, applied to all four maps;
     output (B, T, d). Biases and beta appear only with `use_bias`; `seed` switches the dropout of the weights of L on.
-    Errors: `ConfigError` for sizes and names that cannot be, for a mask that differs from query to query, and for
+    Errors: `ConfigError` for impossible sizes, unknown names, a mask that differs from query to query, and
     `context`, `bias` and `scores`.
 
     Sources: Hua et al. 2022, arXiv 2202.10447; 科学空间 archives/8934 (the causal divisor).
@@ -100,12 +101,14 @@ class MixedChunkAttention(keras.layers.Layer):
         """Attend from `x` (B, T, d) to itself."""
         refuse(self.name, context=context, bias=bias, scores=scores)
         length = ops.shape(x)[1]
+        # A short text is one short chunk; padded to a full one it would cost as much as `chunk_size` tokens.
         size = min(self.chunk_size, length) if isinstance(length, int) else self.chunk_size
         hidden = self.activation_function(self.input_dense(x))
         gate, value, shared = ops.split(hidden, [self.intermediate_size, 2 * self.intermediate_size], axis=-1)
         maps = [self.turn(scale(shared), rotary) for scale in self.scales]
         mask = key_mask(attention_mask, self.name)
         keep = split_chunks(ops.ones((1, length), "bool") if mask is None else mask, size)
+        # (B, T, ...) to (B, G, c, ...), G chunks of c tokens, the last one filled with zeros that `keep` hides.
         query, key, far_query, far_key, value = (split_chunks(part, size) for part in (*maps, value))
         mixed = self.inside_chunks(query, key, value, keep, seed, stream)
         mixed = mixed + self.between_chunks(far_query, far_key, value, keep)
@@ -128,9 +131,11 @@ class MixedChunkAttention(keras.layers.Layer):
 
     def between_chunks(self, query: Tensor, key: Tensor, value: Tensor, keep: Tensor) -> Tensor:
         """G from the same shapes: (B, G, c, e)."""
+        # There are no scores to mask here: a key of zeros adds nothing to K^T V.
         key = key * ops.cast(keep, key.dtype)[..., None]
         counts = ops.sum(ops.cast(keep, "float32"), axis=2)[..., None, None]
         if self.causal:
+            # Sums before the chunk, not with it: inside it the order of the tokens is known to the other term alone.
             means = sums_before(key_values(key, value)) / ops.maximum(sums_before(counts), 1.0)
             return ops.matmul(query, ops.cast(means, query.dtype))
         # Joined again, so that there is one K^T V and not one for each chunk.

@@ -7,7 +7,7 @@ from keras import ops
 
 from qingformer.errors import ConfigError
 from qingformer.ops.vectors import unit
-from qingformer.types import Tensor
+from qingformer.types import Config, InitializerLike, Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -29,7 +29,9 @@ class CosineClassifier(keras.layers.Layer):
     Example: `CosineClassifier(3)(ops.ones((2, 8)))`
     """
 
-    def __init__(self, num_classes: int, kernel_initializer: Any = "glorot_uniform", **kwargs: Any) -> None:
+    def __init__(
+        self, num_classes: int, kernel_initializer: InitializerLike = "glorot_uniform", **kwargs: object
+    ) -> None:
         super().__init__(**kwargs)
         if num_classes < 2:
             raise ConfigError(f"CosineClassifier: num_classes is {num_classes}; expected at least two")
@@ -51,9 +53,9 @@ class CosineClassifier(keras.layers.Layer):
         classes = ops.transpose(unit(ops.transpose(ops.convert_to_tensor(self.kernel))))
         return ops.matmul(unit(x), classes)
 
-    def compute_output_spec(self, x: Any) -> keras.KerasTensor:
+    def compute_output_spec(self, x: Tensor) -> keras.KerasTensor:
         return keras.KerasTensor((*x.shape[:-1], self.num_classes), dtype="float32")
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         initializer = keras.initializers.serialize(self.kernel_initializer)
         return {**super().get_config(), "num_classes": self.num_classes, "kernel_initializer": initializer}

@@ -1,11 +1,9 @@
 """Dropout between layers."""
 
-from typing import Any
-
 import keras
 
 from qingformer.ops.seeded_dropout import dropout
-from qingformer.types import Tensor
+from qingformer.types import Config, Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -18,7 +16,7 @@ class Dropout(keras.layers.Layer):
     Example: `Dropout(0.1)(ops.ones((2, 3)), training=True)`
     """
 
-    def __init__(self, rate: float, seed: int | None = None, **kwargs: Any) -> None:
+    def __init__(self, rate: float, seed: int | None = None, **kwargs: object) -> None:
         super().__init__(**kwargs)
         self.rate = rate
         self.seed = seed
@@ -34,5 +32,5 @@ class Dropout(keras.layers.Layer):
     def compute_output_spec(self, x: Tensor, training: bool = False) -> keras.KerasTensor:
         return keras.KerasTensor(x.shape, x.dtype)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {**super().get_config(), "rate": self.rate, "seed": self.seed}

@@ -63,6 +63,7 @@ class FeedForward(keras.layers.Layer):
 
     def call(self, x: Tensor, seed: Tensor | None = None, stream: int = DropoutStream.FEED_FORWARD_INSIDE) -> Tensor:
         """Apply the dense layers to `x` (B, T, d)."""
+        # A matrix for each activation, not one that is split: checkpoints store them apart, and adapters name them.
         inner = [function(layer(x)) for function, layer in zip(self.activation_functions, self.intermediate)]
         return self.output_dense(dropout(functools.reduce(operator.mul, inner), self.dropout, seed, stream))
 

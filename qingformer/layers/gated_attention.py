@@ -30,8 +30,8 @@ class GatedAttentionUnit(keras.layers.Layer):
     table of `ops.rotary.rotary_table`, one for queries and keys; output (B, Tq, d). `normalization` as
     `ops.attention.attention_weights`, in float32; `attention_scale=False` leaves 1 / sqrt(s) out; biases and beta
     appear only with `use_bias`. With `residual_scores` the `scores` (B, 1, Tq, Tk) of the layer before are added to
-    this layer's, and the sum, without the bias, is returned beside the output. Errors: `ConfigError` for sizes and
-    names that cannot be, and for a context or a rotary table that does not fit.
+    this layer's, and the sum, without the bias, is returned beside the output. Errors: `ConfigError` for impossible
+    sizes, unknown names, and a context or a rotary table that does not fit.
 
     Sources: Hua et al. 2022, arXiv 2202.10447; 科学空间 archives/8934, 9019 (softmax) and 9052 (GAU-alpha).
 
@@ -66,11 +66,13 @@ class GatedAttentionUnit(keras.layers.Layer):
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.interleaved_rotary = interleaved_rotary
         self.residual_scores = residual_scores
+        # Whether there is a context decides which weights there are: settled when the layer is built, not at each call.
         self.crosses = False
 
     def build(self, x_shape: Shape, context_shape: Shape | None = None, **shapes: Shape) -> None:
         self.crosses = context_shape is not None
         inner, key = self.intermediate_size, self.key_size
+        # One matrix for gate, values and keys together: one large product is faster than three.
         self.input_dense = self._dense(inner + key if self.crosses else 2 * inner + key, "input", x_shape)
         if context_shape is not None:
             self.key_dense = self._dense(key, "key", context_shape)
@@ -102,13 +104,16 @@ class GatedAttentionUnit(keras.layers.Layer):
         """Attend from `x` to `context` or to itself; `seed` switches the dropout of the attention weights on."""
         gate, query, key, value = self.project(x, context)
         if rotary is not None:
+            # (B, T, s) as one head, (B, T, 1, s): what the rotation takes.
             heads = (part[:, :, None] for part in (query, key))
             query, key = (turned(part, rotary, self.interleaved_rotary, self.name)[:, :, 0] for part in heads)
         raw = self.raw_scores(query, key)
         raw = raw if scores is None else raw + scores
         biased = raw if bias is None else raw + ops.cast(bias, raw.dtype)
+        # float32: squares of bfloat16 scores, and their sum over a row, would keep two or three digits.
         weights = attention_weights(ops.cast(biased, "float32"), attention_mask, self.normalization)
         weights = dropout(ops.cast(weights, value.dtype), self.dropout, seed, stream)
+        # (B, 1, Tq, Tk) to (B, Tq, Tk): one head, so there is nothing to transpose or to join.
         output = self.output_dense(gate * ops.matmul(weights[:, 0], value))
         return (output, raw) if self.residual_scores else output
 
@@ -122,6 +127,7 @@ class GatedAttentionUnit(keras.layers.Layer):
             gate, query = ops.split(hidden, [self.intermediate_size], axis=-1)
             key, value = (self.activation_function(dense(context)) for dense in (self.key_dense, self.value_dense))
             return gate, query, key, value
+        # Queries and keys share one narrow projection; a gain and an offset for each tell them apart.
         gate, value, shared = ops.split(hidden, [self.intermediate_size, 2 * self.intermediate_size], axis=-1)
         return gate, self.query_scale(shared), self.key_scale(shared), value
 

@@ -9,7 +9,7 @@ from qingformer.errors import ConfigError
 from qingformer.layers.dense import Dense
 from qingformer.ops.classes import HIDDEN
 from qingformer.ops.rotary import apply_rotary, rotary_table
-from qingformer.types import Tensor
+from qingformer.types import Config, InitializerLike, Tensor
 
 IMPOSSIBLE = 10 * HIDDEN  # below what `ops.classes.visible` lets into a loss
 
@@ -29,8 +29,8 @@ class SpanScores(keras.layers.Layer):
         use_rotary: bool = True,
         upper_triangle: bool = True,
         use_bias: bool = True,
-        kernel_initializer: Any = "lecun_normal",
-        **kwargs: Any,
+        kernel_initializer: InitializerLike = "lecun_normal",
+        **kwargs: object,
     ) -> None:
         super().__init__(**kwargs)
         if heads < 1 or head_size < 1:
@@ -68,10 +68,10 @@ class SpanScores(keras.layers.Layer):
             keep = ahead if keep is None else ops.logical_and(keep, ahead)
         return scores if keep is None else ops.where(keep, scores, IMPOSSIBLE)
 
-    def compute_output_spec(self, x: Any, padding_mask: Any = None) -> keras.KerasTensor:
+    def compute_output_spec(self, x: Tensor, padding_mask: Tensor = None) -> keras.KerasTensor:
         return keras.KerasTensor((x.shape[0], self.heads, x.shape[1], x.shape[1]), dtype="float32")
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "heads": self.heads,
@@ -106,7 +106,7 @@ class GlobalPointer(SpanScores):
     Example: `GlobalPointer(heads=3)(ops.ones((2, 7, 16)))`
     """
 
-    def build(self, x_shape: tuple[Any, ...], padding_mask_shape: Any = None) -> None:
+    def build(self, x_shape: tuple[Any, ...], padding_mask_shape: object = None) -> None:
         self.dense = self._dense(2 * self.heads * self.head_size, x_shape, "dense")
 
     def call(self, x: Tensor, padding_mask: Tensor | None = None) -> Tensor:
@@ -129,7 +129,7 @@ class EfficientGlobalPointer(SpanScores):
     Example: `EfficientGlobalPointer(heads=3)(ops.ones((2, 7, 16)))`
     """
 
-    def build(self, x_shape: tuple[Any, ...], padding_mask_shape: Any = None) -> None:
+    def build(self, x_shape: tuple[Any, ...], padding_mask_shape: object = None) -> None:
         self.dense = self._dense(2 * self.head_size, x_shape, "dense")
         self.type_dense = self._dense(2 * self.heads, (*x_shape[:-1], 2 * self.head_size), "type_dense")
 

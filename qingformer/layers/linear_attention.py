@@ -11,6 +11,7 @@ from qingformer.ops.rotary import turned
 from qingformer.types import Config, InitializerLike, Shape, Tensor
 
 FEATURE_MAPS = ("elu", "relu")
+# The least denominator: a row without a key, or with "relu" none that it resembles, has a sum of zero.
 SMALLEST = 1e-6
 
 
@@ -28,8 +29,8 @@ class LinearAttention(keras.layers.Layer):
     (B, 1, 1, T) or (B, T), True = keep; a row without any key gives finite numbers; output (B, T, d). A `rotary` table
     of `ops.rotary.rotary_table` turns phi(q) and phi(k) in the numerator only, so that the denominator stays positive.
     The denominators are in float32. There is no dropout of attention weights, since there are none; `seed` is accepted
-    as in `MultiHeadAttention`. Errors: `ConfigError` for sizes and names that cannot be, for a mask that differs from
-    query to query, and for `context`, `bias` and `scores`.
+    as in `MultiHeadAttention`. Errors: `ConfigError` for impossible sizes, unknown names, a mask that differs from
+    query to query, and `context`, `bias` and `scores`.
 
     Sources: Katharopoulos et al. 2020, arXiv 2006.16236; Su et al. 2021, arXiv 2104.09864, section 3.3 (rotary);
     科学空间 archives/8610 (when it pays).
@@ -99,6 +100,7 @@ class LinearAttention(keras.layers.Layer):
         value = self.split_heads(self.value(x), self.head_size)
         mask = key_mask(attention_mask, self.name)
         key = key if mask is None else key * ops.cast(mask, key.dtype)[:, :, None, None]
+        # Before the rotation, which can make products negative and their sum zero.
         norms = self.denominators(query, key)
         if rotary is not None:
             query = turned(query, rotary, self.interleaved_rotary, self.name)
@@ -109,6 +111,7 @@ class LinearAttention(keras.layers.Layer):
 
     def denominators(self, query: Tensor, key: Tensor) -> Tensor:
         """sum_k <phi(q_j), phi(k_k)>, never zero: (B, T, N, 1) float32."""
+        # float32: a running sum over thousands of keys in bfloat16 stops growing at 256 times its terms.
         wide = ops.cast(key, "float32")
         total = ops.cumsum(wide, axis=1) if self.causal else ops.sum(wide, axis=1, keepdims=True)
         return ops.maximum(ops.sum(ops.cast(query, "float32") * total, axis=-1, keepdims=True), SMALLEST)
@@ -119,6 +122,7 @@ class LinearAttention(keras.layers.Layer):
             length = ops.shape(query)[1]
             size = min(self.chunk_size, length) if isinstance(length, int) else self.chunk_size
             return causal_linear_product(query, key, value, size)
+        # Heads before positions, (B, N, T, D), so that K^T V is one batched product.
         mixed = linear_product(*(ops.transpose(part, (0, 2, 1, 3)) for part in (query, key, value)))
         return ops.transpose(mixed, (0, 2, 1, 3))
 

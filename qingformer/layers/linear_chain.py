@@ -13,7 +13,7 @@ from qingformer.losses.loss import MEAN, WEIGHTED_MEAN, Loss, as_array
 from qingformer.ops import chain_algorithms
 from qingformer.ops.classes import LARGEST, class_ids, finite, log_sum_exp, take_class
 from qingformer.ops.divergence import softmax_divergence
-from qingformer.types import Tensor
+from qingformer.types import Config, InitializerLike, Nest, Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -30,7 +30,7 @@ class ChainLoss(Loss):
         self._by_token = layer.loss_by_token
         self.class_axes = 1 if layer.loss_by_token else 2
 
-    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Tensor:
+    def __call__(self, y_true: Tensor, y_pred: Tensor, sample_weight: Nest = None) -> Tensor:
         """The reduced loss; `sample_weight` (B,), and (B, T) where the loss is one of tokens."""
         labels, emissions = as_array(y_true), as_array(y_pred)
         labels = ops.squeeze(labels, -1) if len(labels.shape) == 3 else labels
@@ -41,7 +41,7 @@ class ChainLoss(Loss):
             )
         return super().__call__(labels, emissions, self.entry_weights(labels, emissions, sample_weight))
 
-    def entry_weights(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Tensor | None:
+    def entry_weights(self, y_true: Tensor, y_pred: Tensor, sample_weight: Nest = None) -> Tensor | None:
         """The weights of the texts (B,), or of the tokens (B, T)."""
         if not self._by_token:
             return sample_weight
@@ -65,12 +65,12 @@ class ChainLoss(Loss):
         ids = class_ids(y_true)
         return self._values(ops.maximum(ids, 0), ids >= 0, y_pred)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Keras' settings and the name of the layer, by which `TrainableModel` finds it."""
         return {**super().get_config(), "layer": self._layer_name}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "ChainLoss":
+    def from_config(cls, config: Config) -> "ChainLoss":
         """Raises `ConfigError`: a loss from a file does not know its layer; only the model that holds it does."""
         raise ConfigError(
             f"{config['name']} reads the transitions of a layer, which a file cannot say: load the model with "
@@ -88,7 +88,9 @@ class LinearChain(keras.layers.Layer):
 
     loss_by_token = False
 
-    def __init__(self, lr_multiplier: float = 1.0, initializer: Any = "glorot_uniform", **kwargs: Any) -> None:
+    def __init__(
+        self, lr_multiplier: float = 1.0, initializer: InitializerLike = "glorot_uniform", **kwargs: object
+    ) -> None:
         super().__init__(**kwargs)
         if not 0 < lr_multiplier < float("inf"):
             raise ConfigError(f"{self.name}: lr_multiplier is {lr_multiplier}; expected a number above 0")
@@ -126,10 +128,10 @@ class LinearChain(keras.layers.Layer):
         """Emissions (B, T, L) in float32, unchanged."""
         return ops.cast(emissions, "float32")
 
-    def compute_output_spec(self, emissions: Any) -> keras.KerasTensor:
+    def compute_output_spec(self, emissions: Tensor) -> keras.KerasTensor:
         return keras.KerasTensor(emissions.shape, dtype="float32")
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         initializer = keras.initializers.serialize(self.initializer)
         return {**super().get_config(), "lr_multiplier": self.lr_multiplier, "initializer": initializer}
 
@@ -152,8 +154,8 @@ class LinearChain(keras.layers.Layer):
 
     def decode(
         self,
-        emissions: Any,
-        mask: Any = None,
+        emissions: Tensor,
+        mask: Tensor = None,
         allowed: tuple[Any, Any, Any] | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """The best path of each text by Viterbi's algorithm, compiled.
@@ -181,7 +183,7 @@ class LinearChain(keras.layers.Layer):
             )
         return self._programs[function]
 
-    def _checked(self, emissions: Any, mask: Any) -> tuple[Tensor, Tensor]:
+    def _checked(self, emissions: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         if not self.built:
             raise ConfigError(
                 f"{self.name} has no transitions yet: call it, or the model that it stands in, once first"
@@ -252,8 +254,8 @@ class ConditionalRandomField(LinearChain):
         self,
         use_boundary_scores: bool = False,
         lr_multiplier: float = 1.0,
-        initializer: Any = "glorot_uniform",
-        **kwargs: Any,
+        initializer: InitializerLike = "glorot_uniform",
+        **kwargs: object,
     ) -> None:
         super().__init__(lr_multiplier, initializer, **kwargs)
         self.use_boundary_scores = bool(use_boundary_scores)
@@ -276,7 +278,7 @@ class ConditionalRandomField(LinearChain):
         chain = chain_algorithms.make_chain(emissions, self.transition_scores(), mask, *self.boundary_scores())
         return chain_algorithms.negative_log_likelihood(chain, tags)
 
-    def marginals(self, emissions: Any, mask: Any = None) -> np.ndarray:
+    def marginals(self, emissions: Tensor, mask: Tensor = None) -> np.ndarray:
         """Probability of each tag at each token over all paths: (B, T, L) to (B, T, L) float32, 0 where masked.
 
         Example: `crf.marginals(model.predict(x), mask).max(-1)` says how sure each token is
@@ -285,7 +287,7 @@ class ConditionalRandomField(LinearChain):
         found = self._program(chain_algorithms.marginals)(*given, self.transition_scores(), *self.boundary_scores())
         return ops.convert_to_numpy(found)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {**super().get_config(), "use_boundary_scores": self.use_boundary_scores}
 
 
@@ -324,8 +326,8 @@ class MaximumEntropyMarkovModel(LinearChain):
         bidirectional: bool = True,
         rank: int | None = None,
         lr_multiplier: float = 1.0,
-        initializer: Any = "glorot_uniform",
-        **kwargs: Any,
+        initializer: InitializerLike = "glorot_uniform",
+        **kwargs: object,
     ) -> None:
         super().__init__(lr_multiplier, initializer, **kwargs)
         if rank is not None and rank < 1:
@@ -372,7 +374,7 @@ class MaximumEntropyMarkovModel(LinearChain):
         scores = emissions + ops.where(ops.expand_dims(linked, -1), history, 0.0)
         return ops.where(mask, log_sum_exp(scores) - take_class(scores, tags), 0.0)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {**super().get_config(), "bidirectional": self.bidirectional, "rank": self.rank}
 
 

@@ -7,7 +7,7 @@ from keras import ops
 
 from qingformer.errors import ConfigError
 from qingformer.layers.scale_offset import ScaleOffset
-from qingformer.types import Tensor
+from qingformer.types import Config, Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -31,7 +31,7 @@ class LayerNormalization(ScaleOffset):
         unit_variance: bool = True,
         scale: bool | float = True,
         offset: bool | float = True,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         super().__init__(scale, offset, hidden_size, hidden_act, **kwargs)
         self.epsilon = epsilon
@@ -51,7 +51,7 @@ class LayerNormalization(ScaleOffset):
             wide = wide * ops.rsqrt(ops.mean(ops.square(wide), axis=-1, keepdims=True) + self.epsilon)
         return ops.cast(wide, x.dtype)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         settings = {"epsilon": self.epsilon, "zero_mean": self.zero_mean, "unit_variance": self.unit_variance}
         return {**super().get_config(), **settings}
 
@@ -89,7 +89,7 @@ class RMSNormalization(LayerNormalization):
         super().__init__(epsilon, zero_mean=False, scale=use_scale, offset=False, **kwargs)
         self.use_scale = use_scale
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         # The parent's other settings follow from the class.
         config = super().get_config()
         fixed = ("zero_mean", "unit_variance", "scale", "offset")

@@ -1,11 +1,9 @@
 """Small layers of the heads: pick a position, add a vocabulary bias."""
 
-from typing import Any
-
 import keras
 from keras import ops
 
-from qingformer.types import Tensor
+from qingformer.types import Config, Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -15,7 +13,7 @@ class TokenPooling(keras.layers.Layer):
     Example: `TokenPooling()(ops.ones((2, 5, 8)))`
     """
 
-    def __init__(self, index: int = 0, **kwargs: Any) -> None:
+    def __init__(self, index: int = 0, **kwargs: object) -> None:
         super().__init__(**kwargs)
         self.index = index
         self.built = True
@@ -24,7 +22,7 @@ class TokenPooling(keras.layers.Layer):
         """Return `x[:, index]`."""
         return x[:, self.index]
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {**super().get_config(), "index": self.index}
 
 
@@ -50,7 +48,7 @@ class ZerosLike(keras.layers.Layer):
     Example: `ZerosLike()(ops.ones((2, 5, 8)))`
     """
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, **kwargs: object) -> None:
         super().__init__(**kwargs)
         self.built = True
 

@@ -1,7 +1,5 @@
 """Pooling over time that leaves padding out."""
 
-from typing import Any
-
 import keras
 from keras import ops
 
@@ -11,10 +9,10 @@ from qingformer.types import Tensor
 class _GlobalPooling(keras.layers.Layer):
     """What the poolings over time share: (B, T, d) to (B, d)."""
 
-    def build(self, *shapes: Any) -> None:
+    def build(self, *shapes: object) -> None:
         """Nothing to make."""
 
-    def compute_output_spec(self, x: Any, padding_mask: Any = None) -> keras.KerasTensor:
+    def compute_output_spec(self, x: Tensor, padding_mask: Tensor = None) -> keras.KerasTensor:
         return keras.KerasTensor((x.shape[0], x.shape[-1]), self.compute_dtype)
 
 

@@ -1,14 +1,12 @@
 """Absolute positions, learned or sinusoidal, and the ways to merge them with the input."""
 
-from typing import Any
-
 import keras
 from keras import ops
 
 from qingformer.errors import ConfigError
 from qingformer.ops.hierarchical_positions import hierarchical_positions
 from qingformer.ops.relative_distances import sinusoidal_table
-from qingformer.types import Tensor
+from qingformer.types import Config, InitializerLike, Tensor
 
 MERGE_MODES = ("add", "mul", "zero", "concat")
 
@@ -16,7 +14,7 @@ MERGE_MODES = ("add", "mul", "zero", "concat")
 class _AbsolutePositions(keras.layers.Layer):
     """What absolute positions share: how the vectors p (B or 1, T, output_dim) meet the input x (B, T, d)."""
 
-    def __init__(self, output_dim: int, merge_mode: str, **kwargs: Any) -> None:
+    def __init__(self, output_dim: int, merge_mode: str, **kwargs: object) -> None:
         super().__init__(**kwargs)
         if merge_mode not in MERGE_MODES:
             raise ConfigError(f"unknown merge mode {merge_mode!r}; use one of {', '.join(MERGE_MODES)}")
@@ -32,11 +30,11 @@ class _AbsolutePositions(keras.layers.Layer):
         vectors = ops.broadcast_to(vectors, (*ops.shape(x)[:2], self.output_dim))
         return vectors if self.merge_mode == "zero" else ops.concatenate([x, vectors], axis=-1)
 
-    def compute_output_spec(self, x: Any, position_ids: Any = None) -> keras.KerasTensor:
+    def compute_output_spec(self, x: Tensor, position_ids: Tensor = None) -> keras.KerasTensor:
         size = {"zero": self.output_dim, "concat": x.shape[-1] + self.output_dim}.get(self.merge_mode, x.shape[-1])
         return keras.KerasTensor((*x.shape[:-1], size), self.compute_dtype)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {**super().get_config(), "output_dim": self.output_dim, "merge_mode": self.merge_mode}
 
 
@@ -59,16 +57,16 @@ class PositionEmbedding(_AbsolutePositions):
         input_dim: int,
         output_dim: int,
         hierarchical: float | None = None,
-        embeddings_initializer: Any = "uniform",
+        embeddings_initializer: InitializerLike = "uniform",
         merge_mode: str = "add",
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         super().__init__(output_dim, merge_mode, **kwargs)
         self.input_dim = input_dim
         self.hierarchical = hierarchical
         self.embeddings_initializer = keras.initializers.get(embeddings_initializer)
 
-    def build(self, *shapes: Any) -> None:
+    def build(self, *shapes: object) -> None:
         self.embeddings = self.add_weight(
             shape=(self.input_dim, self.output_dim), initializer=self.embeddings_initializer, name="embeddings"
         )
@@ -77,7 +75,7 @@ class PositionEmbedding(_AbsolutePositions):
         """Merge `x` with its position vectors."""
         return self.merge(x, self.vectors(ops.shape(x)[1], position_ids))
 
-    def vectors(self, length: Any, position_ids: Tensor | None) -> Tensor:
+    def vectors(self, length: Tensor, position_ids: Tensor | None) -> Tensor:
         """The position vectors, broadcastable to (B, T, d)."""
         self.check_length(length)
         table = ops.cast(self.embeddings, self.compute_dtype)
@@ -89,7 +87,7 @@ class PositionEmbedding(_AbsolutePositions):
         # A slice: its gradient is a sum and a pad, where a gather's is a scatter.
         return table[None, :length]
 
-    def check_length(self, length: Any) -> None:
+    def check_length(self, length: Tensor) -> None:
         """Refuse a length that the table cannot serve; only a length known while tracing can be checked."""
         limit = self.input_dim if self.hierarchical is None else self.input_dim**2
         if isinstance(length, int) and length > limit:
@@ -102,7 +100,7 @@ class PositionEmbedding(_AbsolutePositions):
         self.check_length(x.shape[1])
         return super().compute_output_spec(x, position_ids)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             "input_dim": self.input_dim,
@@ -124,14 +122,14 @@ class SinusoidalPositionEmbedding(_AbsolutePositions):
     Example: `SinusoidalPositionEmbedding(64)(ops.ones((2, 5, 64)))`
     """
 
-    def __init__(self, output_dim: int, merge_mode: str = "add", base: float = 10000.0, **kwargs: Any) -> None:
+    def __init__(self, output_dim: int, merge_mode: str = "add", base: float = 10000.0, **kwargs: object) -> None:
         # Not cast on the way in: in half precision positions above 256 would fall together.
         super().__init__(output_dim, merge_mode, autocast=False, **kwargs)
         if output_dim % 2:
             raise ConfigError(f"sinusoidal positions come in pairs: output_dim {output_dim} must be even")
         self.base = base
 
-    def build(self, *shapes: Any) -> None:
+    def build(self, *shapes: object) -> None:
         """Nothing to make."""
 
     def call(self, x: Tensor, position_ids: Tensor | None = None) -> Tensor:
@@ -140,5 +138,5 @@ class SinusoidalPositionEmbedding(_AbsolutePositions):
         vectors = sinusoidal_table(ids, self.output_dim, self.base)
         return self.merge(ops.cast(x, self.compute_dtype), ops.cast(vectors, self.compute_dtype))
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {**super().get_config(), "base": self.base}

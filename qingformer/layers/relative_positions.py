@@ -22,6 +22,7 @@ class RotaryPositions(keras.layers.Layer):
     def __init__(
         self, size: int, base: float = 10000.0, scaling: float = 1.0, limit: int | None = None, **kwargs: object
     ) -> None:
+        # float32 whatever the policy: in bfloat16 the angles of positions beyond 256 are off by a radian and more.
         super().__init__(**{"dtype": "float32", **kwargs})
         self.size = size
         self.base = base
@@ -36,6 +37,7 @@ class RotaryPositions(keras.layers.Layer):
         return rotary_table(position_ids, self.size, self.base, self.scaling, self.limit)
 
     def compute_output_spec(self, x: Tensor, position_ids: Tensor | None = None) -> keras.KerasTensor:
+        # One table serves the whole batch unless each text has positions of its own.
         batch = 1 if position_ids is None else position_ids.shape[0]
         return keras.KerasTensor((batch, x.shape[1], 2, self.size // 2), "float32")
 
@@ -81,6 +83,7 @@ class RelativePositionBias(keras.layers.Layer):
         buckets = relative_buckets(
             ops.shape(x)[1], ops.shape(keys)[1], self.num_buckets, self.max_distance, self.bidirectional
         )
+        # (Tq, Tk, N) to (1, N, Tq, Tk), the shape of the scores of any batch.
         table = ops.cast(self.embeddings, self.compute_dtype)
         return ops.transpose(ops.take(table, buckets, axis=0), (2, 0, 1))[None]
 

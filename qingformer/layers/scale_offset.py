@@ -7,7 +7,7 @@ from keras import ops
 
 from qingformer.errors import ConfigError
 from qingformer.ops.activations import get_activation
-from qingformer.types import Tensor
+from qingformer.types import Config, Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -30,7 +30,7 @@ class ScaleOffset(keras.layers.Layer):
         offset: bool | float = True,
         hidden_size: int | None = None,
         hidden_act: str = "linear",
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         super().__init__(**kwargs)
         self.scale = scale
@@ -84,6 +84,6 @@ class ScaleOffset(keras.layers.Layer):
     def compute_output_spec(self, x: Tensor, condition: Tensor | None = None) -> keras.KerasTensor:
         return keras.KerasTensor(x.shape, self.compute_dtype)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         settings = {"scale": self.scale, "offset": self.offset}
         return {**super().get_config(), **settings, "hidden_size": self.hidden_size, "hidden_act": self.hidden_act}

@@ -9,7 +9,7 @@ from keras import ops
 from qingformer.layers.linear_chain import LinearChain
 from qingformer.ops.chain_algorithms import Chain
 from qingformer.ops.classes import finite, log_softmax, log_sum_exp, take_class
-from qingformer.types import Tensor
+from qingformer.types import Config, Options, Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -33,7 +33,7 @@ class IndependentTags(LinearChain):
 
     loss_by_token = True
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, **kwargs: object) -> None:
         super().__init__(1.0, "zeros", **kwargs)
 
     def add_scores(self) -> None:
@@ -50,7 +50,7 @@ class IndependentTags(LinearChain):
         return ops.where(mask, log_sum_exp(scores - ops.expand_dims(take_class(scores, tags), -1)), 0.0)
 
     def decode(
-        self, emissions: Any, mask: Any = None, allowed: tuple[Any, Any, Any] | None = None
+        self, emissions: Tensor, mask: Tensor = None, allowed: tuple[Any, Any, Any] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """The best tag of each token, or with `allowed` the best path by Viterbi's algorithm; arguments, results and
         errors as in `ConditionalRandomField.decode`. Of tags with equal scores the one with the lower number.
@@ -63,7 +63,7 @@ class IndependentTags(LinearChain):
         tags, scores = self._program(_best)(*given, self.transition_scores())
         return ops.convert_to_numpy(tags), ops.convert_to_numpy(scores)
 
-    def marginals(self, emissions: Any, mask: Any = None) -> np.ndarray:
+    def marginals(self, emissions: Tensor, mask: Tensor = None) -> np.ndarray:
         """Probability of each tag at each token: (B, T, L) to (B, T, L) float32, 0 where masked.
 
         Example: `tagger.marginals(model.predict(x), mask).max(-1)` says how sure each token is
@@ -71,8 +71,8 @@ class IndependentTags(LinearChain):
         given = self._checked(emissions, mask)
         return ops.convert_to_numpy(self._program(_probabilities)(*given, self.transition_scores()))
 
-    def get_config(self) -> dict[str, Any]:
-        settings: dict[str, Any] = super().get_config()
+    def get_config(self) -> Config:
+        settings: Options = super().get_config()
         return {name: value for name, value in settings.items() if name not in ("lr_multiplier", "initializer")}
 
 

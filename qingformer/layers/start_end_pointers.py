@@ -8,7 +8,7 @@ from keras import ops
 from qingformer.errors import ConfigError
 from qingformer.layers.dense import Dense
 from qingformer.layers.global_pointer import IMPOSSIBLE
-from qingformer.types import Tensor
+from qingformer.types import Config, InitializerLike, Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -30,14 +30,14 @@ class StartEndPointers(keras.layers.Layer):
     Example: `StartEndPointers(heads=3)(ops.ones((2, 7, 16)))`
     """
 
-    def __init__(self, heads: int, kernel_initializer: Any = "glorot_uniform", **kwargs: Any) -> None:
+    def __init__(self, heads: int, kernel_initializer: InitializerLike = "glorot_uniform", **kwargs: object) -> None:
         super().__init__(**kwargs)
         if heads < 1:
             raise ConfigError(f"{self.name}: {heads} heads; expected at least 1, one for each type")
         self.heads = int(heads)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
-    def build(self, x_shape: tuple[Any, ...], padding_mask_shape: Any = None) -> None:
+    def build(self, x_shape: tuple[Any, ...], padding_mask_shape: object = None) -> None:
         self._check(x_shape, padding_mask_shape)
         start = self.kernel_initializer.clone()
         self.dense = Dense(2 * self.heads, kernel_initializer=start, name="dense", dtype=self.dtype_policy)
@@ -51,11 +51,11 @@ class StartEndPointers(keras.layers.Layer):
             return scores
         return ops.where(ops.cast(padding_mask, "bool")[:, :, None, None], scores, IMPOSSIBLE)
 
-    def compute_output_spec(self, x: Any, padding_mask: Any = None) -> keras.KerasTensor:
+    def compute_output_spec(self, x: Tensor, padding_mask: Tensor = None) -> keras.KerasTensor:
         self._check(x.shape, None if padding_mask is None else padding_mask.shape)
         return keras.KerasTensor((*x.shape[:2], self.heads, 2), dtype="float32")
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         initializer = keras.initializers.serialize(self.kernel_initializer)
         return {**super().get_config(), "heads": self.heads, "kernel_initializer": initializer}
 

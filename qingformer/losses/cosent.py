@@ -1,7 +1,5 @@
 """Ranking loss on the similarities of sentence pairs."""
 
-from typing import Any
-
 import keras
 from keras import ops
 
@@ -10,7 +8,7 @@ from qingformer.losses.loss import MEAN, BatchLoss
 from qingformer.losses.pairs import LAYOUTS, check_layout, grouped, one_each
 from qingformer.ops.classes import finite, log_sum_exp
 from qingformer.ops.vectors import cosine
-from qingformer.types import Tensor
+from qingformer.types import Config, Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -49,7 +47,7 @@ class CoSENT(BatchLoss):
         self.scale = float(scale)
         self.layout = check_layout("CoSENT", layout, (*LAYOUTS, "scores"))
 
-    def call(self, y_true: tuple[Tensor, Tensor], y_pred: Any) -> Tensor:
+    def call(self, y_true: tuple[Tensor, Tensor], y_pred: Tensor) -> Tensor:
         """(labels, weights) and vectors or scores to one number."""
         if self.layout == "scores":
             similarity = finite(ops.reshape(y_pred, (-1,)))
@@ -65,5 +63,5 @@ class CoSENT(BatchLoss):
             ops.reshape(above[:, None] + below[None, :], (-1,)), ops.reshape(ordered, (-1,)), with_zero=True
         )
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {**super().get_config(), "scale": self.scale, "layout": self.layout}

@@ -1,14 +1,12 @@
 """Losses made of the Dice coefficient, the soft form of F1."""
 
-from typing import Any
-
 import keras
 from keras import ops
 
 from qingformer.errors import ConfigError
 from qingformer.losses.loss import MEAN, BatchLoss, binary_targets, of_classes, of_labels
 from qingformer.ops.classes import finite, is_distribution, log_softmax, one_for_all
-from qingformer.types import Tensor
+from qingformer.types import Config, Tensor
 
 _LEVELS = ("example", "batch")
 
@@ -91,7 +89,7 @@ class DiceLoss(BatchLoss):
         """Between two predictions, of their classes or label by label."""
         return of_labels(first, second) if self.multi_label else of_classes(y_true, first, second)
 
-    def _coefficient(self, q: Tensor, y: Tensor, total: Any) -> Tensor:
+    def _coefficient(self, q: Tensor, y: Tensor, total: Tensor) -> Tensor:
         parts = ops.square(q) + ops.square(y) if self.squared else q + y
         return (2.0 * total(q * y) + self.smooth) / (total(parts) + self.smooth)
 
@@ -101,6 +99,6 @@ class DiceLoss(BatchLoss):
         ids = one_for_all(labels, logits)
         return ops.cast(ids[:, None] == ops.arange(ops.shape(logits)[-1], dtype="int32"), "float32")
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         names = ("alpha", "smooth", "squared", "level", "multi_label", "detach_weight")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -1,7 +1,6 @@
 """Cross-entropy that turns its attention to what is still hard."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 from keras import ops
@@ -9,7 +8,7 @@ from keras import ops
 from qingformer.errors import ConfigError
 from qingformer.losses.loss import MEAN, ClassLoss, binary_targets, of_labels
 from qingformer.ops.classes import finite, log_softmax
-from qingformer.types import Tensor
+from qingformer.types import Config, Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -74,7 +73,7 @@ class FocalLoss(ClassLoss):
         rest = ops.log(ops.maximum(-ops.expm1(log_p), 1e-30))
         return -ops.exp(self.gamma * rest) * log_p
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         settings = {"gamma": self.gamma, "alpha": self.alpha, "multi_label": self.multi_label}
         return {**super().get_config(), **settings}
 

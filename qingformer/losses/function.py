@@ -7,6 +7,7 @@ import keras
 
 from qingformer.backend.keras_internals import LossFunctionWrapper
 from qingformer.errors import ConfigError
+from qingformer.types import Nest, Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -26,7 +27,7 @@ class FunctionLoss(LossFunctionWrapper):
         name = name or getattr(fn, "__name__", "loss").strip("<>")
         super().__init__(fn, reduction=reduction, name=name)
 
-    def call(self, y_true: Any, y_pred: Any) -> Any:
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Nest:
         """The values of the rows."""
         values = keras.ops.convert_to_tensor(super().call(y_true, y_pred))
         if len(values.shape) == 0:  # the empty shape of TensorFlow is true

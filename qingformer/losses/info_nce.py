@@ -1,7 +1,5 @@
 """Contrastive loss with the rest of the batch as negatives."""
 
-from typing import Any
-
 import keras
 from keras import ops
 
@@ -10,7 +8,7 @@ from qingformer.losses.loss import WEIGHTED_MEAN, BatchLoss
 from qingformer.losses.pairs import check_layout, grouped, one_each
 from qingformer.ops.classes import log_sum_exp
 from qingformer.ops.vectors import unit
-from qingformer.types import Tensor
+from qingformer.types import Config, Tensor
 
 _NEGATIVES = ("across", "all")
 
@@ -66,7 +64,7 @@ class InfoNCE(BatchLoss):
         """Weights of the pairs."""
         return ops.reshape(weights, (-1, 2))[:, 0] if self.layout == "rows" else weights
 
-    def call(self, y_true: tuple[Tensor, Tensor], y_pred: Any) -> Tensor:
+    def call(self, y_true: tuple[Tensor, Tensor], y_pred: Tensor) -> Tensor:
         """(anything, weights) and vectors to values (M,)."""
         vectors = unit(grouped("InfoNCE", self.layout, y_pred))
         taken = one_each(y_true[1], self.layout, vectors) > 0
@@ -90,6 +88,6 @@ class InfoNCE(BatchLoss):
         keep = ops.concatenate([mask for _, mask in parts], -1)
         return log_sum_exp(similarity / self.temperature, keep) - own / self.temperature
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         names = ("temperature", "layout", "symmetric", "negatives")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}

@@ -1,14 +1,12 @@
 """Label smoothing for labels that are whole numbers."""
 
-from typing import Any
-
 import keras
 from keras import ops
 
 from qingformer.errors import ConfigError
 from qingformer.losses.loss import MEAN, ClassLoss
 from qingformer.ops.classes import finite, log_softmax, visible
-from qingformer.types import Tensor
+from qingformer.types import Config, Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -46,7 +44,7 @@ class LabelSmoothedCrossentropy(ClassLoss):
         """Smoothed cross-entropy for each possible class, (..., C)."""
         return smoothed_costs(logits, self.label_smoothing)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {**super().get_config(), "label_smoothing": self.label_smoothing}
 
 

@@ -10,7 +10,7 @@ from keras import ops
 from qingformer.errors import ConfigError
 from qingformer.losses.loss import MEAN, ClassLoss
 from qingformer.ops.classes import finite, log_softmax
-from qingformer.types import Tensor
+from qingformer.types import Config, Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -59,7 +59,7 @@ class LogitAdjustedCrossentropy(ClassLoss):
         counts = np.bincount(np.asarray(labels, "int64"), minlength=num_classes or 0)
         return cls(np.maximum(counts, 1).tolist(), **options)
 
-    def for_labels(self, labels: Any, num_classes: int) -> "LogitAdjustedCrossentropy":
+    def for_labels(self, labels: Tensor, num_classes: int) -> "LogitAdjustedCrossentropy":
         """This loss if it has a prior, else the one whose prior is counted in the training `labels` (n,)."""
         if self.prior is not None:
             return self
@@ -80,7 +80,7 @@ class LogitAdjustedCrossentropy(ClassLoss):
         shift = self.tau * np.log(np.array(self.prior, "float64"))
         return finite(logits) + ops.convert_to_tensor(shift.astype("float32"))
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {**super().get_config(), "prior": self.prior, "tau": self.tau}
 
 

@@ -1,13 +1,11 @@
 """What the losses of this room have in common."""
 
-from typing import Any
-
 import keras
 from keras import ops
 
 from qingformer.ops.classes import finite, is_distribution, one_for_all, take_class, visible
 from qingformer.ops.divergence import softmax_divergence
-from qingformer.types import Tensor
+from qingformer.types import Nest, Tensor
 
 MEAN = "sum_over_batch_size"
 WEIGHTED_MEAN = "mean_with_sample_weight"
@@ -29,7 +27,7 @@ class Loss(keras.losses.Loss):
     def __init__(self, reduction: str | None = MEAN, name: str | None = None) -> None:
         super().__init__(name=name, reduction=reduction, dtype="float32")
 
-    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Tensor:
+    def __call__(self, y_true: Tensor, y_pred: Tensor, sample_weight: Nest = None) -> Tensor:
         """The reduced loss; `sample_weight` (B,), or with one weight for each value."""
         y_true, y_pred = as_array(y_true), as_array(y_pred)
         if sample_weight is not None:
@@ -75,7 +73,7 @@ class BatchLoss(keras.losses.Loss):
     def __init__(self, reduction: str | None = MEAN, name: str | None = None) -> None:
         super().__init__(name=name, reduction=reduction, dtype="float32")
 
-    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Tensor:
+    def __call__(self, y_true: Tensor, y_pred: Tensor, sample_weight: Nest = None) -> Tensor:
         """The reduced loss; `sample_weight` has one weight for each row, `(B,)` or `(B, 1)`."""
         y_pred = tuple(as_array(part) for part in y_pred) if isinstance(y_pred, tuple) else as_array(y_pred)
         rows = ops.shape(keras.tree.flatten(y_pred)[0])[0]
@@ -86,7 +84,7 @@ class BatchLoss(keras.losses.Loss):
             (labels, weights), y_pred, self.value_weights(labels, weights) if self.weighs_values else None
         )
 
-    def entry_weights(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Tensor:
+    def entry_weights(self, y_true: Tensor, y_pred: Tensor, sample_weight: Nest = None) -> Tensor:
         """The weights of the values in the reduction."""
         rows = ops.shape(keras.tree.flatten(y_pred)[0])[0]
         weights = ops.ones((rows,)) if sample_weight is None else ops.cast(sample_weight, "float32")
@@ -118,6 +116,6 @@ def binary_targets(y_true: Tensor, logits: Tensor) -> Tensor:
     return ops.expand_dims(y_true, -1) if len(y_true.shape) == len(logits.shape) - 1 else y_true
 
 
-def as_array(x: Any) -> Tensor:
+def as_array(x: Tensor) -> Tensor:
     """`x` itself if it is an array, else (a list) an array of it, float32."""
     return x if hasattr(x, "shape") else ops.convert_to_tensor(x, dtype="float32")

@@ -1,7 +1,6 @@
 """Softmax over cosines that asks the true class to win by a margin: AM-Softmax, A-Softmax, ArcFace."""
 
 import math
-from typing import Any
 
 import keras
 from keras import ops
@@ -9,7 +8,7 @@ from keras import ops
 from qingformer.errors import ConfigError
 from qingformer.losses.loss import MEAN, Loss, of_classes
 from qingformer.ops.classes import finite, is_distribution, log_sum_exp, one_for_all
-from qingformer.types import Tensor
+from qingformer.types import Config, Tensor
 
 
 class MarginSoftmax(Loss):
@@ -67,7 +66,7 @@ class MarginSoftmax(Loss):
         """Between the softmaxes of two predictions scaled, without margin, as they are used to predict."""
         return of_classes(y_true, self.scale * finite(first), self.scale * finite(second))
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {**super().get_config(), "scale": self.scale, "from_all_classes": self.from_all_classes}
 
 
@@ -103,7 +102,7 @@ class AMSoftmax(MarginSoftmax):
         """cos - margin."""
         return cosine - self.margin
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {**super().get_config(), "margin": self.margin}
 
 
@@ -151,7 +150,7 @@ class ASoftmax(MarginSoftmax):
         k = sum(ops.cast(cosine < math.cos(j * math.pi / self.multiple), "float32") for j in range(1, self.multiple))
         return (1.0 - 2.0 * ops.mod(k, 2.0)) * power - 2.0 * k if self.multiple > 1 else power
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {**super().get_config(), "multiple": self.multiple, "simple": self.simple}
 
 
@@ -190,7 +189,7 @@ class ArcFace(MarginSoftmax):
         moved = cosine * math.cos(self.margin) - sine * math.sin(self.margin)
         return ops.where(cosine > -math.cos(self.margin), moved, cosine - self.margin * math.sin(self.margin))
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {**super().get_config(), "margin": self.margin}
 
 

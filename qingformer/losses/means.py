@@ -9,7 +9,7 @@ from keras import ops
 
 from qingformer.backend.keras_internals import CompileLoss, get_keras_mask
 from qingformer.losses.loss import WEIGHTED_MEAN
-from qingformer.types import Tensor
+from qingformer.types import Nest, Tensor
 
 PLAIN, SUM = ("sum_over_batch_size", "mean"), "sum"
 
@@ -31,7 +31,7 @@ class CompiledLosses(CompileLoss):
         super().__init__(compiled._user_loss, compiled._user_loss_weights, output_names=compiled.output_names)
         self.only_weighted = False
 
-    def build(self, y_true: Any, y_pred: Any) -> None:
+    def build(self, y_true: Tensor, y_pred: Tensor) -> None:
         """Make the losses of the outputs and, where they are several, the metrics that show each."""
         super().build(y_true, y_pred)
         means = [WeightedMean(each.loss, self) for each in self._flat_losses]
@@ -62,7 +62,7 @@ class OutputLoss(keras.metrics.Mean):
         super().__init__(name=name)
         self.source = source
 
-    def update_state(self, values: Any, sample_weight: Any = None) -> None:
+    def update_state(self, values: Any, sample_weight: Nest = None) -> None:
         """Add a batch; Keras gives its number of rows as the weight."""
         if self.source.settings.only_weighted and self.source.divisor is not None:
             sample_weight = self.source.divisor
@@ -76,11 +76,11 @@ class LossMean(keras.metrics.Mean):
         super().__init__(name=name)
         self._waiting: list[Any] = []
 
-    def update_state(self, values: Any, sample_weight: Any = None) -> None:
+    def update_state(self, values: Any, sample_weight: Nest = None) -> None:
         """Keep the loss of a batch, and its number of rows."""
         self._waiting = [values, sample_weight]
 
-    def settle(self, weight: Any = None) -> None:
+    def settle(self, weight: Tensor = None) -> None:
         """Add what waits, with its number of rows as the weight if there is no other."""
         if self._waiting:
             values, rows = self._waiting
@@ -102,7 +102,7 @@ def over_all_rows(model: keras.Model) -> Iterator[None]:
             compiled.only_weighted = True
 
 
-def padding_factor(loss: Any, y_true: Any, y_pred: Any, sample_weight: Any) -> Tensor | None:
+def padding_factor(loss: Any, y_true: Tensor, y_pred: Tensor, sample_weight: Nest) -> Tensor | None:
     """By what a plain mean is multiplied so that entries of weight 0 do not count in its divisor; None for nothing."""
     plain = getattr(loss, "reduction", None) in PLAIN and getattr(loss, "weighs_values", True)
     if not plain or sample_weight is None:
@@ -111,7 +111,9 @@ def padding_factor(loss: Any, y_true: Any, y_pred: Any, sample_weight: Any) -> T
     return given / ops.maximum(counted, 1.0)
 
 
-def divisor(loss: Any, y_true: Any, y_pred: Any, sample_weight: Any, only_weighted: bool = False) -> Tensor | None:
+def divisor(
+    loss: Any, y_true: Tensor, y_pred: Tensor, sample_weight: Nest, only_weighted: bool = False
+) -> Tensor | None:
     """What a loss divides the weighted sum of a batch by, float32 scalar; None for the number of entries, or of sums.
 
         plain mean:              sum(w l) / number of l
@@ -140,7 +142,7 @@ def divisor(loss: Any, y_true: Any, y_pred: Any, sample_weight: Any, only_weight
     return ops.sum(weight if mask is None else _widened(weight, mask) * mask)
 
 
-def rows_with_weight(sample_weight: Any) -> Tensor | None:
+def rows_with_weight(sample_weight: Nest) -> Tensor | None:
     """How many rows have any weight that is not 0, float32 scalar; None without weights."""
     leaves = [leaf for leaf in keras.tree.flatten(sample_weight) if leaf is not None]
     if not leaves:
@@ -149,7 +151,7 @@ def rows_with_weight(sample_weight: Any) -> Tensor | None:
     return ops.sum(ops.cast(ops.any(ops.stack(used), 0), "float32"))
 
 
-def _counted(loss: Any, y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[Tensor, Tensor]:
+def _counted(loss: Any, y_true: Tensor, y_pred: Tensor, sample_weight: Nest) -> tuple[Tensor, Tensor]:
     """How many entries Keras divides by, in the unit of the weights or of the mask, and how many have a weight."""
     used = ops.cast(ops.not_equal(sample_weight, 0), "float32")
     mask = _mask(loss, y_true, y_pred)
@@ -158,7 +160,7 @@ def _counted(loss: Any, y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[T
     return ops.sum(mask), ops.sum(_widened(used, mask) * mask)
 
 
-def _mask(loss: Any, y_true: Any, y_pred: Any) -> Tensor | None:
+def _mask(loss: Any, y_true: Tensor, y_pred: Tensor) -> Tensor | None:
     """What Keras counts, float32: by the mask of an output, and by the ignored class."""
     if keras.tree.is_nested(y_pred):
         return None

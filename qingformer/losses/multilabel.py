@@ -1,14 +1,12 @@
 """Any number of labels among many: the multi-label generalisation of softmax cross-entropy."""
 
-from typing import Any
-
 import keras
 from keras import ops
 
 from qingformer.errors import ConfigError
 from qingformer.losses.loss import MEAN, Loss, of_labels
 from qingformer.ops.classes import OUT_OF_REACH, class_ids, finite, log_sum_exp, visible
-from qingformer.types import Tensor
+from qingformer.types import Config, Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -51,7 +49,7 @@ class MultilabelCategoricalCrossentropy(Loss):
         """Between two predictions, class by class."""
         return of_labels(first, second, self.class_axes)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {**super().get_config(), "class_axes": self.class_axes}
 
 
@@ -106,7 +104,7 @@ class SparseMultilabelCategoricalCrossentropy(MultilabelCategoricalCrossentropy)
         down = log_sum_exp(_without(scores, ids, named), with_zero=True)
         return log_sum_exp(-positive, counts, with_zero=True) + down
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {**super().get_config(), "mask_zero": self.mask_zero}
 
 

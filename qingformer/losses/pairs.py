@@ -1,7 +1,5 @@
 """How vectors of sentences lie in the predictions of losses that compare them."""
 
-from typing import Any
-
 from keras import ops
 
 from qingformer.errors import ConfigError
@@ -17,7 +15,7 @@ def check_layout(owner: str, layout: str, known: tuple[str, ...] = LAYOUTS) -> s
     return layout
 
 
-def grouped(owner: str, layout: str, y_pred: Any) -> Tensor:
+def grouped(owner: str, layout: str, y_pred: Tensor) -> Tensor:
     """Vectors that belong together, (M, K, d) float32 with K >= 2.
 
     "rows": (2M, d), rows 2m and 2m + 1 are the m-th pair. "pairs": (M, K, d), or a tuple of K arrays (M, d).

@@ -1,7 +1,6 @@
 """Binary cross-entropy of a power of the sigmoid, for labels that are nearly all 0."""
 
 import math
-from typing import Any
 
 import keras
 from keras import ops
@@ -10,7 +9,7 @@ from qingformer.errors import ConfigError
 from qingformer.losses.loss import MEAN, Loss
 from qingformer.ops.classes import finite, visible
 from qingformer.ops.divergence import bernoulli_divergence
-from qingformer.types import Tensor
+from qingformer.types import Config, Tensor
 
 _TINY = 1e-20  # far above what float32 rounds to 0, and far below its precision beside 1
 
@@ -77,7 +76,7 @@ class PowerBinaryCrossentropy(Loss):
         p, q = (ops.exp(self.power * ops.log_sigmoid(ops.reshape(finite(s), shape))) for s in (first, second))
         return bernoulli_divergence(p, q)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {**super().get_config(), "power": self.power, "class_axes": self.class_axes}
 
 

@@ -1,7 +1,5 @@
 """Cross-entropy of the tokens of language models, averaged over the tokens of the whole batch."""
 
-from typing import Any
-
 import keras
 import numpy as np
 from keras import ops
@@ -10,7 +8,7 @@ from qingformer.errors import ConfigError
 from qingformer.losses.label_smoothing import checked_smoothing
 from qingformer.losses.loss import WEIGHTED_MEAN, Loss, of_classes
 from qingformer.ops.classes import class_ids, finite, log_sum_exp, take_class, visible
-from qingformer.types import Tensor
+from qingformer.types import Config, Nest, Tensor
 
 IGNORE = -100
 
@@ -62,7 +60,7 @@ class SequenceCrossentropy(Loss):
         self.shift, self.ignore_index = int(shift), int(ignore_index)
         self.label_smoothing = checked_smoothing("SequenceCrossentropy", label_smoothing)
 
-    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Tensor:
+    def __call__(self, y_true: Tensor, y_pred: Tensor, sample_weight: Nest = None) -> Tensor:
         """The mean over the predicted tokens; weights (B,) or (B, T)."""
         ids = class_ids(ops.convert_to_tensor(y_true))
         logits = ops.convert_to_tensor(y_pred)
@@ -76,7 +74,7 @@ class SequenceCrossentropy(Loss):
         weights = self.entry_weights(ids, logits, sample_weight)
         return super().__call__(ids[:, self.shift :], logits[:, :end], weights)
 
-    def entry_weights(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Tensor:
+    def entry_weights(self, y_true: Tensor, y_pred: Tensor, sample_weight: Nest = None) -> Tensor:
         """The weights of the predicted tokens, (B, T - shift)."""
         ids = class_ids(ops.convert_to_tensor(y_true))
         counted = ops.cast(ops.logical_and(ids >= 0, ids != self.ignore_index), "float32")
@@ -101,13 +99,13 @@ class SequenceCrossentropy(Loss):
         uniform = total - ops.sum(ops.where(seen, logits, 0.0), -1) / count
         return (1.0 - self.label_smoothing) * cost + self.label_smoothing * uniform
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         names = ("shift", "label_smoothing", "ignore_index")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 def sequence_targets(
-    token_ids: Any, segment_ids: Any = None, padding_mask: Any = None, ignore_index: int = IGNORE
+    token_ids: Tensor, segment_ids: Tensor = None, padding_mask: Tensor = None, ignore_index: int = IGNORE
 ) -> np.ndarray:
     """Labels of `SequenceCrossentropy`: the token ids (B, T), `ignore_index` where the source or the padding is.
 
@@ -125,6 +123,6 @@ def sequence_targets(
     return targets
 
 
-def _as_columns(sample_weight: Any) -> Tensor:
+def _as_columns(sample_weight: Nest) -> Tensor:
     weights = ops.convert_to_tensor(sample_weight, dtype="float32")
     return ops.expand_dims(weights, -1) if len(weights.shape) == 1 else weights

@@ -1,14 +1,12 @@
 """Cross-entropy with the class weights that a smooth F1 score asks for."""
 
-from typing import Any
-
 import keras
 from keras import ops
 
 from qingformer.errors import ConfigError
 from qingformer.losses.loss import MEAN, BatchLoss, binary_targets, of_labels
 from qingformer.ops.classes import finite
-from qingformer.types import Tensor
+from qingformer.types import Config, Tensor
 
 _AVERAGES = ("micro", "macro")
 
@@ -57,7 +55,7 @@ class SmoothF1Crossentropy(BatchLoss):
         """Between two predictions, label by label."""
         return of_labels(first, second)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {**super().get_config(), "average": self.average}
 
 

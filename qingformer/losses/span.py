@@ -1,7 +1,5 @@
 """Cross-entropy of where an answer starts and ends in a text."""
 
-from typing import Any
-
 import keras
 from keras import ops
 
@@ -9,7 +7,7 @@ from qingformer.errors import ConfigError
 from qingformer.losses.loss import MEAN, Loss, as_array
 from qingformer.ops.classes import LARGEST, class_ids, finite, log_sum_exp, take_class, visible
 from qingformer.ops.divergence import softmax_divergence
-from qingformer.types import Tensor
+from qingformer.types import Nest, Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -40,7 +38,7 @@ class SpanCrossentropy(Loss):
     def __init__(self, reduction: str | None = MEAN, name: str | None = "span_crossentropy") -> None:
         super().__init__(reduction, name)
 
-    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Tensor:
+    def __call__(self, y_true: Tensor, y_pred: Tensor, sample_weight: Nest = None) -> Tensor:
         """The reduced loss; `sample_weight` (B,)."""
         labels, scores = as_array(y_true), as_array(y_pred)
         shapes = tuple(labels.shape), tuple(scores.shape)

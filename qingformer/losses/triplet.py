@@ -1,7 +1,5 @@
 """Anchor closer to positive than to negative, by a margin."""
 
-from typing import Any
-
 import keras
 from keras import ops
 
@@ -10,7 +8,7 @@ from qingformer.losses.loss import WEIGHTED_MEAN, BatchLoss
 from qingformer.losses.pairs import check_layout
 from qingformer.ops.classes import LARGEST, class_ids
 from qingformer.ops.vectors import cosine, unit
-from qingformer.types import Tensor
+from qingformer.types import Config, Tensor
 
 _DISTANCES = ("cosine", "euclidean")
 
@@ -94,7 +92,7 @@ class TripletLoss(BatchLoss):
         counts = ops.logical_and(ops.any(positive, -1), ops.any(negative, -1))
         return ops.where(counts, farthest - nearest, 0.0)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {**super().get_config(), "margin": self.margin, "distance": self.distance, "layout": self.layout}
 
 

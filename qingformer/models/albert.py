@@ -19,10 +19,10 @@ from qingformer.errors import ConfigError
 from qingformer.models.backbone import Backbone
 from qingformer.models.bert import OLD_NORMS, TRAINING_STATE, block_rows, embedding_rows, next_sentence_rows
 from qingformer.models.config import BackboneConfig, block_group
-from qingformer.models.family import COMMON_KEYS
+from qingformer.models.family import COMMON_KEYS, FamilySpec
 from qingformer.models.family_registry import register_family
 from qingformer.models.layer_factory import LayerFactory
-from qingformer.types import Config, Tensor, Tensors
+from qingformer.types import Config, InitializerLike, Tensor, Tensors
 
 SHARED_KEYS = (*COMMON_KEYS, "embedding_size", "num_hidden_groups")
 
@@ -34,7 +34,7 @@ class TokenProjection(keras.layers.Layer):
     Example: `TokenProjection(8)(ops.ones((2, 5, 4)))`
     """
 
-    def __init__(self, size: int, kernel_initializer: Any = "glorot_uniform", **kwargs: Any) -> None:
+    def __init__(self, size: int, kernel_initializer: InitializerLike = "glorot_uniform", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.size = size
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
@@ -57,19 +57,21 @@ class TokenProjection(keras.layers.Layer):
 class Albert(Backbone):
     """The ALBERT encoder; see `Backbone` for inputs and outputs."""
 
-    defaults: ClassVar = {"share_blocks": True, "embedding_size": 128, "hidden_dropout_prob": 0.0}
-    config_marks: ClassVar[tuple[str, ...]] = ("num_hidden_groups",)
-    heads: ClassVar[tuple[str, ...]] = ("MaskedLM", "CausalLM", "SentenceOrderPrediction", "PreTraining")
-    weight_marks: ClassVar[tuple[str, ...]] = (r"/inner_group_0/", r"/layer_shared/", r"\.albert_layer_groups\.")
-    keys: ClassVar = {key: key for key in SHARED_KEYS}
-    said_otherwise: ClassVar[tuple[str, ...]] = ("embedding_projection",)
-    ignored_keys: ClassVar[tuple[str, ...]] = (
-        "down_scale_factor",
-        "gap_size",
-        "net_structure_type",
-        "num_memory_blocks",
-        "inner_group_num",
-        "layers_to_keep",
+    spec: ClassVar[FamilySpec] = FamilySpec(
+        defaults={"share_blocks": True, "embedding_size": 128, "hidden_dropout_prob": 0.0},
+        config_signatures=("num_hidden_groups",),
+        heads=("MaskedLM", "CausalLM", "SentenceOrderPrediction", "PreTraining"),
+        weight_signatures=(r"/inner_group_0/", r"/layer_shared/", r"\.albert_layer_groups\."),
+        huggingface_keys={key: key for key in SHARED_KEYS},
+        implied_keys=("embedding_projection",),
+        ignored_keys=(
+            "down_scale_factor",
+            "gap_size",
+            "net_structure_type",
+            "num_memory_blocks",
+            "inner_group_num",
+            "layers_to_keep",
+        ),
     )
 
     @classmethod
@@ -101,6 +103,7 @@ class Albert(Backbone):
         """As BERT; with `project_tokens` the tokens alone are narrow, and everything else is as wide as the model."""
         if not factory.config.project_tokens:
             return super().embed(factory, token_embedding, inputs)
+        # All but the tokens is as wide as the model: a configuration without a narrow embedding makes it so.
         wide = LayerFactory(
             factory.config.replace(embedding_size=None, project_tokens=False), factory.initializer(), factory.dtype
         )
@@ -128,6 +131,7 @@ class Albert(Backbone):
         shared = config.replace(share_blocks=True)
         blocks = range(config.num_hidden_groups if config.share_blocks else config.num_hidden_layers)
         for index in blocks:
+            # Unshared blocks each start from the block of their group, so several of ours read one stored array.
             group = index if config.share_blocks else block_group(shared, index)
             rows += google_rows(index, group) + brightmart_rows(index)
         return WeightMap(

@@ -50,7 +50,7 @@ class Backbone(Family, PretrainedModel):
         name: str | None = None,
         **kwargs: object,
     ) -> None:
-        backend.check_device()
+        backend.check_device()  # JAX would fail at the first weight, with many lines of its own
         config = BackboneConfig.from_dict(config) if isinstance(config, dict) else config
         factory = self.layer_factory(config, initializer or self.default_initializer(config), dtype)
 
@@ -61,6 +61,7 @@ class Backbone(Family, PretrainedModel):
         # === Configuration ===
         self.config = config
         self.token_embedding = factory.made["token_embedding"]
+        # A functional model has Keras' own policy, whatever its layers have; heads and files ask the model for it.
         if dtype is not None:
             self.dtype_policy = dtype
 
@@ -70,6 +71,7 @@ class Backbone(Family, PretrainedModel):
         inputs = self.make_inputs(factory)
         x = self.embed(factory, self.make_token_embedding(factory), inputs)
         x = self.run_blocks(factory, x, self.make_contexts(factory, inputs, x))
+        # Blocks that normalise their inputs leave the last sum as it is.
         if config.norm_position == "pre":
             x = factory.norm("final_norm")(x, *factory.condition(inputs))
         outputs = {"sequence_output": x}
@@ -109,7 +111,7 @@ class Backbone(Family, PretrainedModel):
         """The keys that each query may see: (B, 1, 1 or T, T) bool."""
         config = factory.config
         segments = {"segment_ids": inputs["segment_ids"]} if config.application == "unilm" else {}
-        mask = layers.AttentionMask(config.application, config.hide_self, name="attention_mask")
+        mask = layers.AttentionMask(config.application, config.mask_diagonal, name="attention_mask")
         return mask(inputs["padding_mask"], **segments)
 
     def run_blocks(self, factory: LayerFactory, x: Tensor, contexts: Contexts) -> Tensor:
@@ -152,6 +154,7 @@ class Backbone(Family, PretrainedModel):
         x = token_embedding(inputs["token_ids"])
         if not config.type_vocab_size:
             return x
+        # CDial-GPT has rows of the token table for its speakers; all others have a table of segments.
         segments = token_embedding
         if not config.shared_segment_embeddings:
             segments = factory.embedding(config.type_vocab_size, config.width_of_embeddings, "segment_embedding")
@@ -181,7 +184,7 @@ class Backbone(Family, PretrainedModel):
 
     def decoder_logits(self, factory: LayerFactory) -> Tensor:
         """The logits of the next target token, of families with a decoder of their own: (B, T, V) float32."""
-        role = " with application='unilm'" if "unilm" in self.applications else ""
+        role = " with application='unilm'" if "unilm" in self.spec.applications else ""
         raise ConfigError(f"the family {factory.config.family} has no decoder beside an encoder; use CausalLM{role}")
 
     def tied_logits(self, x: Tensor) -> Tensor:

@@ -13,7 +13,9 @@ from qingformer.models.backbone import Backbone
 from qingformer.models.config import BackboneConfig
 from qingformer.models.family_registry import register_family
 
+# Ports of Google's files into the first releases of `transformers` kept TensorFlow's names of gain and offset.
 OLD_NORMS = ((r"LayerNorm\.weight$", "LayerNorm.gamma"), (r"LayerNorm\.bias$", "LayerNorm.beta"))
+# What Google's trainers save beside the weights: the step, and Adam's two moments of every variable.
 TRAINING_STATE = (r"^global_step$", r"(^|/)(adam_[mv]|Adam(_1)?|AdamWeightDecayOptimizer(_1)?)$")
 
 
@@ -38,12 +40,14 @@ def bert_like(rows: list[Row], huggingface: str = "bert") -> WeightMap:
         spellings={"huggingface": ((rf"^{huggingface}\.", ""), *OLD_NORMS)},
         copies={
             "huggingface": {
+                # Saved twice by some releases, since the output and the table are one parameter in two modules.
                 "cls.predictions.decoder.weight": f"{huggingface}.embeddings.word_embeddings.weight",
                 "cls.predictions.decoder.bias": "cls.predictions.bias",
             }
         },
         ignored={
             "tensorflow": TRAINING_STATE,
+            # Buffers with 0 ... T - 1 and zeros.
             "huggingface": (r"embeddings\.(position|token_type)_ids$",),
         },
     )
@@ -75,6 +79,7 @@ def block_rows(
     """One block: three projections, the output of the attention, the feed-forward, two norms."""
     ours, tensorflow, huggingface = f"block_{index}", tensorflow.format(index), huggingface.format(index)
     rows = []
+    # Google's scopes and Hugging Face's modules have the same words here, apart by "/" and ".".
     for part, stored in (
         ("attention/query", "attention/self/query"),
         ("attention/key", "attention/self/key"),

@@ -13,6 +13,7 @@ from qingformer.models.family_registry import FAMILIES, family_class
 from qingformer.models.limits import check_limits
 from qingformer.ops.activations import get_activation
 from qingformer.ops.attention_weights import NORMALIZATIONS
+from qingformer.types import Config, Values
 
 # Keys of published configurations that say nothing about the numbers this package computes: provenance, serving and
 # training hints, and the settings of heads that live elsewhere.
@@ -42,6 +43,7 @@ ONLY_VALUES: dict[str, tuple[Any, ...]] = {
     "pruned_heads": ({}, None),
     "quantization_config": ({}, None),
 }
+RENAMED = {"hide_self": "mask_diagonal"}
 APPLICATIONS = ("encoder", "lm", "unilm", "seq2seq", "decoder")
 POSITIONS = ("absolute", "rotary", "relative", "bucketed", "none")
 NORM_TYPES = ("layer_norm", "rms_norm", "rms_norm_without_gain")
@@ -74,7 +76,7 @@ class BackboneConfig:
       divides rotary positions and `rotary_limit` clips them, for texts beyond the trained length.
     - `attention_normalization`: "softmax", "softmax_plus" (entropy-invariant scale), "squared_relu";
       `attention_scale`: whether scores are divided by the root of the key size; `residual_attention_scores`: scores
-      accumulate over the blocks; `hide_self`: no position attends to itself.
+      accumulate over the blocks; `mask_diagonal`: no position attends to itself.
     - `norm_type`, `norm_position`: see `TransformerBlock`; `embedding_norm`: a norm after the embeddings.
     - `use_bias`: of all dense layers; `attention_bias`: of queries, keys and values where that differs,
       `attention_output_bias` of the projection after them.
@@ -126,7 +128,7 @@ class BackboneConfig:
     rotary_value: bool = False
     attention_normalization: str = "softmax"
     attention_scale: bool = True
-    hide_self: bool = False
+    mask_diagonal: bool = False
     num_key_value_heads: int | None = None
     query_key_norm: bool = False
     use_bias: bool = True
@@ -153,7 +155,7 @@ class BackboneConfig:
 
     def __init__(self, **values: Any) -> None:
         check_known(values, "options", fields=type(self))
-        defaults = family_class(values.get("family", "bert")).defaults
+        defaults = family_class(values.get("family", "bert")).spec.defaults
         for field in dataclasses.fields(self):
             if field.name not in values and field.name not in defaults and field.default is dataclasses.MISSING:
                 raise ConfigError(f"no {field.name}; every model needs one")
@@ -183,7 +185,7 @@ class BackboneConfig:
         for key, choices in CHOICES.items():
             if getattr(self, key) not in choices:
                 raise ConfigError(f"{key} is {getattr(self, key)!r}: expected one of {', '.join(choices)}")
-        applications = family_class(self.family).applications
+        applications = family_class(self.family).spec.applications
         if self.application not in applications:
             raise ConfigError(
                 f"application is {self.application!r}: the family {self.family} has {', '.join(applications)}"
@@ -194,9 +196,9 @@ class BackboneConfig:
             raise ConfigError(
                 f"hierarchical_position is {self.hierarchical_position}: expected a number between 0 and 1"
             )
-        if not self.tie_word_embeddings and not family_class(self.family).can_untie:
+        if not self.tie_word_embeddings and not family_class(self.family).spec.can_untie_embeddings:
             raise ConfigError(f"tie_word_embeddings is false, but the family {self.family} has no other output table")
-        for key, allowed in family_class(self.family).only.items():
+        for key, allowed in family_class(self.family).spec.supported_values.items():
             if getattr(self, key) not in allowed:
                 raise ConfigError(
                     f"{key} is {getattr(self, key)!r}, which the family {self.family} does not have: "
@@ -256,23 +258,29 @@ class BackboneConfig:
             return self.width_of_embeddings != self.hidden_size
         return self.embedding_projection
 
+    @property
+    def further_parameters(self) -> Mapping[str, int]:
+        """By part, how many parameters more (or less) a family has than `analysis.count_parameters` finds otherwise."""
+        return {}
+
     def replace(self, **changes: Any) -> "BackboneConfig":
         """The same configuration with some values changed; unknown names are refused."""
         check_known(changes, "options", fields=type(self))
         return dataclasses.replace(self, **changes)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Config:
         """All values by name, as JSON can hold them."""
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], source: str = "config", **changes: Any) -> "BackboneConfig":
+    def from_dict(cls, values: Values, source: str = "config", **changes: Any) -> "BackboneConfig":
         """Read a `config.json` or `bert_config.json` (Google's, Hugging Face's or ours), then apply `changes`.
 
         The family is that of `changes` or `values`, and translates its own keys. Errors: `ConfigError` that begins with
         `source` for unknown keys, missing `vocab_size`, and settings that this package does not compute.
         """
-        family = family_class(changes.get("family", values.get("family", "bert")))
+        values, changes = current_names(values), current_names(changes)
+        family = family_class({"family": "bert", **values, **changes}["family"])
         values = read_foreign(family, values, source)
         kind = config_class(family)
         check_known(values, source, known_keys(family), kind)
@@ -282,11 +290,11 @@ class BackboneConfig:
         chosen = {key: values[key] for key in values if key in kind.__dataclass_fields__}
         if chosen.get("position_embedding_type", "absolute") is None:
             del chosen["position_embedding_type"]
-        if values.get("is_decoder") and "lm" in family.applications:
+        if values.get("is_decoder") and "lm" in family.spec.applications:
             chosen.setdefault("application", "lm")
         check_known(changes, "options", fields=kind)
         chosen.update(changes)
-        if "vocab_size" not in chosen and "vocab_size" not in family.defaults:
+        if "vocab_size" not in chosen and "vocab_size" not in family.spec.defaults:
             raise ConfigError(f"{source}: no vocab_size; is this the configuration of a model?")
         try:
             return kind(**chosen)
@@ -296,22 +304,27 @@ class BackboneConfig:
 
 def config_class(family: Any) -> type[BackboneConfig]:
     """The class of a family's configurations."""
-    return family.config_class or BackboneConfig
+    return family.spec.config_class or BackboneConfig
 
 
-def read_foreign(family: Any, values: Mapping[str, Any], source: str) -> dict[str, Any]:
+def read_foreign(family: Any, values: Values, source: str) -> Config:
     """The values under our names; `ConfigError` where one has a type that the family's own keys cannot have."""
     try:
-        translated: dict[str, Any] = family.read_config(dict(values), source)
+        translated: Config = family.read_config(dict(values), source)
     except (TypeError, AttributeError, ArithmeticError, LookupError) as problem:
         raise ConfigError(f"{source}: a value of the wrong type: {problem}; compare with the model's card") from None
     return translated
 
 
+def current_names(values: Values) -> Config:
+    """The values with keys of earlier versions of this package under the names that they have now."""
+    return {RENAMED.get(key, key): value for key, value in values.items()}
+
+
 def known_keys(family: Any) -> frozenset[str]:
     """The keys that a file of the family may have once its own names are translated, also those without effect."""
     fields = config_class(family).__dataclass_fields__
-    return WITHOUT_EFFECT | {*fields, *ONLY_VALUES, "is_decoder", *family.ignored_keys}
+    return WITHOUT_EFFECT | {*fields, *ONLY_VALUES, "is_decoder", *family.spec.ignored_keys}
 
 
 def block_group(config: BackboneConfig, index: int) -> int:
@@ -321,19 +334,19 @@ def block_group(config: BackboneConfig, index: int) -> int:
     return index * config.num_hidden_groups // config.num_hidden_layers
 
 
-def unknown_keys(values: Mapping[str, Any], source: str, family: Any) -> list[str]:
+def unknown_keys(values: Values, source: str, family: Any) -> list[str]:
     """The keys of a configuration file that mean nothing here."""
     read, known = family.read_config(dict(values), source), known_keys(family)
     return [key for key in values if key in read and not is_known(key, read[key], known)]
 
 
-def is_known(key: str, value: Any, known: Collection[str]) -> bool:
+def is_known(key: str, value: object, known: Collection[str]) -> bool:
     """Whether a key of a file means something, or says nothing about the numbers: so does a null, whatever the key."""
     return key in known or value is None or bool(FORMS_WITHOUT_EFFECT.search(key))
 
 
 def check_known(
-    values: Mapping[str, Any],
+    values: Values,
     source: str,
     also: Collection[str] | None = None,
     fields: type[BackboneConfig] | None = None,

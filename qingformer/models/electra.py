@@ -15,7 +15,7 @@ from qingformer.errors import ConfigError
 from qingformer.models.backbone import Backbone
 from qingformer.models.bert import OLD_NORMS, TRAINING_STATE, block_rows, embedding_rows
 from qingformer.models.config import BackboneConfig
-from qingformer.models.family import COMMON_KEYS, SUMMARY_KEYS
+from qingformer.models.family import COMMON_KEYS, SUMMARY_KEYS, FamilySpec
 from qingformer.models.family_registry import register_family
 from qingformer.models.layer_factory import LayerFactory
 
@@ -25,15 +25,15 @@ from qingformer.models.layer_factory import LayerFactory
 class Electra(Backbone):
     """The ELECTRA encoder, discriminator or generator; see `Backbone` for inputs and outputs."""
 
-    defaults: ClassVar = {"pooler": False}
-    applications: ClassVar[tuple[str, ...]] = ("encoder",)
-    heads: ClassVar[tuple[str, ...]] = ("ReplacedTokenDetection", "MaskedLM")
-    weight_marks: ClassVar[tuple[str, ...]] = (
-        r"^(electra|generator|discriminator_predictions|generator_predictions)[./]",
+    spec: ClassVar[FamilySpec] = FamilySpec(
+        defaults={"pooler": False},
+        applications=("encoder",),
+        heads=("ReplacedTokenDetection", "MaskedLM"),
+        weight_signatures=(r"^(electra|generator|discriminator_predictions|generator_predictions)[./]",),
+        huggingface_keys={key: key for key in (*COMMON_KEYS, "embedding_size")},
+        implied_keys=("generator",),
+        ignored_keys=SUMMARY_KEYS,
     )
-    keys: ClassVar = {key: key for key in (*COMMON_KEYS, "embedding_size")}
-    said_otherwise: ClassVar[tuple[str, ...]] = ("generator",)
-    ignored_keys: ClassVar[tuple[str, ...]] = SUMMARY_KEYS
 
     @classmethod
     def adapt_config(cls, config: BackboneConfig, layout: str, names: Sequence[str]) -> BackboneConfig:
@@ -46,7 +46,7 @@ class Electra(Backbone):
     @classmethod
     def huggingface_class_of(cls, config: BackboneConfig) -> str | None:
         """The generator has a class of its own."""
-        return "ElectraForMaskedLM" if config.generator else cls.huggingface_class
+        return "ElectraForMaskedLM" if config.generator else cls.spec.huggingface_class
 
     def language_logits(self, factory: LayerFactory) -> Any:
         """BERT's head, which the generator alone has."""

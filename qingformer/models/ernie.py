@@ -18,7 +18,7 @@ from qingformer.errors import ConfigError
 from qingformer.models.backbone import Backbone
 from qingformer.models.bert import bert_like, block_rows, embedding_rows, head_rows
 from qingformer.models.config import BackboneConfig
-from qingformer.models.family import COMMON_KEYS
+from qingformer.models.family import COMMON_KEYS, FamilySpec
 from qingformer.models.family_registry import register_family
 from qingformer.models.layer_factory import LayerFactory
 from qingformer.models.pretrained import DERIVED_INPUTS
@@ -41,6 +41,11 @@ class ErnieConfig(BackboneConfig):
     task_type_vocab_size: int = 3
     custom_task_type_ids: bool = False
 
+    @property
+    def further_parameters(self) -> dict[str, int]:
+        """The table of tasks."""
+        return {"embeddings": self.use_task_id * self.task_type_vocab_size * self.width_of_embeddings}
+
     def _check_values(self) -> None:
         super()._check_values()
         if not 0 < self.task_type_vocab_size <= 10_000:
@@ -54,11 +59,13 @@ class ErnieConfig(BackboneConfig):
 class Ernie(Backbone):
     """The ERNIE encoder; see `Backbone` for inputs and outputs, `ErnieConfig` for the input of tasks."""
 
-    config_class = ErnieConfig
-    weight_marks: ClassVar[tuple[str, ...]] = (r"^ernie\.",)
-    keys: ClassVar = {key: key for key in (*COMMON_KEYS, "use_task_id", "task_type_vocab_size")}
-    # An input that may be left out says nothing about the numbers of a file.
-    said_otherwise: ClassVar[tuple[str, ...]] = ("custom_task_type_ids",)
+    spec: ClassVar[FamilySpec] = FamilySpec(
+        config_class=ErnieConfig,
+        weight_signatures=(r"^ernie\.",),
+        huggingface_keys={key: key for key in (*COMMON_KEYS, "use_task_id", "task_type_vocab_size")},
+        # An input that may be left out says nothing about the numbers of a file.
+        implied_keys=("custom_task_type_ids",),
+    )
 
     def make_inputs(self, factory: LayerFactory) -> Tensors:
         """BERT's, and the tasks where the configuration asks for them."""
@@ -76,6 +83,7 @@ class Ernie(Backbone):
         if not config.use_task_id:
             return x
         task = inputs.get("task_type_ids")
+        # Task 0 has a vector of its own, trained like the others: without the input it is added, not left out.
         if task is None:
             task = layers.ZerosLike(name="task_zero", dtype="int32")(inputs["token_ids"])
         table = factory.embedding(config.task_type_vocab_size, config.width_of_embeddings, "task_type_embedding")

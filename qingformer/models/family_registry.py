@@ -1,13 +1,15 @@
 """The families of models by name; each family file enters its backbone class here."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from qingformer.errors import ConfigError
 from qingformer.json_files import quoted
+from qingformer.types import Config, Values
 
-FAMILIES: dict[str, Any] = {}
+FAMILIES: Config = {}
 Family = TypeVar("Family", bound=type)
 
 
@@ -15,8 +17,8 @@ def register_family(name: str, huggingface_class: str | None = None) -> Callable
     """Enter a backbone class under the family's name; `huggingface_class` is its class in `transformers`, if any."""
 
     def enter(cls: Family) -> Family:
-        cls.family = name  # type: ignore[attr-defined]
-        cls.huggingface_class = huggingface_class  # type: ignore[attr-defined]
+        spec = replace(cls.spec, name=name, huggingface_class=huggingface_class)  # type: ignore[attr-defined]
+        cls.spec = spec  # type: ignore[attr-defined]
         FAMILIES[name] = cls
         return cls
 
@@ -33,32 +35,33 @@ def family_class(name: str) -> Any:
 def check_role(kind: str, family: str, application: str) -> None:
     """Raise `ConfigError` if a class of models needs an application that the family does not have."""
     cls = family_class(family)
-    if application not in cls.applications:
+    if application not in cls.spec.applications:
         raise ConfigError(
             f"{kind} needs the application {application!r}, which the family {family} does not have; "
-            f"its heads are {', '.join(cls.heads)}"
+            f"its heads are {', '.join(cls.spec.heads)}"
         )
 
 
-def family_of(values: Mapping[str, Any], source: str, names: Iterable[str] = ()) -> str:
+def family_of(values: Values, source: str, names: Iterable[str] = ()) -> str:
     """The family of a model, from its configuration and the names of its stored weights.
 
     In this order: what the configuration says (`family`); keys that one family alone has; its `model_type`; names of
     weights that one family alone has; BERT. Errors: `ConfigError` for a family that is not here, and where the files
     fit two families.
     """
-    names = list(names)
+    names = list(names)  # read several times, and it may be an iterator
     if "family" in values:
         return known_family(values["family"], source)
+    # Before `model_type`: published files of NEZHA say "bert" there.
     for name, cls in FAMILIES.items():
-        if any(values.get(key) for key in cls.config_marks):
+        if any(values.get(key) for key in cls.spec.config_signatures):
             return name
     if values.get("model_type") is not None:
-        kinds = {kind: name for name, cls in FAMILIES.items() for kind in (name, *cls.model_types)}
+        kinds = {kind: name for name, cls in FAMILIES.items() for kind in (name, *cls.spec.model_types)}
         kind = values["model_type"]
         return known_family(kinds.get(kind, kind) if isinstance(kind, str) else kind, source)
     for name, cls in FAMILIES.items():
-        if any(re.search(mark, stored) for mark in cls.weight_marks for stored in names):
+        if any(re.search(mark, stored) for mark in cls.spec.weight_signatures for stored in names):
             return name
     if any(stored.startswith("bert/encoder/layer_0/") for stored in names):
         return family_without_positions(names, source)

@@ -9,14 +9,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from qingformer.checkpoints import open_checkpoint, own_files
+from qingformer.checkpoints.stored_heads import fine_tuned_head, fine_tuned_patterns
 from qingformer.json_files import readable_json
 from qingformer.models.family_registry import family_class
-from qingformer.models.stored_heads import fine_tuned_head, fine_tuned_patterns
+from qingformer.types import Config, Values
 
 SEQUENCE, TOKENS, ANSWERS, CHOICE = (
     "SequenceClassification", "TokenClassification", "QuestionAnswering", "MultipleChoice",
@@ -24,7 +24,7 @@ SEQUENCE, TOKENS, ANSWERS, CHOICE = (
 # Where `task.json` of a saved task lies inside a Hugging Face configuration, so that nothing is lost on the way back.
 PARAMETERS, OURS = "task_specific_params", "qingformer"
 # How a sequence becomes one vector in `ForMultipleChoice`, where the configuration does not specify it.
-SUMMARIES: dict[str, dict[str, Any]] = {
+SUMMARIES: dict[str, Config] = {
     "electra": {"summary_type": "first", "summary_use_proj": True, "summary_activation": "gelu"},
     "roformer": {"summary_type": "last", "summary_use_proj": False, "summary_activation": None},
 }
@@ -50,7 +50,7 @@ class StoredHead:
     labels: tuple[str, ...] | None = None
     problem_type: str | None = None
     problem: str = ""
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Values = field(default_factory=dict)
     own: Path | None = None
 
     @property
@@ -75,7 +75,7 @@ class StoredHead:
             ]
 
 
-def find_head(values: Mapping[str, Any], weights: Path, shapes: Mapping[str, tuple[int, ...]],
+def find_head(values: Values, weights: Path, shapes: Mapping[str, tuple[int, ...]],
               aliases: Mapping[str, str], family: str, layout: str) -> StoredHead | None:  # fmt: skip
     """The fine-tuned head in files with this configuration, or None.
 
@@ -91,7 +91,7 @@ def find_head(values: Mapping[str, Any], weights: Path, shapes: Mapping[str, tup
         return None
     kind = _kind(values, names, layout)
     layers, activation, problem = _layers(values, names, kind, family)
-    problem = problem or family_class(family).classifier_problem
+    problem = problem or family_class(family).spec.classifier_problem
     for pair in layers:
         problem = problem or "".join(f"{name} is missing" for name in pair if name not in aliases)[:200]
     stored = tuple((aliases.get(kernel, kernel), aliases.get(bias, bias)) for kernel, bias in layers)
@@ -110,7 +110,7 @@ def find_head(values: Mapping[str, Any], weights: Path, shapes: Mapping[str, tup
     )  # fmt: skip
 
 
-def own_parameters(values: Mapping[str, Any]) -> dict[str, Any]:
+def own_parameters(values: Values) -> Config:
     """The settings of a task of ours in a configuration in Hugging Face's form."""
     parameters = values.get(PARAMETERS)
     settings = parameters.get(OURS) if isinstance(parameters, dict) else None
@@ -125,7 +125,7 @@ def _own_head(path: Path, weights: Path) -> StoredHead | None:
     )
 
 
-def stated_kind(values: Mapping[str, Any]) -> str | None:
+def stated_kind(values: Values) -> str | None:
     """The part after "For" in the class name of a configuration, such as "SequenceClassification"."""
     architectures = values.get("architectures")
     for architecture in architectures if isinstance(architectures, list) else ():
@@ -135,7 +135,7 @@ def stated_kind(values: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _kind(values: Mapping[str, Any], names: Sequence[str], layout: str) -> str | None:
+def _kind(values: Values, names: Sequence[str], layout: str) -> str | None:
     """By the class that wrote the files, else by the names of the weights, else by what the labels look like."""
     stated = stated_kind(values)
     if stated is not None:
@@ -153,7 +153,7 @@ def _kind(values: Mapping[str, Any], names: Sequence[str], layout: str) -> str |
 
 
 def _layers(
-    values: Mapping[str, Any], names: Sequence[str], kind: str | None, family: str
+    values: Values, names: Sequence[str], kind: str | None, family: str
 ) -> tuple[tuple[tuple[str, str], ...], str, str]:
     """Stored names of the layers, the activation between them, and why they cannot be computed here."""
     matrix = next((name for name in names if name.endswith("output_weights")), None)
@@ -184,7 +184,7 @@ def _layers(
     return pairs("classifier"), "", ""
 
 
-def _labels(values: Mapping[str, Any], outputs: int, layout: str) -> tuple[tuple[str, ...] | None, str]:
+def _labels(values: Values, outputs: int, layout: str) -> tuple[tuple[str, ...] | None, str]:
     """The names of the outputs in their order, and what is wrong with them."""
     stated = stated_labels(values)
     if stated is None:
@@ -196,7 +196,7 @@ def _labels(values: Mapping[str, Any], outputs: int, layout: str) -> tuple[tuple
     return tuple(stated), ""
 
 
-def stated_labels(values: Mapping[str, Any]) -> list[str] | None:
+def stated_labels(values: Values) -> list[str] | None:
     """`id2label` (or `label2id`) as a list; an empty list where its numbers are not 0, 1, 2, ..."""
     table = values.get("id2label")
     if isinstance(table, list):

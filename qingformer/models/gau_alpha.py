@@ -5,6 +5,7 @@ width 768 in the published model, trained without warm-up. Source: 科学空间 
 unit); Hua et al. 2022, arXiv 2202.10447.
 """
 
+from dataclasses import replace
 from typing import ClassVar
 
 import keras
@@ -14,6 +15,7 @@ from qingformer.checkpoints.weight_map import Row, WeightMap
 from qingformer.errors import ConfigError
 from qingformer.models.bert import bert_like, embedding_rows
 from qingformer.models.config import BackboneConfig
+from qingformer.models.family import FamilySpec
 from qingformer.models.family_registry import register_family
 from qingformer.models.layer_factory import LayerFactory
 from qingformer.models.roformer_v2 import DEPTH_FREE, RoFormerV2
@@ -25,24 +27,28 @@ from qingformer.types import Config
 class GauAlpha(RoFormerV2):
     """The GAU-α encoder; see `Backbone` for inputs and outputs."""
 
-    defaults: ClassVar = DEPTH_FREE | {
-        "attention_normalization": "softmax_plus",
-        "hidden_act": "swish",
-        "num_attention_heads": 1,
-        "attention_key_size": 128,
-        "intermediate_size": 1536,
-        "num_hidden_layers": 24,
-    }
-    model_types: ClassVar[tuple[str, ...]] = ("gau-alpha",)
-    weight_marks: ClassVar[tuple[str, ...]] = (r"^GAU_alpha/",)
-    ignored_keys: ClassVar[tuple[str, ...]] = ("summary_type",)
+    spec: ClassVar[FamilySpec] = replace(
+        RoFormerV2.spec,
+        defaults=DEPTH_FREE
+        | {
+            "attention_normalization": "softmax_plus",
+            "hidden_act": "swish",
+            "num_attention_heads": 1,
+            "attention_key_size": 128,
+            "intermediate_size": 1536,
+            "num_hidden_layers": 24,
+        },
+        model_types=("gau-alpha",),
+        weight_signatures=(r"^GAU_alpha/",),
+        ignored_keys=("summary_type",),
+        supported_values={
+            "position_embedding_type": ("rotary", "none"),
+            "query_key_norm": (False,),
+            "num_key_value_heads": (None,),
+            "rotary_value": (False,),
+        },
+    )
     depth_order = 3
-    only: ClassVar = {
-        "position_embedding_type": ("rotary", "none"),
-        "query_key_norm": (False,),
-        "num_key_value_heads": (None,),
-        "rotary_value": (False,),
-    }
 
     @classmethod
     def read_config(cls, values: Config, source: str) -> Config:
@@ -71,6 +77,7 @@ class GauAlpha(RoFormerV2):
             name="attention",
             dtype=factory.dtype,
         )
+        # The unit has its own gate in place of a feed-forward part, so the block has one branch and one norm.
         return factory.block(f"block_{index}", attention=unit, feed_forward=None, feed_forward_norm=None)
 
     @staticmethod

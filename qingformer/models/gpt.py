@@ -15,7 +15,7 @@ from qingformer.errors import ConfigError
 from qingformer.models.backbone import Backbone
 from qingformer.models.bert import TRAINING_STATE, block_rows
 from qingformer.models.config import BackboneConfig
-from qingformer.models.family import padding_of
+from qingformer.models.family import FamilySpec, padding_of
 from qingformer.models.family_registry import register_family
 from qingformer.models.layer_factory import LayerFactory
 from qingformer.types import Config, Tensor
@@ -50,22 +50,25 @@ QUERY_KEY_VALUE = ("query", "key", "value")
 class GPT(Backbone):
     """The GPT decoder; see `Backbone` for inputs and outputs."""
 
-    defaults: ClassVar = {"application": "lm", "embedding_norm": False, "pooler": False}
-    applications: ClassVar[tuple[str, ...]] = ("lm", "unilm", "encoder")
-    heads: ClassVar[tuple[str, ...]] = ("CausalLM",)
-    model_types: ClassVar[tuple[str, ...]] = ("openai-gpt",)
-    config_marks: ClassVar[tuple[str, ...]] = ("afn",)
-    weight_marks: ClassVar[tuple[str, ...]] = (
-        r"^gpt/transformer/layer_0/attention/output/LayerNorm/",
-        r"^(transformer\.)?tokens_embed\.",
+    spec: ClassVar[FamilySpec] = FamilySpec(
+        defaults={"application": "lm", "embedding_norm": False, "pooler": False},
+        applications=("lm", "unilm", "encoder"),
+        heads=("CausalLM",),
+        model_types=("openai-gpt",),
+        config_signatures=("afn",),
+        weight_signatures=(
+            r"^gpt/transformer/layer_0/attention/output/LayerNorm/",
+            r"^(transformer\.)?tokens_embed\.",
+        ),
+        huggingface_keys={**OPENAI_KEYS, "hidden_act": "afn", "pad_token_id": "pad_token_id"},
+        implied_keys=("intermediate_size", "type_vocab_size"),
+        ignored_keys=OPENAI_IGNORED,
     )
-    keys: ClassVar = {**OPENAI_KEYS, "hidden_act": "afn", "pad_token_id": "pad_token_id"}
-    said_otherwise: ClassVar[tuple[str, ...]] = ("intermediate_size", "type_vocab_size")
-    ignored_keys: ClassVar[tuple[str, ...]] = OPENAI_IGNORED
 
     @classmethod
     def read_config(cls, values: Config, source: str) -> Config:
         """OpenAI's keys: "gelu" is the tanh form there, the inner width is four times the hidden size."""
+        # Files in BERT's form, which bert4keras' users have, already have our names.
         theirs = "n_embd" in values
         if theirs:
             values["afn"] = {"gelu": "gelu_new"}.get(values.get("afn", "gelu"), values.get("afn", "gelu_new"))
@@ -127,6 +130,7 @@ def openai_map(rows: list[Row], token_table: str) -> WeightMap:
         tuple(rows),
         spellings={"huggingface": ((r"^transformer\.", ""),)},
         copies={"huggingface": {"lm_head.weight": token_table}},
+        # `attn.bias` is no bias: older releases stored the triangle of the causal mask under this name.
         ignored={"tensorflow": TRAINING_STATE, "huggingface": (r"attn\.(masked_)?bias$", r"position_ids$")},
     )
 
@@ -142,6 +146,7 @@ def openai_rows(ours: str, stored: str, huggingface: bool, steps: tuple[Step, ..
         return Row(f"{ours}/{path}", name, None, tensorflow_steps=steps, part=share)
 
     rows = []
+    # `c_attn` is (in, 3 out), queries, keys and values side by side.
     for index, name in enumerate(QUERY_KEY_VALUE):
         rows.append(row(f"attention/{name}/kernel", "attn.c_attn", weight, steps, (index, 3)))
         rows.append(row(f"attention/{name}/bias", "attn.c_attn", bias, (), (index, 3)))

@@ -4,6 +4,7 @@ Source: Radford et al. 2019, "Language Models are Unsupervised Multitask Learner
 2012.00413.
 """
 
+from dataclasses import replace
 from typing import ClassVar
 
 import keras
@@ -12,7 +13,7 @@ from qingformer.checkpoints.weight_map import UNWRAP, Row, WeightMap, norm
 from qingformer.errors import ConfigError
 from qingformer.models.bert import block_rows
 from qingformer.models.config import BackboneConfig
-from qingformer.models.family import padding_of
+from qingformer.models.family import FamilySpec, padding_of
 from qingformer.models.family_registry import register_family
 from qingformer.models.gpt import GPT, OPENAI_IGNORED, OPENAI_KEYS, openai_map, openai_rows
 from qingformer.types import Config
@@ -25,30 +26,33 @@ ONLY = {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "a
 class GPT2(GPT):
     """The GPT2 decoder; see `Backbone` for inputs and outputs."""
 
-    defaults: ClassVar = {
-        "application": "lm",
-        "norm_position": "pre",
-        "embedding_norm": False,
-        "pooler": False,
-        "type_vocab_size": 0,
-        "layer_norm_eps": 1e-5,
-        "max_position_embeddings": 1024,
-    }
-    applications: ClassVar[tuple[str, ...]] = ("lm", "encoder")
-    model_types: ClassVar[tuple[str, ...]] = ("gpt-2",)
-    config_marks: ClassVar[tuple[str, ...]] = ("n_ctx",)
-    weight_marks: ClassVar[tuple[str, ...]] = (
-        r"^gpt/transformer/layer_0/attention/input/",
-        r"^model/h0/",
-        r"^(transformer\.)?wte\.",
+    spec: ClassVar[FamilySpec] = replace(
+        GPT.spec,
+        defaults={
+            "application": "lm",
+            "norm_position": "pre",
+            "embedding_norm": False,
+            "pooler": False,
+            "type_vocab_size": 0,
+            "layer_norm_eps": 1e-5,
+            "max_position_embeddings": 1024,
+        },
+        applications=("lm", "encoder"),
+        model_types=("gpt-2",),
+        config_signatures=("n_ctx",),
+        weight_signatures=(
+            r"^gpt/transformer/layer_0/attention/input/",
+            r"^model/h0/",
+            r"^(transformer\.)?wte\.",
+        ),
+        huggingface_keys={
+            **OPENAI_KEYS,
+            "hidden_act": "activation_function",
+            "intermediate_size": "n_inner",
+            "pad_token_id": "pad_token_id",
+        },
+        ignored_keys=(*OPENAI_IGNORED, *ONLY, "reorder_and_upcast_attn"),
     )
-    keys: ClassVar = {
-        **OPENAI_KEYS,
-        "hidden_act": "activation_function",
-        "intermediate_size": "n_inner",
-        "pad_token_id": "pad_token_id",
-    }
-    ignored_keys: ClassVar[tuple[str, ...]] = (*OPENAI_IGNORED, *ONLY, "reorder_and_upcast_attn")
 
     @classmethod
     def read_config(cls, values: Config, source: str) -> Config:

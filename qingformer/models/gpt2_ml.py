@@ -4,6 +4,7 @@ x_1 = x + attention(x); x = norm_1(x_1 + feed_forward(norm_0(x_1))): no norm bef
 taken before norm_0. Sources: Zellers et al. 2019 (Grover), arXiv 1905.12616; 科学空间 archives/7292.
 """
 
+from dataclasses import replace
 from typing import ClassVar
 
 import keras
@@ -12,7 +13,7 @@ from qingformer import layers
 from qingformer.checkpoints.weight_map import Row, WeightMap, dense, norm
 from qingformer.models.bert import TRAINING_STATE
 from qingformer.models.config import BackboneConfig
-from qingformer.models.family import COMMON_KEYS
+from qingformer.models.family import COMMON_KEYS, FamilySpec
 from qingformer.models.family_registry import register_family
 from qingformer.models.gpt import GPT
 from qingformer.models.layer_factory import LayerFactory
@@ -32,6 +33,7 @@ class GroverBlock(layers.TransformerBlock):
         attended = self.attention(x, seed=seed, **inputs.of_attention())
         if self.residual_scores:
             attended, scores = attended
+        # The sum before the norm is what the second branch is added to, not the norm's output.
         x = x + dropout(attended, self.dropout, seed, layers.DropoutStream.ATTENTION_OUTPUT)
         inner = self.feed_forward(self.attention_norm(x, *conditions))  # type: ignore[misc]
         inner = dropout(inner, self.dropout, seed, layers.DropoutStream.FEED_FORWARD_OUTPUT)
@@ -44,18 +46,21 @@ class GroverBlock(layers.TransformerBlock):
 class GPT2ML(GPT):
     """The GPT2_ML decoder; see `Backbone` for inputs and outputs."""
 
-    defaults: ClassVar = {
-        "application": "lm",
-        "pooler": False,
-        "type_vocab_size": 0,
-        "layer_norm_eps": 1e-5,
-        "max_position_embeddings": 1024,
-    }
-    applications: ClassVar[tuple[str, ...]] = ("lm", "encoder")
-    model_types: ClassVar[tuple[str, ...]] = ()
-    only: ClassVar = {"norm_position": ("post",)}
-    weight_marks: ClassVar[tuple[str, ...]] = (r"^newslm/",)
-    keys: ClassVar = {key: key for key in COMMON_KEYS}
+    spec: ClassVar[FamilySpec] = replace(
+        GPT.spec,
+        defaults={
+            "application": "lm",
+            "pooler": False,
+            "type_vocab_size": 0,
+            "layer_norm_eps": 1e-5,
+            "max_position_embeddings": 1024,
+        },
+        applications=("lm", "encoder"),
+        model_types=(),
+        supported_values={"norm_position": ("post",)},
+        weight_signatures=(r"^newslm/",),
+        huggingface_keys={key: key for key in COMMON_KEYS},
+    )
 
     @classmethod
     def read_config(cls, values: Config, source: str) -> Config:

@@ -10,6 +10,7 @@ from qingformer.models.config import BackboneConfig
 from qingformer.models.family_registry import check_role, family_class
 from qingformer.models.layer_factory import LayerFactory
 from qingformer.models.pretrained import PretrainedModel
+from qingformer.types import Config, DtypeLike, InitializerLike
 
 
 class HeadModel(PretrainedModel):
@@ -20,19 +21,20 @@ class HeadModel(PretrainedModel):
 
     def __init__(
         self,
-        config: BackboneConfig | dict[str, Any] | Backbone,
-        initializer: Any = None,
-        dtype: Any = None,
+        config: BackboneConfig | Config | Backbone,
+        initializer: InitializerLike = None,
+        dtype: DtypeLike = None,
         name: str | None = None,
-        **kwargs: Any,
+        **kwargs: object,
     ) -> None:
         backbone = config if isinstance(config, Backbone) else self.make_backbone(config, initializer, dtype)
         if self.needs_pooler and not backbone.config.pooler:
             family = family_class(backbone.config.family)
             raise ConfigError(
                 f"{type(self).__name__} needs the pooler, which this model does not have; "
-                f"heads of the family {family.family} are {', '.join(family.heads)}"
+                f"heads of the family {family.spec.name} are {', '.join(family.spec.heads)}"
             )
+        # The family's own factory: the norms and layers of a head are those of its body.
         factory = backbone.layer_factory(backbone.config, initializer, dtype or backbone.dtype_policy)
         outputs = self.head(factory, backbone)
         super().__init__(backbone.input, outputs, name=name, **kwargs)
@@ -41,9 +43,12 @@ class HeadModel(PretrainedModel):
         if dtype is not None:
             self.dtype_policy = dtype
 
-    def make_backbone(self, config: BackboneConfig | dict[str, Any], initializer: Any, dtype: Any) -> Backbone:
+    def make_backbone(
+        self, config: BackboneConfig | Config, initializer: InitializerLike, dtype: DtypeLike
+    ) -> Backbone:
         """The body under the head, in the application that the head needs."""
         config = BackboneConfig.from_dict(config) if isinstance(config, dict) else config
+        # An application that was asked for stays; the default of the configuration gives way to that of the head.
         if config.application == "encoder":
             check_role(type(self).__name__, config.family, self.default_application)
             config = config.replace(application=self.default_application)
@@ -56,6 +61,7 @@ class HeadModel(PretrainedModel):
 
 def next_sentence_logits(factory: LayerFactory, backbone: Backbone) -> Any:
     """Dense on the pooled vector: (B, H) to (B, 2) float32; index 0 says that the second sentence follows."""
+    # float32 whatever the body has: two logits cost nothing, and their loss is taken from them.
     factory = LayerFactory(factory.config, factory.initializer(), "float32")
     return factory.dense(2, "next_sentence", use_bias=True)(backbone.output["pooled_output"])
 

@@ -3,7 +3,6 @@
 import math
 import re
 from dataclasses import dataclass, field
-from typing import Any
 
 from qingformer.checkpoints import PretrainedFiles, locate, open_checkpoint
 from qingformer.checkpoints.stored_names import without_wrappers
@@ -14,6 +13,7 @@ from qingformer.models.config import unknown_keys
 from qingformer.models.family_registry import family_class, family_of
 from qingformer.models.loading import Plan, Request, loader_of, settle
 from qingformer.models.stored_roles import Role, Shapes, Tensors, best_role, roles_of
+from qingformer.types import Config
 
 PARTS = (
     (r"embedding|^embeddings|position_bias/", "embeddings"),
@@ -35,7 +35,7 @@ class Stored:
     """
 
     files: PretrainedFiles
-    values: dict[str, Any]
+    values: Config
     unknown_keys: list[str]
     family: str | None
     config: BackboneConfig | None
@@ -103,7 +103,7 @@ def inspect(source: str, family: str | None = None, folder: str | None = None) -
     return Stored(files, values, unknown, family, plan.config, format, tensors, paths_of(plan, tensors), roles)
 
 
-def plan_of(source: str, files: PretrainedFiles, values: dict[str, Any], family: str, tensors: Tensors) -> Plan:
+def plan_of(source: str, files: PretrainedFiles, values: Config, family: str, tensors: Tensors) -> Plan:
     """The configuration as loading would settle it."""
     request = Request(family=family, strict=False)
     stored, config = settle(values, str(files.config), files.layout, [*tensors], request)

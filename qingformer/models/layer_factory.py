@@ -13,7 +13,7 @@ from qingformer.types import Config, DtypeLike, InitializerLike, Tensor, Tensors
 class LayerFactory:
     """Makes the layers of a model with the initialiser, norm and dtype policy that its configuration asks for.
 
-    `made` holds them by name, for a step that uses one again; `notes` is what one step leaves for another.
+    `made` holds them by name, for a step that uses one again; `notes` holds tensors that one step leaves for another.
     """
 
     def __init__(self, config: BackboneConfig, initializer: InitializerLike = None, dtype: DtypeLike = None) -> None:
@@ -31,6 +31,7 @@ class LayerFactory:
     def initializer(self) -> keras.initializers.Initializer:
         """A fresh initialiser: by default the truncated normal of BERT."""
         if self._initializer is not None:
+            # A clone: Keras gives the same numbers to all layers that share one initialiser.
             return keras.initializers.get(self._initializer).clone()
         return keras.initializers.TruncatedNormal(stddev=self.config.initializer_range)
 

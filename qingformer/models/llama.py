@@ -1,4 +1,4 @@
-"""LLaMA and its kin (Qwen2, Qwen3): pre-norm decoder with RMS norm, gated feed-forward, rotary, grouped queries.
+"""LLaMA, Qwen2 and Qwen3: pre-norm decoder with RMS norm, gated feed-forward, rotary, grouped queries.
 
 Rotary pairs are the two halves of a head, as files of `transformers` have them. Qwen2 has biases on queries, keys and
 values; Qwen3 none, but norms on queries and keys.
@@ -16,7 +16,7 @@ from qingformer.checkpoints.weight_map import Row, WeightMap, dense
 from qingformer.errors import ConfigError
 from qingformer.models.backbone import Backbone
 from qingformer.models.config import BackboneConfig
-from qingformer.models.family import padding_of
+from qingformer.models.family import FamilySpec, padding_of
 from qingformer.models.family_registry import register_family
 from qingformer.models.layer_factory import LayerFactory
 from qingformer.types import Config, Tensor
@@ -30,56 +30,58 @@ INVERSE_FREQUENCIES = r"rotary_emb\.inv_freq$"
 class Llama(Backbone):
     """The LLaMA decoder; see `Backbone` for inputs and outputs."""
 
-    defaults: ClassVar = {
-        "application": "lm",
-        "position_embedding_type": "rotary",
-        "rotary_interleaved": False,
-        "norm_type": "rms_norm",
-        "norm_position": "pre",
-        "layer_norm_eps": 1e-6,
-        "embedding_norm": False,
-        "hidden_act": ("silu", "linear"),
-        "use_bias": False,
-        "type_vocab_size": 0,
-        "hidden_dropout_prob": 0.0,
-        "attention_probs_dropout_prob": 0.0,
-        "pooler": False,
-        "tie_word_embeddings": False,
-        "max_position_embeddings": 2048,
-    }
-    applications: ClassVar[tuple[str, ...]] = ("lm", "encoder")
-    heads: ClassVar[tuple[str, ...]] = ("CausalLM",)
-    model_types: ClassVar[tuple[str, ...]] = ("qwen2", "qwen3")
-    weight_marks: ClassVar[tuple[str, ...]] = (r"^model\.layers\.0\.self_attn\.",)
-    keys: ClassVar = {
-        "vocab_size": "vocab_size",
-        "hidden_size": "hidden_size",
-        "num_hidden_layers": "num_hidden_layers",
-        "num_attention_heads": "num_attention_heads",
-        "num_key_value_heads": "num_key_value_heads",
-        "intermediate_size": "intermediate_size",
-        "hidden_act": "hidden_act",
-        "attention_head_size": "head_dim",
-        "attention_probs_dropout_prob": "attention_dropout",
-        "attention_bias": "attention_bias",
-        "max_position_embeddings": "max_position_embeddings",
-        "layer_norm_eps": "rms_norm_eps",
-        "initializer_range": "initializer_range",
-        "tie_word_embeddings": "tie_word_embeddings",
-        "pad_token_id": "pad_token_id",
-        "rotary_base": "rope_theta",
-        "rotary_scaling": "rope_scaling",
-        "query_key_norm": "query_key_norm",
-    }
-    said_otherwise: ClassVar[tuple[str, ...]] = ("attention_output_bias",)
-    ignored_keys: ClassVar[tuple[str, ...]] = (
-        *ONLY,
-        "sliding_window",
-        "max_window_layers",
-        "layer_types",
-        "rope_interleaved",
+    spec: ClassVar[FamilySpec] = FamilySpec(
+        defaults={
+            "application": "lm",
+            "position_embedding_type": "rotary",
+            "rotary_interleaved": False,
+            "norm_type": "rms_norm",
+            "norm_position": "pre",
+            "layer_norm_eps": 1e-6,
+            "embedding_norm": False,
+            "hidden_act": ("silu", "linear"),
+            "use_bias": False,
+            "type_vocab_size": 0,
+            "hidden_dropout_prob": 0.0,
+            "attention_probs_dropout_prob": 0.0,
+            "pooler": False,
+            "tie_word_embeddings": False,
+            "max_position_embeddings": 2048,
+        },
+        applications=("lm", "encoder"),
+        heads=("CausalLM",),
+        model_types=("qwen2", "qwen3"),
+        weight_signatures=(r"^model\.layers\.0\.self_attn\.",),
+        huggingface_keys={
+            "vocab_size": "vocab_size",
+            "hidden_size": "hidden_size",
+            "num_hidden_layers": "num_hidden_layers",
+            "num_attention_heads": "num_attention_heads",
+            "num_key_value_heads": "num_key_value_heads",
+            "intermediate_size": "intermediate_size",
+            "hidden_act": "hidden_act",
+            "attention_head_size": "head_dim",
+            "attention_probs_dropout_prob": "attention_dropout",
+            "attention_bias": "attention_bias",
+            "max_position_embeddings": "max_position_embeddings",
+            "layer_norm_eps": "rms_norm_eps",
+            "initializer_range": "initializer_range",
+            "tie_word_embeddings": "tie_word_embeddings",
+            "pad_token_id": "pad_token_id",
+            "rotary_base": "rope_theta",
+            "rotary_scaling": "rope_scaling",
+            "query_key_norm": "query_key_norm",
+        },
+        implied_keys=("attention_output_bias",),
+        ignored_keys=(
+            *ONLY,
+            "sliding_window",
+            "max_window_layers",
+            "layer_types",
+            "rope_interleaved",
+        ),
+        can_untie_embeddings=True,
     )
-    can_untie = True
 
     @classmethod
     def read_config(cls, values: Config, source: str) -> Config:
@@ -88,18 +90,20 @@ class Llama(Backbone):
             if values.get(key) not in (*allowed, None):
                 raise ConfigError(f"{source}: {key} is {values[key]!r}, which this family does not have")
         kind = values.get("model_type")
-        check_window(values, source, (cls.family, *cls.model_types))
-        if "rms_norm_eps" not in values and kind not in cls.model_types:
+        check_window(values, source, (cls.spec.name, *cls.spec.model_types))
+        if "rms_norm_eps" not in values and kind not in cls.spec.model_types:
             return values
+        # Release 5 gathers in `rope_parameters` what earlier ones say with `rope_theta` and `rope_scaling`.
         rope = {**(values.pop("rope_scaling", None) or {}), **(values.pop("rope_parameters", None) or {})}
         values["rope_theta"] = rope.get("rope_theta", values.get("rope_theta", 10000.0))
         scaling = rope.get("rope_type", rope.get("type", "default"))
         if scaling not in ("default", "linear"):
-            raise ConfigError(f"{source}: rotary scaling {scaling!r} is not there; use 'default' or 'linear'")
+            raise ConfigError(f"{source}: rotary scaling {scaling!r} is not supported: expected 'default' or 'linear'")
         values["rope_scaling"] = float(rope.get("factor", 1.0)) if scaling == "linear" else 1.0
         values["hidden_act"] = (values.get("hidden_act", "silu"), "linear")
         values["pad_token_id"] = padding_of(values)
         values.setdefault("tie_word_embeddings", False)
+        # Neither is a key of its files: the classes of `transformers` have these layers or do not.
         values["query_key_norm"] = kind == "qwen3"
         if kind == "qwen2":
             values["attention_bias"] = True
@@ -140,6 +144,7 @@ class Llama(Backbone):
     @classmethod
     def computed_tables(cls, config: BackboneConfig) -> dict[str, tuple[np.ndarray, ...]]:
         """The rates of the rotary positions, which older files hold, with or without the scaling."""
+        # Either may lie in a file, since releases differed in where they divide by the factor.
         rates = config.rotary_base ** -(np.arange(0, config.key_size, 2) / config.key_size)
         return {INVERSE_FREQUENCIES: (rates, rates / config.rotary_scaling)}
 

@@ -4,9 +4,8 @@ import contextlib
 import dataclasses
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
@@ -17,6 +16,7 @@ from qingformer.checkpoints.examination import Examined
 from qingformer.checkpoints.loader import Loader, Stored
 from qingformer.checkpoints.loading_report import LoadingReport
 from qingformer.checkpoints.sources import unread_weights, without_config
+from qingformer.checkpoints.stored_heads import HEAD_PATHS, WITHOUT_OUTPUT_TABLE, fine_tuned_patterns
 from qingformer.checkpoints.stored_names import renamed, without_wrappers
 from qingformer.checkpoints.weight_map import Row, WeightMap
 from qingformer.errors import CheckpointError, ConfigError
@@ -26,10 +26,9 @@ from qingformer.models.family_registry import check_role, family_class, family_o
 from qingformer.models.fine_tuned import StoredHead, find_head
 from qingformer.models.limits import check_stored_sizes
 from qingformer.models.look_alikes import check_look_alike
-from qingformer.models.stored_heads import fine_tuned_patterns
 from qingformer.models.surgery import FirstRows, Stretch, VocabularySurgery, spare_rows_advice
+from qingformer.types import Values
 
-HEADS = (r"^(mlm_\w+|lm_head|next_sentence|replaced_\w+|pooler)/",)
 # What the body may lack: the variables, the keys of the configuration that decide it, and how to have them.
 LEAVES_OUT: tuple[tuple[str, tuple[str, ...], str], ...] = (
     (r"/attention/output/bias$", ("attention_output_bias", "use_bias"), "attention_output_bias=True"),
@@ -64,11 +63,7 @@ class Request:
     autoresize: bool = False
     strict: bool = True
     verify: bool = True
-    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-
-# Classes whose outputs do not come from the token table: copies of it may differ.
-WITHOUT_OUTPUT_TABLE = ("Backbone", "NextSentencePrediction", "SentenceOrderPrediction", "ReplacedTokenDetection")
+    changes: Values = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +113,7 @@ def plan(source: str | os.PathLike[str], revision: str | None, request: Request)
 
 
 def settle(
-    values: Mapping[str, Any], source: str, layout: str, names: list[str], request: Request
+    values: Values, source: str, layout: str, names: list[str], request: Request
 ) -> tuple[BackboneConfig, BackboneConfig]:
     """The stored and the wanted configuration, from what the file says, the names of the weights and the request."""
     family = request.family or family_of(values, source, without_wrappers(names))
@@ -147,7 +142,7 @@ def aliases_of(config: BackboneConfig, layout: str, names: list[str]) -> dict[st
     return renamed(names, Loader(map_for(config, layout, []), layout).known())
 
 
-def about_family(values: Mapping[str, Any], names: list[str], request: Request, family: str) -> str:
+def about_family(values: Values, names: list[str], request: Request, family: str) -> str:
     """How an error about names ends: what family the files look like, or how to say another."""
     if request.family is None:
         silent = family == "bert" and not {"family", "model_type"} & set(values)
@@ -164,9 +159,7 @@ def default_application(config: BackboneConfig, request: Request) -> str:
     return config.application if config.application != "encoder" else request.application
 
 
-def without_absent_pooler(
-    config: BackboneConfig, layout: str, names: list[str], changes: Mapping[str, Any]
-) -> BackboneConfig:
+def without_absent_pooler(config: BackboneConfig, layout: str, names: list[str], changes: Values) -> BackboneConfig:
     """Files of masked language models often have no pooler: then the model has none either, unless it was asked for.
 
     Half a pooler is none that could be left out: what is missing of it will be an error.
@@ -209,7 +202,7 @@ def opened(plan: Plan) -> Iterator[Stored]:
             yield examined
 
 
-def load(model: Any, plan: Plan, stored: Stored) -> LoadingReport:
+def load(model: keras.Model, plan: Plan, stored: Stored) -> LoadingReport:
     """Read the weights of `plan` into `model`; see `PretrainedModel.from_pretrained`."""
     variables = model.named_variables()
     shapes = {path: tuple(variable.shape) for path, variable in variables.items()}
@@ -259,7 +252,7 @@ def left_over_patterns(plan: Plan) -> tuple[str, ...]:
     """Stored names that may stay unread: heads in our own files, and layers beyond the number that was asked for."""
     patterns = fine_tuned_patterns(plan.layout)
     if plan.layout == "qingformer":
-        patterns += HEADS + OTHER_HALF.get(plan.config.application, ())
+        patterns += HEAD_PATHS + OTHER_HALF.get(plan.config.application, ())
     for side, wanted, stored in (
         ("", plan.config.num_hidden_layers, plan.stored_config.num_hidden_layers),
         ("^decoder.*", plan.config.decoder_layers, plan.stored_config.decoder_layers),
@@ -276,7 +269,7 @@ def why_unused(path: str, plan: Plan) -> str | None:
 
     A head may, and so may the other half of an encoder-decoder and what the caller's own changes take out.
     """
-    if any(re.search(pattern, path) for pattern in HEADS + OTHER_HALF.get(plan.config.application, ())):
+    if any(re.search(pattern, path) for pattern in HEAD_PATHS + OTHER_HALF.get(plan.config.application, ())):
         return None
     for pattern, keys, remedy in LEAVES_OUT:
         if re.search(pattern, path):

@@ -6,11 +6,10 @@ Source: the modelling files of `transformers`, and outputs compared with it.
 """
 
 import re
-from collections.abc import Mapping
-from typing import Any
 
 from qingformer.errors import ConfigError
 from qingformer.json_files import quoted
+from qingformer.types import Values
 
 _LIKE_ROBERTA = dict.fromkeys(("roberta", "xlmroberta", "camembert", "data2vectext"), "counts positions from 2")
 _LIKE_LLAMA = {
@@ -22,7 +21,7 @@ _LIKE_LLAMA = {
 LOOK_ALIKES = {"bert": _LIKE_ROBERTA, "simbert": _LIKE_ROBERTA, "llama": _LIKE_LLAMA}
 
 
-def check_look_alike(values: Mapping[str, Any], source: str, family: str) -> None:
+def check_look_alike(values: Values, source: str, family: str) -> None:
     """Refuse a configuration of an architecture that fits `family` in its names alone.
 
     A class in `architectures` counts more than `model_type`: files of BERT's class are BERT's.
@@ -42,7 +41,7 @@ def check_look_alike(values: Mapping[str, Any], source: str, family: str) -> Non
             )
 
 
-def _plain(name: Any) -> str:
+def _plain(name: object) -> str:
     """A class or a model type in one spelling: "XLMRobertaForMaskedLM" and "xlm-roberta" are "xlmroberta"."""
     stem = re.sub(r"(For[A-Z]\w*|LMHeadModel|Model|LMHead)$", "", str(name))
     return re.sub(r"[^a-z0-9]", "", stem.lower())

@@ -15,6 +15,7 @@ from qingformer.checkpoints.weight_map import TRANSPOSE, Row, WeightMap, dense, 
 from qingformer.models import modernbert_config
 from qingformer.models.backbone import Backbone, Contexts
 from qingformer.models.config import BackboneConfig
+from qingformer.models.family import FamilySpec
 from qingformer.models.family_registry import register_family
 from qingformer.models.layer_factory import LayerFactory
 from qingformer.models.modernbert_config import ModernBertConfig
@@ -65,23 +66,25 @@ class ModernBertLayers(LayerFactory):
 class ModernBert(Backbone):
     """The ModernBERT encoder; see `Backbone` for inputs and outputs, `ModernBertConfig` for its values."""
 
-    config_class = ModernBertConfig
+    spec: ClassVar[FamilySpec] = FamilySpec(
+        config_class=ModernBertConfig,
+        defaults=modernbert_config.DEFAULTS,
+        applications=("encoder",),
+        heads=("MaskedLM",),
+        weight_signatures=(r"(^|\.)layers\.0\.attn\.Wqkv\.",),
+        huggingface_keys=modernbert_config.KEYS,
+        classifier_problem="it normalises between its two layers (head.norm), which no task here does",
+        implied_keys=("attention_output_bias",),
+        ignored_keys=tuple(modernbert_config.IGNORED),
+        supported_values={
+            "position_embedding_type": ("rotary",),
+            "norm_type": ("layer_norm",),
+            "norm_position": ("pre",),
+            "condition_size": (None,),
+            "share_blocks": (False,),  # the first block has a norm less than the others
+        },
+    )
     layer_factory = ModernBertLayers
-    defaults: ClassVar = modernbert_config.DEFAULTS
-    applications: ClassVar[tuple[str, ...]] = ("encoder",)
-    heads: ClassVar[tuple[str, ...]] = ("MaskedLM",)
-    weight_marks: ClassVar[tuple[str, ...]] = (r"(^|\.)layers\.0\.attn\.Wqkv\.",)
-    keys: ClassVar = modernbert_config.KEYS
-    classifier_problem = "it normalises between its two layers (head.norm), which no task here does"
-    said_otherwise: ClassVar[tuple[str, ...]] = ("attention_output_bias",)
-    ignored_keys: ClassVar[tuple[str, ...]] = tuple(modernbert_config.IGNORED)
-    only: ClassVar = {
-        "position_embedding_type": ("rotary",),
-        "norm_type": ("layer_norm",),
-        "norm_position": ("pre",),
-        "condition_size": (None,),
-        "share_blocks": (False,),  # the first block has a norm less than the others
-    }
     read_config, write_config = staticmethod(modernbert_config.read), staticmethod(modernbert_config.write)
 
     def make_contexts(self, factory: LayerFactory, inputs: Tensors, x: Tensor) -> Contexts:
@@ -101,6 +104,7 @@ class ModernBert(Backbone):
     def make_block(self, factory: LayerFactory, index: int) -> keras.layers.Layer:
         """Block number `index`, the first without a norm before its attention."""
         config = factory.config
+        # None, and not a missing key, which would mean the usual norm.
         parts: Config = {} if index else {"attention_norm": None}
         parts["feed_forward"] = factory.feed_forward("feed_forward", dropout=config.hidden_dropout_prob)
         dropout = config.attention_probs_dropout_prob
@@ -122,6 +126,7 @@ class ModernBert(Backbone):
         rows += [*norm("embeddings_norm", None, "model.embeddings.norm"), *norm("final_norm", None, "model.final_norm")]
         rows += [*dense("mlm_dense", None, "head.dense"), *norm("mlm_norm", None, "head.norm")]
         rows.append(Row("mlm_bias/bias", None, "decoder.bias"))
+        # Rows for norms and biases that a configuration leaves out are never asked for.
         for index in range(config.num_hidden_layers):
             ours, stored = f"block_{index}", f"model.layers.{index}"
             for number, part in enumerate(("query", "key", "value")):

@@ -69,6 +69,19 @@ class ModernBertConfig(BackboneConfig):
     classifier_activation: str = "gelu"
     decoder_bias: bool = True
 
+    @property
+    def further_parameters(self) -> dict[str, int]:
+        """Norms without offset, and one norm of an attention less than there are blocks."""
+        blocks, hidden = self.num_hidden_layers, self.hidden_size
+        vectors = 2 if self.norm_bias else 1
+        less = 2 - vectors
+        return {
+            "embeddings": -less * self.width_of_embeddings,
+            "attention": -less * blocks * hidden - (vectors * hidden if blocks else 0),
+            "feed_forward": -less * blocks * hidden,
+            "final_norm": -less * hidden,
+        }
+
     def _check_values(self) -> None:
         super()._check_values()
         for key in ("local_attention", "global_attn_every_n_layers", "local_rotary_base"):

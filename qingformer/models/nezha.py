@@ -12,8 +12,9 @@ from qingformer.checkpoints.weight_map import WeightMap
 from qingformer.models.backbone import Backbone
 from qingformer.models.bert import bert_like, block_rows, embedding_rows, head_rows
 from qingformer.models.config import BackboneConfig
-from qingformer.models.family import COMMON_KEYS
+from qingformer.models.family import COMMON_KEYS, FamilySpec
 from qingformer.models.family_registry import register_family
+from qingformer.types import Config
 
 
 @register_family("nezha", huggingface_class="NezhaForPreTraining")
@@ -21,14 +22,16 @@ from qingformer.models.family_registry import register_family
 class Nezha(Backbone):
     """The NEZHA encoder; see `Backbone` for inputs and outputs."""
 
-    defaults: ClassVar = {"position_embedding_type": "relative"}
-    config_marks: ClassVar[tuple[str, ...]] = ("use_relative_position", "max_relative_position")
-    weight_marks: ClassVar[tuple[str, ...]] = (r"^nezha\.",)
-    keys: ClassVar = {key: key for key in (*COMMON_KEYS, "max_relative_position")}
-    ignored_keys: ClassVar[tuple[str, ...]] = ("use_relative_position",)
+    spec: ClassVar[FamilySpec] = FamilySpec(
+        defaults={"position_embedding_type": "relative"},
+        config_signatures=("use_relative_position", "max_relative_position"),
+        weight_signatures=(r"^nezha\.",),
+        huggingface_keys={key: key for key in (*COMMON_KEYS, "max_relative_position")},
+        ignored_keys=("use_relative_position",),
+    )
 
     @classmethod
-    def write_config(cls, values: Any) -> dict[str, Any]:
+    def write_config(cls, values: Any) -> Config:
         """With the mark by which other readers know the family."""
         return {**super().write_config(values), "use_relative_position": True}
 
@@ -41,10 +44,12 @@ class Nezha(Backbone):
         plain = bert_like(rows + head_rows("nezha"), "nezha")
         return WeightMap(
             plain.rows,
+            # Huawei's own files, before `transformers` had the family, begin with BERT's name.
             spellings={"huggingface": ((r"^nezha\.", "bert."), *plain.spellings["huggingface"])},
             copies=plain.copies,
             ignored={
                 "tensorflow": plain.ignored["tensorflow"],
+                # The fixed vectors, stored as a buffer by every layer.
                 "huggingface": (*plain.ignored["huggingface"], r"relative_positions_encoding"),
             },
         )

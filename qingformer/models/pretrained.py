@@ -9,22 +9,24 @@ import keras
 import numpy as np
 from keras import ops
 
+from qingformer.adapters import adapter_files, enabling, merging
+from qingformer.adapters.adapted_layers import low_rank_config, restore_low_rank
 from qingformer.checkpoints.loading_report import LoadingReport
 from qingformer.checkpoints.weight_map import WeightMap
 from qingformer.errors import ConfigError
-from qingformer.layers.lora import low_rank_config, restore_low_rank
 from qingformer.layers.quantization import quantization_config, restore_quantization
-from qingformer.models import adapter_files, adapters, loading, lora, saving
+from qingformer.models import loading, saving
 from qingformer.models.config import BackboneConfig
 from qingformer.models.family_registry import family_class
 from qingformer.models.surgery import CompoundToken, VocabularySurgery
 from qingformer.objectives.transform import BaseModel
 from qingformer.ops.masking import padding_mask_from_ids
+from qingformer.types import Config, DtypeLike
 
 Self = TypeVar("Self", bound="PretrainedModel")
 
 
-def kept(token_ids: Any, config: BackboneConfig) -> Any:
+def kept(token_ids: object, config: BackboneConfig) -> Any:
     """The mask of what is not padding, (B, T) int32."""
     return padding_mask_from_ids(token_ids, config.pad_token_id)
 
@@ -61,12 +63,12 @@ class PretrainedModel(BaseModel):
         revision: str | None = None,
         strict: bool = True,
         verify: bool = True,
-        dtype: Any = None,
+        dtype: DtypeLike = None,
         keep_tokens: Sequence[int] | None = None,
         compound_tokens: Sequence[CompoundToken] = (),
         autoresize: bool = False,
         gradient_checkpointing: bool = False,
-        **changes: Any,
+        **changes: object,
     ) -> Self:
         """Load a model from a directory, a `.ckpt` prefix, a weights file or "hf://org/name".
 
@@ -102,7 +104,7 @@ class PretrainedModel(BaseModel):
         self,
         directory: str | os.PathLike[str],
         format: str = "qingformer",
-        tokenizer: Any = None,
+        tokenizer: object = None,
         *,
         check_finite: bool = True,
     ) -> Path:
@@ -119,11 +121,11 @@ class PretrainedModel(BaseModel):
 
     def named_variables(self) -> dict[str, keras.Variable]:
         """The weights by path: what checkpoints hold, without the states of random generators and adapters."""
-        return adapters.named_variables(self)
+        return merging.named_variables(self)
 
     def weight_arrays(self) -> dict[str, np.ndarray]:
         """The weights as arrays by path, low-rank adapters merged in."""
-        return adapters.weight_arrays(self)
+        return merging.weight_arrays(self)
 
     def enable_gradient_checkpointing(self) -> None:
         """Compute the blocks' activations again in the backward pass instead of storing them; compile afterwards."""
@@ -134,7 +136,7 @@ class PretrainedModel(BaseModel):
     def enable_lora(
         self,
         rank: int,
-        targets: str | Sequence[str] = lora.DEFAULT_TARGETS,
+        targets: str | Sequence[str] = enabling.DEFAULT_TARGETS,
         *,
         alpha: float | None = None,
         symmetric: bool = False,
@@ -163,18 +165,18 @@ class PretrainedModel(BaseModel):
 
         Example: `backbone.enable_lora(8, targets="all-linear", alpha=16)`
         """
-        return lora.enable_lora(self, rank, targets, alpha, symmetric, also_train, seed)
+        return enabling.enable_lora(self, rank, targets, alpha, symmetric, also_train, seed)
 
     def merge_lora(self) -> None:
         """Add the low-rank updates to the kernels, so that the model predicts as fast as without; compile afterwards.
 
         Errors: `ConfigError` without adapters, or with quantised kernels.
         """
-        lora.merge(self)
+        enabling.merge(self)
 
     def unmerge_lora(self) -> None:
         """Take them off again (exact up to rounding) and go on training; compile afterwards."""
-        lora.unmerge(self)
+        enabling.unmerge(self)
 
     def save_adapters(
         self, directory: str | os.PathLike[str], format: str = "qingformer", *, check_finite: bool = True
@@ -209,9 +211,9 @@ class PretrainedModel(BaseModel):
 
         Example: `backbone.freeze(r"embedding|block_[0-5]$")`
         """
-        return adapters.freeze(self, pattern)
+        return merging.freeze(self, pattern)
 
-    def complete_inputs(self, inputs: Any) -> Any:
+    def complete_inputs(self, inputs: object) -> Any:
         """Fill in what a direct call may leave out: zeros for segment ids, masks that keep what is not padding.
 
         Errors: `ConfigError` names the inputs that are missing or none of the model's.
@@ -231,7 +233,7 @@ class PretrainedModel(BaseModel):
         self._check_length(inputs)
         return inputs
 
-    def _check_length(self, inputs: dict[str, Any]) -> None:
+    def _check_length(self, inputs: Config) -> None:
         """Refuse more positions than the table has; the layer's own error comes wrapped in Keras' lines."""
         config, ids = self.config, inputs.get("token_ids")
         length = None if ids is None or len(ids.shape) < 2 else ids.shape[1]
@@ -242,10 +244,10 @@ class PretrainedModel(BaseModel):
                 "with max_length, or load with hierarchical_position=0.4"
             )
 
-    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, inputs: object, *args: object, **kwargs: object) -> Any:
         return super().__call__(self.complete_inputs(inputs), *args, **kwargs)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         low_rank, quantized = low_rank_config(self), quantization_config(self)
         return {
             "config": self.config.to_dict(),
@@ -257,7 +259,7 @@ class PretrainedModel(BaseModel):
         }
 
     @classmethod
-    def from_config(cls: type[Self], config: dict[str, Any], custom_objects: Any = None) -> Self:
+    def from_config(cls: type[Self], config: Config, custom_objects: object = None) -> Self:
         config = {**config, "dtype": keras.saving.deserialize_keras_object(config["dtype"])}
         low_rank, quantized = config.pop("low_rank", None), config.pop("quantized", None)
         model = cls(**config)

@@ -3,6 +3,7 @@
 Source: Su et al. 2021, arXiv 2104.09864; 科学空间 archives/8265 (RoFormer), archives/8454 (RoFormer-Sim).
 """
 
+from dataclasses import replace
 from typing import ClassVar
 
 import keras
@@ -12,7 +13,7 @@ from qingformer.checkpoints.weight_map import WeightMap
 from qingformer.models.backbone import Backbone
 from qingformer.models.bert import bert_like, block_rows, embedding_rows, head_rows
 from qingformer.models.config import BackboneConfig
-from qingformer.models.family import COMMON_KEYS, SUMMARY_KEYS
+from qingformer.models.family import COMMON_KEYS, SUMMARY_KEYS, FamilySpec
 from qingformer.models.family_registry import register_family
 
 EMBED_POSITIONS = r"encoder\.embed_positions\.weight$"
@@ -23,14 +24,17 @@ EMBED_POSITIONS = r"encoder\.embed_positions\.weight$"
 class RoFormer(Backbone):
     """The RoFormer encoder; see `Backbone` for inputs and outputs."""
 
-    defaults: ClassVar = {"position_embedding_type": "rotary"}
-    weight_marks: ClassVar[tuple[str, ...]] = (r"^roformer\.",)
-    keys: ClassVar = {key: key for key in (*COMMON_KEYS, "embedding_size", "rotary_value")}
-    ignored_keys: ClassVar[tuple[str, ...]] = SUMMARY_KEYS
+    spec: ClassVar[FamilySpec] = FamilySpec(
+        defaults={"position_embedding_type": "rotary"},
+        weight_signatures=(r"^roformer\.",),
+        huggingface_keys={key: key for key in (*COMMON_KEYS, "embedding_size", "rotary_value")},
+        ignored_keys=SUMMARY_KEYS,
+    )
 
     @classmethod
     def fixed_tables(cls, config: BackboneConfig) -> dict[str, np.ndarray]:
         """Sines, then cosines, of n / 10000^(2i/d) for every position n: (P, d)."""
+        # The whole table, although no layer here reads it: `transformers` loads it in place of computing it.
         rates = 10000.0 ** (-np.arange(0, config.head_size, 2) / config.head_size)
         angles = np.arange(config.max_position_embeddings)[:, None] * rates
         table = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
@@ -66,6 +70,9 @@ class RoFormer(Backbone):
 class RoFormerSim(RoFormer):
     """RoFormer trained to write and to compare similar sentences: UniLM, with a linear pooler as sentence vector."""
 
-    defaults: ClassVar = {"position_embedding_type": "rotary", "application": "unilm", "pooler_act": "linear"}
-    heads: ClassVar[tuple[str, ...]] = ("Similarity", "MaskedLM", "CausalLM")
-    weight_marks: ClassVar[tuple[str, ...]] = ()
+    spec: ClassVar[FamilySpec] = replace(
+        RoFormer.spec,
+        defaults={"position_embedding_type": "rotary", "application": "unilm", "pooler_act": "linear"},
+        heads=("Similarity", "MaskedLM", "CausalLM"),
+        weight_signatures=(),
+    )

@@ -9,6 +9,7 @@ Source: Su et al. 2022, 科学空间 archives/8998; archives/8620 (initialisatio
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import keras
@@ -17,10 +18,11 @@ from qingformer import layers
 from qingformer.checkpoints.weight_map import WeightMap, dense
 from qingformer.models.bert import bert_like, block_rows, embedding_rows
 from qingformer.models.config import BackboneConfig
+from qingformer.models.family import FamilySpec
 from qingformer.models.family_registry import register_family
 from qingformer.models.layer_factory import LayerFactory
 from qingformer.models.roformer import RoFormer
-from qingformer.types import Config, Tensor, Tensors
+from qingformer.types import Config, DtypeLike, Tensor, Tensors
 
 UNDO_TRUNCATION = 1.13684723
 DEPTH_FREE: Config = {
@@ -48,8 +50,9 @@ class DepthInitializer(keras.initializers.Initializer):
         self.order = order
         self.seed = seed
 
-    def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Any:
+    def __call__(self, shape: tuple[int, ...], dtype: DtypeLike = None) -> Any:
         """An array of that shape."""
+        # Vocabularies and segments are no widths: there the width of the output decides.
         size = shape[-1] if len(shape) < 2 or shape[0] > 10000 or shape[0] < 10 else shape[0]
         return keras.initializers.TruncatedNormal(stddev=self.deviation(size), seed=self.seed)(shape, dtype)
 
@@ -67,11 +70,14 @@ class DepthInitializer(keras.initializers.Initializer):
 class RoFormerV2(RoFormer):
     """The RoFormerV2 encoder; see `Backbone` for inputs and outputs."""
 
-    defaults: ClassVar = DEPTH_FREE
-    model_types: ClassVar[tuple[str, ...]] = ("roformer-v2",)
-    heads: ClassVar[tuple[str, ...]] = ("MaskedLM", "CausalLM")
-    weight_marks: ClassVar[tuple[str, ...]] = ()
-    only: ClassVar = {"position_embedding_type": ("rotary", "relative", "bucketed", "none")}
+    spec: ClassVar[FamilySpec] = replace(
+        RoFormer.spec,
+        defaults=DEPTH_FREE,
+        model_types=("roformer-v2",),
+        heads=("MaskedLM", "CausalLM"),
+        weight_signatures=(),
+        supported_values={"position_embedding_type": ("rotary", "relative", "bucketed", "none")},
+    )
     depth_order = 2
 
     @classmethod
@@ -83,6 +89,7 @@ class RoFormerV2(RoFormer):
         """Tokens and segments, dropped out, then normalised: (B, T, H)."""
         config = factory.config
         x = self.sum_embeddings(factory, token_embedding, inputs)
+        # Before the norm, as the makers have it: BERT drops out after it.
         x = layers.Dropout(config.hidden_dropout_prob, name="embeddings_dropout", dtype=factory.dtype)(x)
         x = factory.norm("embeddings_norm")(x, *factory.condition(inputs))
         if config.projects_embeddings:

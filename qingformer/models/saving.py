@@ -67,7 +67,7 @@ def save_qingformer(directory: Path, model: Any, arrays: dict[str, np.ndarray]) 
     write_safetensors(directory / "model.safetensors", arrays, metadata={"format": "qingformer"})
 
 
-def save_huggingface(directory: Path, model: Any, arrays: dict[str, np.ndarray]) -> None:
+def save_huggingface(directory: Path, model: object, arrays: dict[str, np.ndarray]) -> None:
     """config.json and model.safetensors with the names and layouts of `transformers`."""
     config, stored = huggingface_parts(model, arrays)
     write_json(directory / "config.json", config)
@@ -77,12 +77,12 @@ def save_huggingface(directory: Path, model: Any, arrays: dict[str, np.ndarray])
 def huggingface_parts(model: Any, arrays: dict[str, np.ndarray]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The configuration and the arrays by name, as `transformers` has them."""
     family = family_class(model.config.family)
-    refuse_unknown_there(model.config, "huggingface", (*family.keys, *family.said_otherwise))
+    refuse_unknown_there(model.config, "huggingface", (*family.spec.huggingface_keys, *family.spec.implied_keys))
     architecture = architecture_of(model)
     # Without a class in `transformers` the folder is for other readers of the names; ours finds the family by its type.
     config: dict[str, Any] = {"architectures": [architecture]} if architecture else {}
     config["model_type"] = model.config.family
-    if "encoder" in family.applications:
+    if "encoder" in family.spec.applications:
         config["is_decoder"] = model.config.application == "lm"
     config |= family.write_config(model.config.to_dict())
     stored = save_rows(model.weight_map(model.config), "huggingface", arrays.items())
@@ -113,7 +113,7 @@ def architecture_of(model: Any) -> str | None:
 def save_tensorflow(directory: Path, model: Any, arrays: dict[str, np.ndarray]) -> None:
     """bert_config.json and bert_model.ckpt.* with the original names."""
     family = family_class(model.config.family)
-    refuse_unknown_there(model.config, "tensorflow", (*COMMON_KEYS, *OPTIONS, *family.said_otherwise))
+    refuse_unknown_there(model.config, "tensorflow", (*COMMON_KEYS, *OPTIONS, *family.spec.implied_keys))
     values = model.config.to_dict()
     # Options, and keys that the original does not know, are left out where they say nothing new.
     default, bert = BackboneConfig(vocab_size=1, family=model.config.family), BackboneConfig(vocab_size=1)

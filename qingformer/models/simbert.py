@@ -3,11 +3,13 @@
 The sentence vector is the pooled output, whose dense layer is linear here. Source: 科学空间 archives/7427.
 """
 
+from dataclasses import replace
 from typing import ClassVar
 
 import keras
 
 from qingformer.models.bert import Bert
+from qingformer.models.family import FamilySpec
 from qingformer.models.family_registry import register_family
 
 
@@ -16,5 +18,8 @@ from qingformer.models.family_registry import register_family
 class SimBert(Bert):
     """BERT as SimBERT uses it; see `Backbone` for inputs and outputs, `Similarity` for its two heads."""
 
-    defaults: ClassVar = {"application": "unilm", "pooler_act": "linear"}
-    heads: ClassVar[tuple[str, ...]] = ("Similarity", "MaskedLM", "CausalLM")
+    spec: ClassVar[FamilySpec] = replace(
+        Bert.spec,
+        defaults={"application": "unilm", "pooler_act": "linear"},
+        heads=("Similarity", "MaskedLM", "CausalLM"),
+    )

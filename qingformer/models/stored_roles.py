@@ -1,7 +1,6 @@
 """What a checkpoint can become: the heads that its weights fill, and what each would miss or leave over."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -22,9 +21,10 @@ from qingformer.models import (
 from qingformer.models.family_registry import family_class
 from qingformer.models.loading import Plan, loader_of
 from qingformer.models.shapes import weight_shapes
+from qingformer.types import Config
 
 NONE = "none"
-HEADS: dict[str, Any] = {
+HEADS: Config = {
     NONE: Backbone,
     "mlm": MaskedLM,
     "lm": CausalLM,
@@ -71,10 +71,10 @@ class Shapes:
 def heads_of(family: str) -> list[str]:
     """The names of a family's heads on the command line, none first, then in the family's order."""
     names = {kind.__name__: name for name, kind in HEADS.items()}
-    return [NONE, *(names[kind] for kind in family_class(family).heads)]
+    return [NONE, *(names[kind] for kind in family_class(family).spec.heads)]
 
 
-def head_options(head: str, config: BackboneConfig) -> dict[str, Any]:
+def head_options(head: str, config: BackboneConfig) -> Config:
     """What `from_pretrained` must be told for a head: ELECTRA's two halves are told apart by the configuration."""
     return {"generator": True} if head == "mlm" and config.family == "electra" else {}
 
@@ -131,7 +131,7 @@ def examine(
     return Role(head, application, report)
 
 
-def role_as_dict(role: Role) -> dict[str, Any]:
+def role_as_dict(role: Role) -> Config:
     """For `info`: plain values, and one line for a reader."""
     report = role.report
     summary = role.problem or "complete"

@@ -18,6 +18,7 @@ from qingformer.errors import ConfigError
 from qingformer.models.backbone import Backbone
 from qingformer.models.bert import TRAINING_STATE
 from qingformer.models.config import BackboneConfig
+from qingformer.models.family import FamilySpec
 from qingformer.models.family_registry import register_family
 from qingformer.models.layer_factory import LayerFactory
 from qingformer.types import Config, Tensor, Tensors
@@ -25,7 +26,7 @@ from qingformer.types import Config, Tensor, Tensors
 SIDES = ("encoder", "decoder")
 # Options of other families that would be ignored here.
 FIXED = """position_embedding_type norm_position embedding_norm embedding_size type_vocab_size pooler share_blocks
-    residual_attention_scores hide_self custom_position_ids hierarchical_position project_tokens
+    residual_attention_scores mask_diagonal custom_position_ids hierarchical_position project_tokens
     embedding_projection""".split()
 
 
@@ -44,47 +45,47 @@ class T5(Backbone):
     `context_padding_mask` everything. Outputs are those of the stacks' last norms.
     """
 
-    defaults: ClassVar = {
-        "application": "seq2seq",
-        "position_embedding_type": "bucketed",
-        "norm_type": "rms_norm",
-        "norm_position": "pre",
-        "layer_norm_eps": 1e-6,
-        "embedding_norm": False,
-        "hidden_act": "relu",
-        "use_bias": False,
-        "attention_scale": False,
-        "type_vocab_size": 0,
-        "pooler": False,
-    }
-    applications: ClassVar[tuple[str, ...]] = ("seq2seq", "encoder", "decoder")
-    heads: ClassVar[tuple[str, ...]] = ("Seq2SeqLM",)
-    model_types: ClassVar[tuple[str, ...]] = ("mt5",)
-    weight_marks: ClassVar[tuple[str, ...]] = (
-        r"^(en|de)coder[/.]block([/.]|_00)0[/.]layer([/.]|_00)0[/.]SelfAttention[/.]",
+    spec: ClassVar[FamilySpec] = FamilySpec(
+        defaults={
+            "application": "seq2seq",
+            "position_embedding_type": "bucketed",
+            "norm_type": "rms_norm",
+            "norm_position": "pre",
+            "layer_norm_eps": 1e-6,
+            "embedding_norm": False,
+            "hidden_act": "relu",
+            "use_bias": False,
+            "attention_scale": False,
+            "type_vocab_size": 0,
+            "pooler": False,
+        },
+        applications=("seq2seq", "encoder", "decoder"),
+        heads=("Seq2SeqLM",),
+        model_types=("mt5",),
+        weight_signatures=(r"^(en|de)coder[/.]block([/.]|_00)0[/.]layer([/.]|_00)0[/.]SelfAttention[/.]",),
+        huggingface_keys={
+            "vocab_size": "vocab_size",
+            "hidden_size": "d_model",
+            "attention_head_size": "d_kv",
+            "intermediate_size": "d_ff",
+            "num_hidden_layers": "num_layers",
+            "num_decoder_layers": "num_decoder_layers",
+            "num_attention_heads": "num_heads",
+            "hidden_act": "feed_forward_proj",
+            "hidden_dropout_prob": "dropout_rate",
+            "attention_probs_dropout_prob": "attention_probs_dropout_prob",
+            "layer_norm_eps": "layer_norm_epsilon",
+            "relative_attention_num_buckets": "relative_attention_num_buckets",
+            "relative_attention_max_distance": "relative_attention_max_distance",
+            "max_position_embeddings": "n_positions",
+            "initializer_range": "initializer_range",
+            "tie_word_embeddings": "tie_word_embeddings",
+            "scale_decoder_output": "scale_decoder_outputs",
+            "pad_token_id": "pad_token_id",
+        },
+        ignored_keys=("decoder_start_token_id", "initializer_factor"),
+        can_untie_embeddings=True,
     )
-    keys: ClassVar = {
-        "vocab_size": "vocab_size",
-        "hidden_size": "d_model",
-        "attention_head_size": "d_kv",
-        "intermediate_size": "d_ff",
-        "num_hidden_layers": "num_layers",
-        "num_decoder_layers": "num_decoder_layers",
-        "num_attention_heads": "num_heads",
-        "hidden_act": "feed_forward_proj",
-        "hidden_dropout_prob": "dropout_rate",
-        "attention_probs_dropout_prob": "attention_probs_dropout_prob",
-        "layer_norm_eps": "layer_norm_epsilon",
-        "relative_attention_num_buckets": "relative_attention_num_buckets",
-        "relative_attention_max_distance": "relative_attention_max_distance",
-        "max_position_embeddings": "n_positions",
-        "initializer_range": "initializer_range",
-        "tie_word_embeddings": "tie_word_embeddings",
-        "scale_decoder_output": "scale_decoder_outputs",
-        "pad_token_id": "pad_token_id",
-    }
-    ignored_keys: ClassVar[tuple[str, ...]] = ("decoder_start_token_id", "initializer_factor")
-    can_untie = True
 
     @classmethod
     def read_config(cls, values: Config, source: str) -> Config:
@@ -95,6 +96,7 @@ class T5(Backbone):
             values.setdefault("application", "encoder")
         values["feed_forward_proj"] = read_activations(values, source)
         values.setdefault("attention_probs_dropout_prob", values.get("dropout_rate", 0.1))
+        # The decoder starts with the id of padding, so there must be one.
         values["pad_token_id"] = values.get("pad_token_id") or 0
         # Release 5 of `transformers` writes "tied" whatever the weights are, and never scales mT5.
         if values.get("model_type") == "mt5" and values.get("tie_word_embeddings") is not False:
@@ -132,7 +134,7 @@ class T5(Backbone):
     @classmethod
     def huggingface_class_of(cls, config: BackboneConfig) -> str | None:
         """The class that reads such a model."""
-        return "T5EncoderModel" if config.application == "encoder" else cls.huggingface_class
+        return "T5EncoderModel" if config.application == "encoder" else cls.spec.huggingface_class
 
     def build_graph(self, factory: LayerFactory) -> tuple[Tensors, Tensors]:
         """Inputs and outputs by name, of one stack or of both."""
@@ -178,7 +180,7 @@ class T5(Backbone):
         config = factory.config
         x = layers.Dropout(config.hidden_dropout_prob, name=f"{side}_embeddings_dropout", dtype=factory.dtype)(x)
         position_bias = factory.position_bias(f"{side}_position_bias", bidirectional=side == "encoder")
-        given = given._replace(bias=position_bias(x))
+        given = given._replace(bias=position_bias(x))  # one table a stack, made once for all its blocks
         if side == "decoder" and config.cross_position_bias:
             given = given._replace(context_bias=position_bias(x, given.context))
         for index in range(config.num_hidden_layers if side == "encoder" else config.decoder_layers):
@@ -189,6 +191,7 @@ class T5(Backbone):
     def make_stack_block(self, factory: LayerFactory, side: str, index: int) -> keras.layers.Layer:
         """Block number `index` of a side; the decoder's look at the encoder as well."""
         parts: Config = {}
+        # The cross attention first: random starts follow the order of creation, and this has been theirs.
         if side == "decoder":
             parts["cross_attention"] = factory.attention("cross_attention", positions=False)
             parts["cross_attention_norm"] = factory.norm("cross_attention_norm")
@@ -201,6 +204,7 @@ class T5(Backbone):
         config = factory.config
         x = self.output["sequence_output"]
         scaled = config.tie_word_embeddings if config.scale_decoder_output is None else config.scale_decoder_output
+        # A tied table has vectors of length sqrt(H), too long for logits; files can say otherwise.
         if scaled:
             x = keras.layers.Rescaling(config.hidden_size**-0.5, name="decoder_output_scale", dtype=factory.dtype)(x)
         if config.tie_word_embeddings:
@@ -231,6 +235,7 @@ class T5(Backbone):
             },
             copies={"huggingface": copies},
             ignored={
+                # Adafactor's states.
                 "tensorflow": (*TRAINING_STATE, r"_slot_(vr|vc|v|m)$"),
                 "huggingface": (r"^decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight$",),
             },
@@ -246,7 +251,7 @@ def check_arrangement(config: BackboneConfig) -> None:
 
 
 def layout_mark(layout: str) -> str:
-    """What stands between the parts of a stored name."""
+    """The separator of the parts of a stored name."""
     return "/" if layout == "tensorflow" else "."
 
 
@@ -269,6 +274,7 @@ def write_activations(hidden_act: str | tuple[str, ...]) -> Config:
         raise ConfigError(
             f"hidden_act={hidden_act!r} has no place in the huggingface format; save with format='qingformer'"
         )
+    # "gated-gelu" is how T5 1.1 names the tanh form.
     name = "gelu" if hidden_act[0] == "gelu_new" else hidden_act[0]
     return {"feed_forward_proj": f"gated-{name}", "dense_act_fn": hidden_act[0], "is_gated_act": True}
 

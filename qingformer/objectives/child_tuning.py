@@ -1,7 +1,6 @@
 """Fine-tuning of a random part of the weights, another one in each step."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import keras
 from keras import ops
@@ -10,7 +9,7 @@ from qingformer import backend
 from qingformer.errors import ConfigError
 from qingformer.objectives.objective import Aux, Batch, Objective, State, Transform, TransformedObjective
 from qingformer.objectives.selection import select, select_body
-from qingformer.types import Tensor
+from qingformer.types import Config, Tensor
 
 _SALT, _APART = 2109, 104729  # two weights of one shape share no mask within so many steps
 
@@ -53,7 +52,7 @@ class ChildTuningF(Transform):
         """The same value with a masked gradient."""
         return objective if self.p == 1 else _RandomlyMasked(objective, self)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """The constructor's arguments."""
         return {"p": self.p, "select": self.select, "scale": self.scale}
 

@@ -13,7 +13,7 @@ from qingformer.errors import ConfigError
 from qingformer.objectives.child_tuning import as_patterns, checked_fraction, masked, selected
 from qingformer.objectives.fisher import fisher_information
 from qingformer.objectives.objective import Aux, Batch, Objective, State, Transform, TransformedObjective
-from qingformer.types import Tensor
+from qingformer.types import Config, Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -105,7 +105,7 @@ class ChildTuningD(Transform):
         """The same value with a masked gradient."""
         return objective if self.p == 1 else _Masked(objective, self)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """The constructor's arguments."""
         return {
             "p": self.p,

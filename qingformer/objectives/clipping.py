@@ -1,13 +1,11 @@
 """Bounds on the gradient."""
 
-from typing import Any
-
 import keras
 from keras import ops
 
 from qingformer.errors import ConfigError
 from qingformer.objectives.objective import Aux, Batch, Objective, State, Transform, TransformedObjective
-from qingformer.types import Tensor
+from qingformer.types import Config, Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -50,7 +48,7 @@ class ClipGradients(Transform):
         """The same value with a bounded gradient."""
         return _Clipped(objective, self)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """The constructor's arguments."""
         return {self.kind: self.bound}
 

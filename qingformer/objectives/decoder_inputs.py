@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from qingformer.errors import ConfigError
-from qingformer.types import Tensor
+from qingformer.types import Nest, Tensor
 
 DECODER_TOKENS, TOKENS, SEGMENTS = "decoder_token_ids", "token_ids", "segment_ids"
 
@@ -45,7 +45,7 @@ class DecoderInputs:
                 f"there are {', '.join(self.names)}{without}"
             )
 
-    def read(self, x: Any, name: str) -> Tensor:
+    def read(self, x: Nest, name: str) -> Tensor:
         """The input `name` of the nest `x`, in the dtype of the model."""
         if isinstance(x, dict):
             if name not in x:
@@ -55,7 +55,7 @@ class DecoderInputs:
             found = keras.tree.flatten(x)[self.names.index(name)]
         return ops.cast(found, self.dtypes[name])
 
-    def replace(self, x: Any, tokens: Tensor) -> Any:
+    def replace(self, x: Nest, tokens: Tensor) -> Any:
         """The nest `x` with other decoder tokens."""
         if isinstance(x, dict):
             return {**x, self.tokens: tokens}
@@ -63,18 +63,18 @@ class DecoderInputs:
         flat[self.names.index(self.tokens)] = tokens
         return keras.tree.pack_sequence_as(x, flat)
 
-    def target(self, x: Any) -> Tensor:
+    def target(self, x: Nest) -> Tensor:
         """Where a target token is read: bool (B, T)."""
         ids = self.read(x, self.tokens)
         if self.segments:
             return self.read(x, self.segments) == 1
         return self.not_padding(x) & (ops.arange(ops.shape(ids)[1]) > 0)[None]
 
-    def not_padding(self, x: Any) -> Tensor:
+    def not_padding(self, x: Nest) -> Tensor:
         """Where the decoder's input holds a token: bool (B, T)."""
         return self.read(x, self.mask) > 0 if self.mask else self.read(x, self.tokens) != 0
 
-    def source_tokens(self, x: Any) -> tuple[Tensor, Tensor] | None:
+    def source_tokens(self, x: Nest) -> tuple[Tensor, Tensor] | None:
         """Ids (B, S) and bool (B, S) of an encoder with an input of its own."""
         if not self.source:
             return None

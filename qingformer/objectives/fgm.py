@@ -1,7 +1,5 @@
 """Adversarial training on the embeddings (fast gradient method)."""
 
-from typing import Any
-
 import keras
 from keras import ops
 
@@ -19,6 +17,7 @@ from qingformer.objectives.perturbation import (
     sized,
 )
 from qingformer.objectives.transform_arguments import one_of, radius
+from qingformer.types import Config
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -83,7 +82,7 @@ class FGM(Transform):
         """The objective at the perturbed point."""
         return _Adversarial(objective, self)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """The constructor's arguments."""
         return {
             "epsilon": self.epsilon,

@@ -12,7 +12,7 @@ from qingformer.errors import ConfigError, DataError
 from qingformer.losses.means import over_all_rows
 from qingformer.objectives.reduction import SUM, reductions
 from qingformer.objectives.rows import Rows, rows_of
-from qingformer.types import Tensor
+from qingformer.types import Nest, Tensor
 
 
 def fisher_information(
@@ -78,7 +78,7 @@ def _summation(model: keras.Model, indices: list[int]) -> Callable[..., list[Ten
     split = len(model.non_trainable_variables)
 
     def loss_of(
-        chosen: list[Tensor], trainable: list[Tensor], others: list[Tensor], x: Any, y: Any, weight: Any
+        chosen: list[Tensor], trainable: list[Tensor], others: list[Tensor], x: Nest, y: Nest, weight: object
     ) -> Tensor:
         values = list(trainable)
         for index, value in zip(indices, chosen):
@@ -128,7 +128,7 @@ def _grouped(rows: Rows, kept: np.ndarray, group: int) -> tuple[Rows, np.ndarray
     numbers = np.concatenate([np.arange(len(kept)), np.zeros(missing, int)])
     kept = np.concatenate([kept, np.zeros(missing, bool)])
 
-    def cut(leaf: Any) -> Any:
+    def cut(leaf: Nest) -> Any:
         return None if leaf is None else leaf[numbers].reshape(-1, group, *leaf.shape[1:])
 
     x, y, weight = (keras.tree.map_structure(cut, part) for part in rows)
@@ -138,7 +138,7 @@ def _grouped(rows: Rows, kept: np.ndarray, group: int) -> tuple[Rows, np.ndarray
         weight = counted
     else:  # whole examples count or do not; tokens keep their weights
 
-        def weigh(leaf: Any) -> Any:
+        def weigh(leaf: Nest) -> Any:
             by_row = counted.reshape(*counted.shape, *[1] * (leaf.ndim - 2))
             return counted if leaf.size == counted.size else (leaf * by_row).astype("float32")
 

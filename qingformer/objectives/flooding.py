@@ -1,14 +1,12 @@
 """Flooding: keep the training loss from sinking below a level."""
 
-from typing import Any
-
 import keras
 from keras import ops
 
 from qingformer.objectives.objective import Aux, Batch, Objective, State, Transform, TransformedObjective
 from qingformer.objectives.outputs import Output, Outputs, Term
 from qingformer.objectives.transform_arguments import not_negative
-from qingformer.types import Tensor
+from qingformer.types import Config, Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -44,7 +42,7 @@ class Flooding(Transform):
         """The flooded objective."""
         return (_FloodedSamples if self.per_sample else _Flooded)(objective, self.level)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """The constructor's arguments."""
         return {"level": self.level, "per_sample": self.per_sample}
 

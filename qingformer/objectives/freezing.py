@@ -1,7 +1,6 @@
 """Weights that stand still for a part of the training."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import keras
 from keras import ops
@@ -9,7 +8,7 @@ from keras import ops
 from qingformer.errors import ConfigError
 from qingformer.objectives.objective import Aux, Batch, Objective, State, Transform, TransformedObjective
 from qingformer.objectives.selection import select_each
-from qingformer.types import Tensor
+from qingformer.types import Config, Tensor
 
 Span = tuple[int, int | None]
 
@@ -52,7 +51,7 @@ class Freeze(Transform):
         """The same value, with weights that stand still."""
         return _Frozen(objective, self.spans)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """The constructor's arguments."""
         return {"spans": {pattern: list(span) for pattern, span in self.spans.items()}}
 

@@ -11,7 +11,7 @@ from qingformer.errors import ConfigError
 from qingformer.losses.means import rows_with_weight
 from qingformer.objectives.objective import Aux, Batch, Objective, State, Transform, TransformedObjective
 from qingformer.objectives.reduction import PLAIN, SUM, reductions
-from qingformer.types import Tensor
+from qingformer.types import Config, Nest, Tensor
 
 Result = tuple[tuple[Tensor, Aux], list[Tensor]]
 _TINY = 1e-20  # weight of a part that counts for nothing, so that a batch of such parts is not divided by zero
@@ -72,7 +72,7 @@ class GradientAccumulation(Transform):
         """The objective, evaluated part by part."""
         return objective if self.parts == 1 else _Accumulated(objective, self.parts)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """The constructor's arguments."""
         return {"parts": self.parts}
 
@@ -121,7 +121,7 @@ class _Accumulated(TransformedObjective):
         return (loss / total, aux), [ops.cast(g / total, value.dtype) for g, value in zip(gradients, like)]
 
 
-def _times(sample_weight: Any, parts: Any) -> Any:
+def _times(sample_weight: Nest, parts: object) -> Any:
     """Under the reduction `sum` the mean over the parts is right if each counts as often as there are parts."""
     parts = ops.cast(parts, "float32")
     if sample_weight is None:

@@ -9,7 +9,7 @@ from keras import ops
 from qingformer import backend
 from qingformer.errors import ConfigError
 from qingformer.objectives.objective import Aux, Batch, Objective, State, Transform, TransformedObjective
-from qingformer.types import Tensor
+from qingformer.types import Config, Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -57,7 +57,7 @@ class GradientNormalization(Transform):
         """The objective whose gradient is the sum of unit gradients."""
         return _Normalized(objective, self.shared)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """The constructor's arguments."""
         return {"shared": self.shared}
 

@@ -1,7 +1,6 @@
 """Penalty of the squared gradient: of the embeddings, the inputs, or the parameters."""
 
 import re
-from typing import Any
 
 import keras
 from keras import ops
@@ -18,7 +17,7 @@ from qingformer.objectives.perturbation import (
     unshifted,
 )
 from qingformer.objectives.transform_arguments import not_negative, one_of
-from qingformer.types import Tensor
+from qingformer.types import Config, Tensor
 
 _PLACES = ("embedding", "inputs", "parameters")
 _UNITS = ("row", "occurrence")
@@ -92,7 +91,7 @@ class GradientPenalty(Transform):
             )
         return Weights(objective, chosen)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """The constructor's arguments."""
         return {
             "epsilon": self.epsilon,

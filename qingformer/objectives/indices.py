@@ -1,7 +1,6 @@
 """Indices beyond a table: JAX reads NaN or another row there without a word, so they are refused."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import keras
 import numpy as np
@@ -9,6 +8,7 @@ import numpy as np
 from qingformer import backend
 from qingformer.errors import DataError
 from qingformer.losses.loss import ClassLoss
+from qingformer.types import Nest
 
 
 def index_limits(model: keras.Model) -> dict[str, tuple[int, str]]:
@@ -30,7 +30,7 @@ def index_limits(model: keras.Model) -> dict[str, tuple[int, str]]:
     return found
 
 
-def check_indices(inputs: Any, limits: Mapping[str, tuple[int, str]], names: list[str]) -> None:
+def check_indices(inputs: Nest, limits: Mapping[str, tuple[int, str]], names: list[str]) -> None:
     """Refuse indices in `inputs` (a nest, or a data set with `index_ranges`) that a table does not have.
 
     What is not known yet, within a compiled function, is passed over. `names` are those of the inputs, in their order.
@@ -50,7 +50,7 @@ def check_indices(inputs: Any, limits: Mapping[str, tuple[int, str]], names: lis
             _check(name, int(known.min()), int(known.max()), limits[name])
 
 
-def check_labels(labels: Any, outputs: Any, losses: Any) -> None:
+def check_labels(labels: Nest, outputs: Nest, losses: object) -> None:
     """Refuse class numbers of one output of classes that has not so many.
 
     Raises:

@@ -13,7 +13,7 @@ from keras import ops
 
 from qingformer.backend.keras_internals import get_keras_mask, set_keras_mask
 from qingformer.errors import ConfigError
-from qingformer.types import Tensor
+from qingformer.types import Nest, Tensor
 
 Shifts = Mapping[int, list[Tensor]]  # number of the layer (see `all_layers`) -> one array for each of its calls
 
@@ -69,7 +69,7 @@ def changed_outputs(
     """
     original = layer.call
 
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: object, **kwargs: object) -> Nest:
         output = original(*args, **kwargs)
         if kwargs.get("reverse") or (only_of is not None and (not args or args[0] is not only_of)):
             return output
@@ -115,7 +115,7 @@ def observed_shapes(model: keras.Model, layers: list[int]) -> Iterator[dict[int,
     during: dict[int, list[Any]] = {number: [] for number in layers}
     found: dict[int, list[Any]] = {}
 
-    def finish(predictions: Any) -> Any:
+    def finish(predictions: object) -> Any:
         found.update({number: list(shapes) for number, shapes in during.items()})
         for shapes in during.values():
             shapes.clear()

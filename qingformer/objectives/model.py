@@ -5,14 +5,15 @@ from typing import Any, Self
 
 import keras
 
+from qingformer.adapters.adapted_layers import low_rank_config, restore_low_rank
 from qingformer.backend.keras_internals import train_validation_split
 from qingformer.errors import ConfigError
 from qingformer.layers.linear_chain import ChainLoss
-from qingformer.layers.lora import low_rank_config, restore_low_rank
 from qingformer.layers.quantization import quantization_config, restore_quantization
 from qingformer.objectives.objective import ModelObjective, Objective, Transform, apply_transforms
 from qingformer.objectives.transform import BaseModel, weigh_batch
 from qingformer.objectives.transformed_steps import train_step
+from qingformer.types import Config, Nest
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -34,7 +35,7 @@ class TrainableModel(BaseModel):
     _transforms: tuple[Transform, ...] = ()
 
     @classmethod
-    def from_model(cls, model: keras.Model, inputs: Any = None, name: str | None = None) -> Self:
+    def from_model(cls, model: keras.Model, inputs: Nest = None, name: str | None = None) -> Self:
         """Wrap any model; the layers and weights are shared, not copied.
 
         `inputs` (a nest of `keras.Input`) is needed only for a subclassed model that was not made functionally.
@@ -93,14 +94,14 @@ class TrainableModel(BaseModel):
             return super().train_step(*arguments)
         return train_step(self, self.objective(), *arguments)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Keras' configuration and, where there are low-rank adapters or quantised layers, which: inner layers do not
         tell."""
         more = {"low_rank": low_rank_config(self), "quantized": quantization_config(self)}
         return super().get_config() | {key: value for key, value in more.items() if value is not None}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
+    def from_config(cls, config: Config, custom_objects: Any = None) -> Self:
         """The inverse of `get_config`."""
         config = dict(config)
         low_rank, quantized = config.pop("low_rank", None), config.pop("quantized", None)
@@ -111,14 +112,14 @@ class TrainableModel(BaseModel):
             restore_low_rank(model, low_rank)
         return model
 
-    def get_compile_config(self) -> dict[str, Any]:
+    def get_compile_config(self) -> Config:
         """Keras' compile settings and the transforms."""
         config = super().get_compile_config()
         if config and self._transforms:
             config["transforms"] = [keras.saving.serialize_keras_object(t) for t in self._transforms]
         return config
 
-    def compile_from_config(self, config: dict[str, Any]) -> None:
+    def compile_from_config(self, config: Config) -> None:
         """Compile as the saved model was, its transforms included."""
         config = dict(config)
         transforms = [keras.saving.deserialize_keras_object(t) for t in config.pop("transforms", [])]

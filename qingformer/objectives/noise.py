@@ -3,7 +3,6 @@
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import keras
 from keras import ops
@@ -13,7 +12,7 @@ from qingformer.objectives.decoder_inputs import DecoderInputs, input_names
 from qingformer.objectives.layer_outputs import changed_outputs, find_layer
 from qingformer.objectives.objective import Aux, Batch, Objective, State, Transform, TransformedObjective
 from qingformer.objectives.transform_arguments import not_negative, one_of
-from qingformer.types import Tensor
+from qingformer.types import Config, Tensor
 
 _POSITIONS = ("target", "all")
 _SALT = zlib.crc32(b"EmbeddingNoise")
@@ -68,7 +67,7 @@ class EmbeddingNoise(Transform):
         """The objective with noise inside."""
         return _Noisy(objective, self)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """The constructor's arguments."""
         names = ("stddev", "positions", "relative", "layer", "token_input", "segment_input", "seed")
         return {name: getattr(self, name) for name in names}

@@ -18,7 +18,7 @@ from qingformer import backend
 from qingformer.backend.keras_internals import random_seed_dtype
 from qingformer.objectives.layer_outputs import shifted_outputs
 from qingformer.objectives.reduction import divisors
-from qingformer.types import Tensor
+from qingformer.types import Config, Tensor
 
 
 class Batch(NamedTuple):
@@ -140,7 +140,7 @@ class ModelObjective(Objective):
         return loss * keras.ops.cast(state.scale, loss.dtype), Aux(loss, predictions, after, divisors(model))
 
 
-def copied(weights: Any) -> Any:
+def copied(weights: object) -> Any:
     """Sample weights that Keras may change: on torch it multiplies them by the mask of the outputs in place."""
     return keras.tree.map_structure(lambda weight: None if weight is None else keras.ops.copy(weight), weights)
 
@@ -189,12 +189,12 @@ class Transform:
         """The transformed objective."""
         raise TypeError(f"{type(self).__name__} does not define what it makes of an objective")
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """The constructor's arguments."""
         return {}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "Transform":
+    def from_config(cls, config: Config) -> "Transform":
         """The inverse of `get_config`."""
         return cls(**config)
 

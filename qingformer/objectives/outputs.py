@@ -10,7 +10,7 @@ from qingformer.backend.keras_internals import LossFunctionWrapper, set_keras_ma
 from qingformer.errors import ConfigError
 from qingformer.losses.means import WeightedMean
 from qingformer.objectives.objective import Batch, copied
-from qingformer.types import Tensor
+from qingformer.types import Nest, Tensor
 
 Term = Callable[[Tensor, Tensor], Tensor]  # (labels, predictions) of an output -> one value for each of its entries
 
@@ -28,7 +28,7 @@ class Output(NamedTuple):
         """Keras' function behind the loss, or None."""
         return getattr(self.loss, "fn", None)
 
-    def option(self, name: str, default: Any = None) -> Any:
+    def option(self, name: str, default: object = None) -> Any:
         """An argument with which the loss was made, such as `from_logits`."""
         return getattr(self.loss, "_fn_kwargs", {}).get(name, default)
 
@@ -54,14 +54,14 @@ class Outputs:
             if loss is not None
         ]
 
-    def total(self, terms: Iterable[tuple[Output, Term]], batch: Batch, predictions: Any) -> Tensor:
+    def total(self, terms: Iterable[tuple[Output, Term]], batch: Batch, predictions: object) -> Tensor:
         """The sum of the terms, each times the weight of its output in the total loss: a float scalar.
 
         A term is reduced as the loss of its output is: same sample weights, masks, ignored class, and divisor.
         """
         return sum((self._mean(output, term, batch, predictions) for output, term in terms), start=ops.zeros(()))
 
-    def _mean(self, output: Output, term: Term, batch: Batch, predictions: Any) -> Tensor:
+    def _mean(self, output: Output, term: Term, batch: Batch, predictions: object) -> Tensor:
         labels = self._of(output, batch.y, single=len(self.found) == 1)
         weights = batch.sample_weight
         if weights is not None and keras.tree.is_nested(weights):
@@ -70,7 +70,7 @@ class Outputs:
         reduced = WeightedMean(_Reduced(output, term), self._compiled)
         return reduced(labels, predicted, copied(weights)) * output.weight
 
-    def _by_output(self, given: Any, who: str, argument: str) -> list[Any]:
+    def _by_output(self, given: object, who: str, argument: str) -> list[Any]:
         if not isinstance(given, (dict, list, tuple)):
             return [given] * len(self.names)
         if isinstance(given, dict):
@@ -83,7 +83,7 @@ class Outputs:
             f"{', '.join(self.names)}"
         )
 
-    def _of(self, output: Output, given: Any, single: bool) -> Any:
+    def _of(self, output: Output, given: object, single: bool) -> Any:
         """The part of a nest of labels or weights that belongs to `output`."""
         if isinstance(given, dict):
             return given.get(output.name)
@@ -102,7 +102,7 @@ class _Reduced(keras.losses.Loss):
         self.ignored = output.option("ignore_class")
         self._fn_kwargs = {"ignore_class": self.ignored}
 
-    def __call__(self, y_true: Tensor, y_pred: Tensor, sample_weight: Any = None) -> Tensor:
+    def __call__(self, y_true: Tensor, y_pred: Tensor, sample_weight: Nest = None) -> Tensor:
         """The reduced term, whose entries have the weights of the loss's own."""
         if hasattr(self.loss, "entry_weights"):
             sample_weight = self.loss.entry_weights(y_true, y_pred, sample_weight)
@@ -132,7 +132,7 @@ def output_names(model: keras.Model) -> list[str]:
     return list(model.output_names)
 
 
-def _loss(given: Any, who: str, name: str) -> keras.losses.Loss:
+def _loss(given: object, who: str, name: str) -> keras.losses.Loss:
     if str(given).lower() in ("crossentropy", "ce"):
         raise ConfigError(f"{who}: the loss of output {name!r} is {given!r}, which may mean several; name it in full")
     loss = keras.losses.get(given)

@@ -16,7 +16,7 @@ from qingformer import backend
 from qingformer.errors import ConfigError
 from qingformer.objectives.layer_outputs import all_layers, find_layers, observed_shapes
 from qingformer.objectives.objective import Aux, Batch, Objective, State, TransformedObjective
-from qingformer.types import Tensor
+from qingformer.types import Nest, Tensor
 
 ATTACKS = ("l2", "linf")
 NORMS = ("matrix", "row", "sample")
@@ -130,7 +130,7 @@ class Inputs(Place):
         ]
         return point._replace(batch=point.batch._replace(x=keras.tree.pack_sequence_as(point.batch.x, moved)))
 
-    def _leaves(self, x: Any) -> list[tuple[Tensor, bool]]:
+    def _leaves(self, x: Nest) -> list[tuple[Tensor, bool]]:
         named = [("/".join(map(str, path)), leaf) for path, leaf in keras.tree.flatten_with_path(x)]
         floats = {name for name, leaf in named if leaf is not None and keras.backend.is_float_dtype(leaf.dtype)}
         chosen = {name for name in floats if self.pattern is None or re.search(self.pattern, name)}
@@ -235,7 +235,7 @@ def lengths(values: list[Tensor], norm: str) -> list[Tensor]:
     return [ops.reshape(ops.sqrt(total), (-1, *[1] * (len(v.shape) - 1))) for total, v in zip(totals, values)]
 
 
-def ascent(gradients: list[Tensor], size: Any, attack: str, norm: str) -> list[Tensor]:
+def ascent(gradients: list[Tensor], size: object, attack: str, norm: str) -> list[Tensor]:
     """The step that increases the loss most: `size g / (||g|| + 1e-8)`, or `size sign(g)` with "linf".
 
     A gradient that has overflowed has no direction and gives zeros: 0 inf would put NaN into the logs.

@@ -1,7 +1,5 @@
 """Adversarial training with several projected steps (projected gradient descent)."""
 
-from typing import Any
-
 import keras
 from keras import ops
 
@@ -23,7 +21,7 @@ from qingformer.objectives.perturbation import (
     sized,
 )
 from qingformer.objectives.transform_arguments import not_negative, one_of, radius
-from qingformer.types import Tensor
+from qingformer.types import Config, Tensor
 
 _SALT = 170606083
 
@@ -82,7 +80,7 @@ class PGD(Transform):
         """The objective at the perturbed point."""
         return _Projected(objective, self)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """The constructor's arguments."""
         return {
             "epsilon": self.epsilon,
@@ -122,7 +120,7 @@ class _Projected(MovedObjective):
             deltas = [ops.stop_gradient(delta) for delta in deltas]
         return self.place.add(point, deltas)
 
-    def _start(self, zeros: list[Tensor], state: State, epsilon: Any) -> list[Tensor]:
+    def _start(self, zeros: list[Tensor], state: State, epsilon: object) -> list[Tensor]:
         norm = self.settings.norm
         if self.settings.attack == "linf":
             return [epsilon * each for each in noise(zeros, state, _SALT, bound=1.0)]

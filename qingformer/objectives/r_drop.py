@@ -1,7 +1,6 @@
 """R-Drop: two forward passes with different dropout, which are to agree."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import keras
 from keras import losses, ops
@@ -17,7 +16,7 @@ from qingformer.ops.divergence import (
     softmax_divergence,
     squared_divergence,
 )
-from qingformer.types import Tensor
+from qingformer.types import Config, Tensor
 
 _DIVERGENCES = {
     "softmax": softmax_divergence,
@@ -86,7 +85,7 @@ class RDrop(Transform):
         """The objective over two passes."""
         return _TwoPasses(objective, self)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """The constructor's arguments."""
         return {"alpha": self.alpha, "divergence": self.divergence, "form": self.form}
 
@@ -137,7 +136,7 @@ class _TwoPasses(TransformedObjective):
         after = other.state._replace(non_trainable=kept)
         return loss, aux._replace(loss=logged, state=after)
 
-    def _divergence(self, batch: Batch, ones: Any, others: Any) -> Tensor:
+    def _divergence(self, batch: Batch, ones: object, others: object) -> Tensor:
         flat = keras.tree.flatten(others)
         terms = [(output, _apart(function, flat[output.place])) for output, function in self.compared]
         return self.outputs.total(terms, batch, ones)

@@ -2,7 +2,6 @@
 
 import zlib
 from collections.abc import Iterable
-from typing import Any
 
 import keras
 from keras import ops
@@ -10,7 +9,7 @@ from keras import ops
 from qingformer.errors import ConfigError
 from qingformer.objectives.decoder_inputs import DecoderInputs
 from qingformer.objectives.objective import Aux, Batch, Objective, State, Transform, TransformedObjective
-from qingformer.types import Tensor
+from qingformer.types import Config, Nest, Tensor
 
 _SOURCES = ("target", "example", "vocabulary")
 _SALT = zlib.crc32(b"RandomReplacement")
@@ -80,7 +79,7 @@ class RandomReplacement(Transform):
         """The objective on batches with replaced tokens."""
         return _Replaced(objective, self)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """The constructor's arguments."""
         names = ("probability", "token_probability", "source", "vocabulary_size", "token_input", "segment_input")
         return {name: getattr(self, name) for name in names} | {"spared": list(self.spared), "seed": self.seed}
@@ -121,7 +120,7 @@ class _Replaced(TransformedObjective):
             allowed = allowed & (ids != token)
         return allowed
 
-    def _drawn(self, x: Any, ids: Tensor, target: Tensor, choice: Tensor) -> Tensor:
+    def _drawn(self, x: Nest, ids: Tensor, target: Tensor, choice: Tensor) -> Tensor:
         if self.settings.source == "vocabulary":
             size = (self.settings.vocabulary_size or 0) - len(self.settings.spared)
             drawn = ops.minimum(ops.cast(ops.floor(choice * size), ids.dtype), size - 1)

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from qingformer.errors import ConfigError
+from qingformer.types import Nest
 
 Rows = tuple[Any, Any, Any]  # inputs, labels, weights: nests of NumPy arrays, batch first; the last two may be None
 
@@ -48,7 +49,7 @@ def _slices(arrays: Rows, count: int, batch_size: int) -> Iterator[Rows]:
         yield _as_numpy(x), _as_numpy(y), _as_numpy(weight)
 
 
-def _items(x: Any, owner: str, endless: bool) -> Iterator[Any]:
+def _items(x: Nest, owner: str, endless: bool) -> Iterator[Any]:
     if isinstance(x, keras.utils.PyDataset):
         x = copy.copy(x)  # reading must not move on the epoch that training is about to begin
         if hasattr(x, "start_at"):
@@ -72,13 +73,13 @@ def _items(x: Any, owner: str, endless: bool) -> Iterator[Any]:
     yield from x
 
 
-def _is_infinite(x: Any) -> bool:
+def _is_infinite(x: Nest) -> bool:
     cardinality = getattr(x, "cardinality", None)  # of tf.data; -1 stands for infinite
     return callable(cardinality) and int(cardinality()) == -1
 
 
-def _as_numpy(nest: Any) -> Any:
-    def convert(leaf: Any) -> Any:
+def _as_numpy(nest: Nest) -> Any:
+    def convert(leaf: Nest) -> Any:
         if leaf is None:
             return None
         return keras.ops.convert_to_numpy(leaf) if keras.ops.is_tensor(leaf) else np.asarray(leaf)

@@ -1,13 +1,11 @@
 """WEISSI: a penalty on weights that does not change when scale moves from one layer to another."""
 
-from typing import Any
-
 import keras
 from keras import ops
 
 from qingformer.objectives.transform_arguments import not_negative
 from qingformer.objectives.weight_penalty import KERNELS, WeightPenalty
-from qingformer.types import Tensor
+from qingformer.types import Config, Tensor
 
 _NOTHING = 1e-30  # a sum of squares that counts as no weight at all
 
@@ -51,7 +49,7 @@ class ScaleShiftInvariance(WeightPenalty):
         absolute = ops.sum(weight * ops.stop_gradient(ops.sign(weight)))
         return self.norm_strength * ops.log(squares) / 2 + self.shape_strength * absolute / ops.sqrt(squares)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """The constructor's arguments."""
         strengths = {"norm_strength": self.norm_strength, "shape_strength": self.shape_strength}
         return {**strengths, **super().get_config()}

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import keras
 from keras import ops
@@ -10,7 +9,7 @@ from keras import ops
 from qingformer.errors import ConfigError
 from qingformer.objectives.objective import Aux, Batch, Objective, State, Transform, TransformedObjective
 from qingformer.objectives.selection import select_each
-from qingformer.types import Tensor
+from qingformer.types import Config, Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -48,7 +47,7 @@ class ScaleGradients(Transform):
         """The same value with scaled gradients."""
         return _Scaled(objective, self.factors)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """The constructor's arguments."""
         return {"factors": dict(self.factors)}
 

@@ -1,14 +1,12 @@
 """Label smoothing for whole-number labels, which Keras' sparse cross entropy lacks."""
 
-from typing import Any
-
 import keras
 from keras import losses, ops
 
 from qingformer.errors import ConfigError
 from qingformer.objectives.objective import Aux, Batch, Objective, State, Transform, TransformedObjective
 from qingformer.objectives.outputs import Output, Outputs, Term
-from qingformer.types import Tensor
+from qingformer.types import Config, Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -44,7 +42,7 @@ class LabelSmoothing(Transform):
         """The objective with smoothed labels."""
         return _Smoothed(objective, self.rate)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """The constructor's arguments."""
         return {"rate": self.rate}
 

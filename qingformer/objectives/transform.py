@@ -11,6 +11,7 @@ from qingformer.losses.means import CompiledLosses, LossMean, divisor, rows_with
 from qingformer.objectives.indices import check_indices, check_labels, index_limits
 from qingformer.optimizers.adjustable import bind_rates
 from qingformer.optimizers.wrapper import chain
+from qingformer.types import Config, Nest
 
 
 class BaseModel(keras.Model):
@@ -28,7 +29,9 @@ class BaseModel(keras.Model):
     optimizer: Any
 
     @no_automatic_dependency_tracking  # as Keras' own: metrics are listed once
-    def compile(self, optimizer: Any = "rmsprop", *args: Any, auto_scale_loss: bool = True, **kwargs: Any) -> None:
+    def compile(
+        self, optimizer: object = "rmsprop", *args: object, auto_scale_loss: bool = True, **kwargs: object
+    ) -> None:
         """`keras.Model.compile`."""
         super().compile(optimizer, *args, auto_scale_loss=False, **kwargs)
         if self._compile_loss is not None:
@@ -39,41 +42,41 @@ class BaseModel(keras.Model):
             if auto_scale_loss and _in_float16(self) and not _scales_loss(self.optimizer):
                 self.optimizer = keras.optimizers.LossScaleOptimizer(self.optimizer, name="loss_scale_optimizer")
 
-    def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
+    def fit(self, x: Nest = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """`keras.Model.fit`."""
         self._read_padding(x, *args, *kwargs.values())
         self._check_data(x, args[0] if args else kwargs.get("y"))
         return super().fit(x, *args, **kwargs)
 
-    def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def evaluate(self, x: Nest = None, *args: object, **kwargs: object) -> Any:
         """`keras.Model.evaluate`."""
         if not kwargs.get("_use_cached_eval_dataset"):  # within `fit`
             self._read_padding(x)
             self._check_data(x, args[0] if args else kwargs.get("y"))
         return super().evaluate(x, *args, **kwargs)
 
-    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+    def predict(self, x: Nest, *args: object, **kwargs: object) -> Any:
         """`keras.Model.predict`."""
         self._check_data(x)
         return super().predict(x, *args, **kwargs)
 
-    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, inputs: Nest, *args: object, **kwargs: object) -> Nest:
         self._check_data(inputs)
         return super().__call__(inputs, *args, **kwargs)
 
-    def train_step(self, *arguments: Any) -> Any:
+    def train_step(self, *arguments: object) -> Any:
         """One step in the form of the backend: `(state, data)` on JAX, `(data)` elsewhere."""
         if backend.name() == "tensorflow" and self.optimizer is not None and self.trainable_weights:
             return backend.train_step(self, *arguments)
         return super().train_step(*arguments)
 
-    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
+    def compute_metrics(self, x: Nest, y: Nest, y_pred: Nest, sample_weight: Nest = None) -> Config:
         """Keras' metrics, after the loss of the batch has been given its weight."""
         self._loss_tracker.settle(self.batch_weight(y, y_pred, sample_weight) if self._only_weighted else None)
-        found: dict[str, Any] = super().compute_metrics(x, y, y_pred, sample_weight)
+        found: Config = super().compute_metrics(x, y, y_pred, sample_weight)
         return found
 
-    def batch_weight(self, y: Any, y_pred: Any, sample_weight: Any) -> Any:
+    def batch_weight(self, y: Nest, y_pred: Nest, sample_weight: Nest) -> Any:
         """How many examples (for losses of tokens: tokens) the loss of a batch is the mean of; None for all rows."""
         losses = self._compile_loss._flat_losses or []
         if len(losses) == 1 and not keras.tree.is_nested(y) and not keras.tree.is_nested(y_pred):
@@ -82,7 +85,7 @@ class BaseModel(keras.Model):
                 return found
         return rows_with_weight(sample_weight)
 
-    def _check_data(self, x: Any, y: Any = None) -> None:
+    def _check_data(self, x: Nest, y: Nest = None) -> None:
         if not hasattr(self, "_inputs_struct"):  # not functional, or not made yet
             return
         if getattr(self, "_index_limits", None) is None:
@@ -95,7 +98,7 @@ class BaseModel(keras.Model):
     def _only_weighted(self) -> bool:
         return self._compile_loss is not None and self._compile_loss.only_weighted
 
-    def _read_padding(self, *data: Any) -> None:
+    def _read_padding(self, *data: Nest) -> None:
         """Let losses be means over rows with a weight if one of the data sets pads, and over all rows otherwise."""
         pads = any(getattr(each, "pads_rows", False) for each in data)
         if self._compile_loss is not None and pads != self._only_weighted:
@@ -103,7 +106,7 @@ class BaseModel(keras.Model):
             self.train_function = self.test_function = None  # those were made with the other mean
 
 
-def weigh_batch(optimizer: keras.optimizers.Optimizer, weight: Any) -> list[tuple[keras.Variable, Any]]:
+def weigh_batch(optimizer: keras.optimizers.Optimizer, weight: object) -> list[tuple[keras.Variable, Any]]:
     """Which variables of an optimizer that puts batches together are to hold the weight of a batch, and its value."""
     return [
         (each.batch_weight, ops.cast(weight, "float32")) for each in chain(optimizer) if hasattr(each, "batch_weight")

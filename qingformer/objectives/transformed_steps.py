@@ -13,6 +13,7 @@ from qingformer import backend
 from qingformer.backend.keras_internals import unscale_loss_for_distribution
 from qingformer.objectives.objective import Aux, Batch, Objective, State
 from qingformer.objectives.transform import weigh_batch
+from qingformer.types import Nest
 
 
 def train_step(model: keras.Model, objective: Objective, *arguments: Any) -> Any:
@@ -22,7 +23,7 @@ def train_step(model: keras.Model, objective: Objective, *arguments: Any) -> Any
     return _stateful_step(model, objective, *arguments)
 
 
-def _stateless_step(model: keras.Model, objective: Objective, values: tuple[Any, ...], data: Any) -> tuple[Any, Any]:
+def _stateless_step(model: keras.Model, objective: Objective, values: tuple[Any, ...], data: Nest) -> tuple[Any, Any]:
     trainable, non_trainable, optimizer_variables, metrics = values
     batch = Batch(*keras.utils.unpack_x_y_sample_weight(data))
     with keras.StatelessScope(list(zip(model.optimizer.variables, optimizer_variables))):
@@ -42,7 +43,7 @@ def _stateless_step(model: keras.Model, objective: Objective, values: tuple[Any,
     return logs, (trainable, aux.state.non_trainable, optimizer_variables, metrics)
 
 
-def _stateful_step(model: keras.Model, objective: Objective, data: Any) -> Any:
+def _stateful_step(model: keras.Model, objective: Objective, data: Nest) -> Any:
     batch = Batch(*keras.utils.unpack_x_y_sample_weight(data))
     variables = list(model.trainable_variables)
     state = State(

@@ -1,7 +1,6 @@
 """Virtual adversarial training: smooth predictions, from labelled and unlabelled rows."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import keras
 from keras import ops
@@ -22,7 +21,7 @@ from qingformer.objectives.perturbation import (
 )
 from qingformer.objectives.transform_arguments import not_negative, one_of, radius
 from qingformer.ops.divergence import kullback_leibler
-from qingformer.types import Tensor
+from qingformer.types import Config, Nest, Tensor
 
 _DISTRIBUTIONS = ("categorical", "bernoulli")
 _SALT = 170403976
@@ -106,7 +105,7 @@ class VirtualAdversarialTraining(Transform):
         """The objective with the smoothness term."""
         return _Smoothed(objective, self)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """The constructor's arguments."""
         return {
             "weight": self.weight,
@@ -160,7 +159,7 @@ class _Smoothed(TransformedObjective):
         total = loss + ops.cast(term * ops.cast(state.scale, term.dtype), loss.dtype)
         return unshifted((total, aux._replace(loss=aux.loss + ops.cast(term, aux.loss.dtype))), state)
 
-    def _chosen(self, predictions: Any) -> list[Tensor]:
+    def _chosen(self, predictions: object) -> list[Tensor]:
         if isinstance(predictions, Mapping):
             named = dict(predictions)
         else:
@@ -173,7 +172,7 @@ class _Smoothed(TransformedObjective):
             )
         return [named[name] for name in wanted]
 
-    def _mean_divergence(self, clean: list[Tensor], moved: list[Tensor], x: Any) -> Tensor:
+    def _mean_divergence(self, clean: list[Tensor], moved: list[Tensor], x: Nest) -> Tensor:
         tokens = self._tokens(x)
         total = ops.zeros((), "float32")
         for p, q in zip(clean, moved):
@@ -188,7 +187,7 @@ class _Smoothed(TransformedObjective):
             total += ops.sum(rows * means) / ops.maximum(ops.sum(rows), 1.0)
         return total
 
-    def _tokens(self, x: Any) -> Tensor | None:
+    def _tokens(self, x: Nest) -> Tensor | None:
         """Where an input `(B, ...)` holds something, bool; None for a model that takes no whole numbers."""
         padding = self.settings.padding
         if isinstance(x, Mapping) and self.settings.ids in x:

@@ -1,7 +1,6 @@
 """Penalties on the weights alone, added to the objective with their gradient."""
 
 import re
-from typing import Any
 
 import keras
 from keras import ops
@@ -10,7 +9,7 @@ from qingformer import backend
 from qingformer.errors import ConfigError
 from qingformer.objectives.objective import Aux, Batch, Objective, State, Transform, TransformedObjective
 from qingformer.objectives.transform_arguments import not_negative
-from qingformer.types import Tensor
+from qingformer.types import Config, Tensor
 
 KERNELS = r"(^|/)kernel$"
 
@@ -42,7 +41,7 @@ class WeightPenalty(Transform):
         """The penalised objective."""
         return _Penalised(objective, self)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """The constructor's arguments."""
         return {"pattern": self.pattern}
 
@@ -72,7 +71,7 @@ class L2Regularization(WeightPenalty):
         """strength * ||W||_F^2."""
         return self.strength * ops.sum(weight**2)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """The constructor's arguments."""
         return {"strength": self.strength, **super().get_config()}
 

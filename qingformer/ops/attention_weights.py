@@ -1,7 +1,6 @@
 """From attention scores to attention weights: softmax, its entropy-invariant form, and the squared ReLU."""
 
 import math
-from typing import Any
 
 from keras import ops
 
@@ -40,12 +39,12 @@ def attention_weights(scores: Tensor, mask: Tensor | None = None, normalization:
     return ops.softmax(masked_scores(scores, mask), axis=-1)
 
 
-def entropy_scale(length: Any, mask: Tensor | None) -> Tensor:
+def entropy_scale(length: Tensor, mask: Tensor | None) -> Tensor:
     """The factor log(max(l, 16)) / log(512) of "softmax_plus": (..., 1) float32, broadcastable to scores."""
     return ops.log(ops.maximum(keys_seen(length, mask), float(FEWEST_KEYS))) / math.log(TRAINED_LENGTH)
 
 
-def keys_seen(length: Any, mask: Tensor | None) -> Tensor:
+def keys_seen(length: Tensor, mask: Tensor | None) -> Tensor:
     """How many of `length` keys each row may see: (..., 1) float32, broadcastable to scores."""
     if mask is None:
         return ops.cast(length, "float32")

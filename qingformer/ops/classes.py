@@ -1,7 +1,5 @@
 """What losses share: labels as whole numbers again, finite logits, sums of exponentials without the hidden entries."""
 
-from typing import Any
-
 from keras import ops
 
 from qingformer.types import Tensor
@@ -62,7 +60,7 @@ def take_class(values: Tensor, ids: Tensor) -> Tensor:
     return ops.squeeze(ops.take_along_axis(values, ops.expand_dims(ids, -1), -1), -1)
 
 
-def log_sum_exp(x: Tensor, keep: Tensor | None = None, axis: Any = -1, with_zero: bool = False) -> Tensor:
+def log_sum_exp(x: Tensor, keep: Tensor | None = None, axis: object = -1, with_zero: bool = False) -> Tensor:
     """log(sum of e^x over the entries to keep [+ 1]): `x` float32, without `axis`.
 
     `keep` is bool like `x`; a row that keeps nothing gives about -1e30 with gradient 0. `with_zero` adds e^0 = 1 to the

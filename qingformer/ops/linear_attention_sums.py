@@ -1,7 +1,5 @@
 """Attention without a (T, T) matrix: Q (K^T V), its causal form by chunks, and the chunks themselves."""
 
-from typing import Any
-
 from keras import ops
 
 from qingformer.errors import ConfigError
@@ -41,7 +39,7 @@ def split_chunks(x: Tensor, size: int) -> Tensor:
     return ops.reshape(x, (batch, (length + missing) // size, size, *rest))
 
 
-def join_chunks(x: Tensor, length: Any) -> Tensor:
+def join_chunks(x: Tensor, length: Tensor) -> Tensor:
     """The reverse of `split_chunks`: (B, G, size, ...) to (B, length, ...)."""
     batch, chunks, size, *rest = ops.shape(x)
     return ops.reshape(x, (batch, chunks * size, *rest))[:, :length]

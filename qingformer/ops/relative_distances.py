@@ -1,14 +1,12 @@
 """Relative positions: clipped distances with a fixed sinusoidal table (NEZHA), and T5's logarithmic buckets."""
 
-from typing import Any
-
 import numpy as np
 from keras import ops
 
 from qingformer.types import Tensor
 
 
-def relative_positions(query_length: Any, key_length: Any) -> Tensor:
+def relative_positions(query_length: Tensor, key_length: Tensor) -> Tensor:
     """Distances k - j of key k from query j: (Tq, Tk) int32.
 
     Example: `relative_positions(2, 3)` gives `[[0, 1, 2], [-1, 0, 1]]`
@@ -16,7 +14,7 @@ def relative_positions(query_length: Any, key_length: Any) -> Tensor:
     return ops.arange(key_length, dtype="int32")[None, :] - ops.arange(query_length, dtype="int32")[:, None]
 
 
-def clipped_positions(query_length: Any, key_length: Any, limit: int) -> Tensor:
+def clipped_positions(query_length: Tensor, key_length: Tensor, limit: int) -> Tensor:
     """Rows of a table of 2 limit + 1 distances: clip(k - j, -limit, limit) + limit, (Tq, Tk) int32."""
     return ops.clip(relative_positions(query_length, key_length), -limit, limit) + limit
 
@@ -39,7 +37,7 @@ def bucket_of_distance(num_buckets: int, max_distance: int) -> np.ndarray:
 
 
 def relative_buckets(
-    query_length: Any, key_length: Any, num_buckets: int = 32, max_distance: int = 128, bidirectional: bool = True
+    query_length: Tensor, key_length: Tensor, num_buckets: int = 32, max_distance: int = 128, bidirectional: bool = True
 ) -> Tensor:
     """T5's bucket of every pair of query and key: (Tq, Tk) int32.
 
@@ -72,7 +70,7 @@ def sinusoidal_table(position_ids: Tensor, size: int, base: float = 10000.0) -> 
     return ops.reshape(waves, (*ops.shape(angles)[:-1], size))
 
 
-def relative_table(length: Any, size: int, limit: int) -> Tensor:
+def relative_table(length: Tensor, size: int, limit: int) -> Tensor:
     """NEZHA's fixed vectors of the distances -l ... l, l = `limit` or T - 1 if that is less: (2l + 1, size) float32.
 
     Distance r has the sinusoidal vector of position r + limit; longer distances count as l or -l, so that the table

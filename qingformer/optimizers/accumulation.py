@@ -1,14 +1,12 @@
 """One update for several batches."""
 
-from typing import Any
-
 import keras
 from keras import ops
 
 from qingformer import backend
 from qingformer.errors import ConfigError
 from qingformer.optimizers.wrapper import Wrapper
-from qingformer.types import Tensor
+from qingformer.types import Config, Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -104,7 +102,7 @@ class AccumulateGradients(Wrapper):
 
         ops.cond(due, make_update, gather)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """The constructor's arguments."""
         return super().get_config() | {"steps": self.steps}
 

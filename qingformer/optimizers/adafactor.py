@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import keras
 from keras import ops
@@ -11,7 +10,7 @@ from qingformer import backend
 from qingformer.errors import ConfigError
 from qingformer.optimizers.optimizer import Optimizer, checked, norm
 from qingformer.optimizers.patterns import checked_patterns
-from qingformer.types import Tensor
+from qingformer.types import Config, LearningRate, Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -59,7 +58,7 @@ class AdaFactor(Optimizer):
 
     def __init__(
         self,
-        learning_rate: Any = 1e-3,
+        learning_rate: LearningRate = 1e-3,
         beta_1: float = 0.0,
         beta_2: float | None = None,
         epsilon_1: float = 1e-30,
@@ -70,7 +69,7 @@ class AdaFactor(Optimizer):
         exclude_from_parameter_scale: Iterable[str] = (),
         weight_decay: float | None = None,
         exclude_from_weight_decay: Iterable[str] = (),
-        **options: Any,
+        **options: object,
     ) -> None:
         relative = learning_rate is None
         rate = RelativeStep(1.0 if multiply_by_parameter_scale else 0.05) if relative else learning_rate
@@ -144,7 +143,7 @@ class AdaFactor(Optimizer):
         # Schedules of Keras count batches; the relative step belongs to the algorithm and counts updates.
         return self._learning_rate(self.iterations) if self.relative_step else super()._get_current_learning_rate()
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """The constructor's arguments."""
         config = super().get_config()
         return config | {
@@ -167,11 +166,11 @@ class RelativeStep(keras.optimizers.schedules.LearningRateSchedule):
     def __init__(self, factor: float = 1.0) -> None:
         self.factor = factor
 
-    def __call__(self, step: Any) -> Tensor:
+    def __call__(self, step: Tensor) -> Tensor:
         """The rate after `step` updates, a float32 scalar."""
         return self.factor * ops.minimum(0.01, ops.rsqrt(ops.cast(step, "float32") + 1.0))
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """The argument."""
         return {"factor": self.factor}
 

@@ -9,7 +9,7 @@ from keras import ops
 
 from qingformer import backend
 from qingformer.optimizers.optimizer import Optimizer, checked
-from qingformer.types import Tensor
+from qingformer.types import Config, LearningRate, Options, Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -46,14 +46,14 @@ class Adam(Optimizer):
 
     def __init__(
         self,
-        learning_rate: Any = 1e-3,
+        learning_rate: LearningRate = 1e-3,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-6,
         bias_correction: bool = True,
         weight_decay: float | None = None,
         exclude_from_weight_decay: Iterable[str] = (),
-        **options: Any,
+        **options: object,
     ) -> None:
         super().__init__(learning_rate, weight_decay, exclude_from_weight_decay, **options)
         owner = type(self).__name__
@@ -90,17 +90,19 @@ class Adam(Optimizer):
         """What the two means move towards."""
         return gradient, ops.square(gradient)
 
-    def _backend_update_step(self, grads: Any, trainable_variables: Any, learning_rate: Any) -> None:
+    def _backend_update_step(self, grads: Any, trainable_variables: Any, learning_rate: LearningRate) -> None:
         mine = ("update_step", "change", "direction", "targets")
         if backend.in_place() and all(getattr(type(self), name) is getattr(Adam, name) for name in mine):
             grads, trainable_variables = self._fused(list(grads), list(trainable_variables), learning_rate)
         super()._backend_update_step(grads, trainable_variables, learning_rate)
 
-    def _fused(self, gradients: list[Any], variables: list[Any], learning_rate: Any) -> tuple[list[Any], list[Any]]:
+    def _fused(
+        self, gradients: list[Any], variables: list[Any], learning_rate: LearningRate
+    ) -> tuple[list[Any], list[Any]]:
         """Let torch's kernel update what it can; returns the gradients and variables that are left."""
         left: list[tuple[Any, Any]] = []
         step = self.step_number() if self.bias_correction else None
-        settings: dict[str, Any] = {"beta1": self.beta_1, "beta2": self.beta_2, "eps": self.epsilon}
+        settings: Options = {"beta1": self.beta_1, "beta2": self.beta_2, "eps": self.epsilon}
         rate = ops.convert_to_tensor(learning_rate)
         indices = [self._get_variable_index(v) for v in variables]
         for decays in (False, True):
@@ -114,7 +116,7 @@ class Adam(Optimizer):
             left += [(gradients[k], variables[k]) for k, is_done in zip(some, done) if not is_done]
         return [gradient for gradient, _ in left], [variable for _, variable in left]
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """The constructor's arguments."""
         return super().get_config() | {
             "beta_1": self.beta_1,

@@ -8,15 +8,16 @@ import keras
 
 from qingformer.optimizers.adam import Adam
 from qingformer.optimizers.patterns import ELEMENTWISE
+from qingformer.types import LearningRate
 
 NOT_DECAYED = ("bias", "gamma", "beta")
 
 
 def adamw(
-    learning_rate: Any = 2e-5,
+    learning_rate: LearningRate = 2e-5,
     weight_decay: float = 0.01,
     not_decayed: Iterable[str] = NOT_DECAYED,
-    **options: Any,
+    **options: object,
 ) -> keras.optimizers.AdamW:
     """Keras' AdamW, whose decay spares biases and the gains and shifts of norms.
 

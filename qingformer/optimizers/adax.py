@@ -2,14 +2,13 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import keras
 from keras import ops
 
 from qingformer import backend
 from qingformer.optimizers.optimizer import Optimizer, checked
-from qingformer.types import Tensor
+from qingformer.types import Config, LearningRate, Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -42,13 +41,13 @@ class AdaX(Optimizer):
 
     def __init__(
         self,
-        learning_rate: Any = 1e-3,
+        learning_rate: LearningRate = 1e-3,
         beta_1: float = 0.9,
         beta_2: float = 1e-4,
         epsilon: float = 1e-8,
         weight_decay: float | None = None,
         exclude_from_weight_decay: Iterable[str] = (),
-        **options: Any,
+        **options: object,
     ) -> None:
         super().__init__(learning_rate, weight_decay, exclude_from_weight_decay, **options)
         self.beta_1 = checked("AdaX", "beta_1", beta_1, below=1.0)
@@ -73,6 +72,6 @@ class AdaX(Optimizer):
         square = backend.assign_lerp(self._squares[index], ops.square(gradient), self.scalar("share", index))
         return mean / (ops.sqrt(square) + self.epsilon)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """The constructor's arguments."""
         return super().get_config() | {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}

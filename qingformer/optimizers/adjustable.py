@@ -7,6 +7,7 @@ from keras import ops
 
 from qingformer.errors import ConfigError
 from qingformer.optimizers.wrapper import chain
+from qingformer.types import Config, Nest
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -40,7 +41,7 @@ class AdjustableRate:
         self._factor = optimizer.add_variable((), initializer="ones", dtype="float32", name="rate_factor")
         self._constant = optimizer.add_variable((), initializer="zeros", dtype="float32", name="rate_constant")
 
-    def __call__(self) -> Any:
+    def __call__(self) -> Nest:
         """The rate of the next step, float32 scalar."""
         if self._optimizer is None:
             raise ConfigError("AdjustableRate: it belongs to no optimizer yet; compile a model with it, or call bind")
@@ -62,12 +63,12 @@ class AdjustableRate:
         """The schedule with what is set now, as a function of the step that reads no variable."""
         return _Scaled(self.schedule, float(self._factor), float(self._constant))
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """The constructor's argument."""
         return {"schedule": keras.optimizers.schedules.serialize(self.schedule)}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "AdjustableRate":
+    def from_config(cls, config: Config) -> "AdjustableRate":
         """The inverse of `get_config`."""
         return cls(keras.optimizers.schedules.deserialize(config["schedule"]))
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import keras
 from keras import ops
@@ -10,7 +9,7 @@ from keras import ops
 from qingformer import backend
 from qingformer.errors import ConfigError
 from qingformer.optimizers.wrapper import Wrapper, chain, snapshot
-from qingformer.types import Tensor
+from qingformer.types import Config, Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -128,7 +127,7 @@ class ExponentialMovingAverage(Wrapper):
         if not self.built or any(id(variable) not in there for variable in self._trainable_variables):
             raise ConfigError(f"ExponentialMovingAverage: this optimizer has not trained the model {model.name!r}")
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """The constructor's arguments."""
         return super().get_config() | {"momentum": self.momentum, "bias_correction": self.bias_correction}
 

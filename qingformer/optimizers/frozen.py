@@ -1,7 +1,6 @@
 """Weights that start to move later."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import keras
 from keras import ops
@@ -9,7 +8,7 @@ from keras import ops
 from qingformer.errors import ConfigError
 from qingformer.optimizers.patterns import check_all_match, checked_patterns, matches
 from qingformer.optimizers.wrapper import Change, UpdateWrapper
-from qingformer.types import Tensor
+from qingformer.types import Config, Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -62,6 +61,6 @@ class Frozen(UpdateWrapper):
         """The old value, as long as it rests."""
         return ops.where(change.step < self._until[change.place], change.old, change.new)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """The constructor's arguments."""
         return super().get_config() | {"until": self.until}

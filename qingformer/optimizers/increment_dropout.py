@@ -1,7 +1,5 @@
 """Dropout of updates."""
 
-from typing import Any
-
 import keras
 from keras import ops
 
@@ -9,7 +7,7 @@ from qingformer import backend
 from qingformer.backend.keras_internals import random_seed_dtype
 from qingformer.errors import ConfigError
 from qingformer.optimizers.wrapper import Change, UpdateWrapper
-from qingformer.types import Tensor
+from qingformer.types import Config, Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -56,6 +54,6 @@ class IncrementDropout(UpdateWrapper):
         delta = change.new - change.old
         return change.old + ops.where(mask, delta / self.keep, ops.zeros_like(delta))
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """The constructor's arguments."""
         return super().get_config() | {"keep": self.keep, "seed": self.seed}

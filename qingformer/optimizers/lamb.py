@@ -1,7 +1,6 @@
 """LAMB: Adam whose step is as long as the weights it changes."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import keras
 from keras import ops
@@ -9,7 +8,7 @@ from keras import ops
 from qingformer.optimizers.adam import Adam
 from qingformer.optimizers.optimizer import norm
 from qingformer.optimizers.patterns import ELEMENTWISE, checked_patterns
-from qingformer.types import Tensor
+from qingformer.types import Config, LearningRate, Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -47,7 +46,7 @@ class LAMB(Adam):
 
     def __init__(
         self,
-        learning_rate: Any = 1.76e-3,
+        learning_rate: LearningRate = 1.76e-3,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float = 1e-6,
@@ -55,7 +54,7 @@ class LAMB(Adam):
         weight_decay: float | None = 0.01,
         exclude_from_weight_decay: Iterable[str] = ELEMENTWISE,
         exclude_from_layer_adaptation: Iterable[str] = ELEMENTWISE,
-        **options: Any,
+        **options: object,
     ) -> None:
         super().__init__(
             learning_rate, beta_1, beta_2, epsilon, bias_correction, weight_decay, exclude_from_weight_decay, **options
@@ -79,6 +78,6 @@ class LAMB(Adam):
         usual = ops.logical_and(size > 0, length > 0)
         return ops.where(usual, size / ops.where(usual, length, 1.0), 1.0) * change
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """The constructor's arguments."""
         return super().get_config() | {"exclude_from_layer_adaptation": list(self._unadapted)}

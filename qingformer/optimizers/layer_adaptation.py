@@ -1,14 +1,13 @@
 """Steps as long as the weights they change (the second half of LAMB and LARS)."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import keras
 from keras import ops
 
 from qingformer.optimizers.patterns import checked_patterns, matches
 from qingformer.optimizers.wrapper import Change, UpdateWrapper
-from qingformer.types import Tensor
+from qingformer.types import Config, Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -59,7 +58,7 @@ class LayerAdaptation(UpdateWrapper):
         ratio = ops.where(usable, wanted / ops.where(usable, length, 1.0), 1.0)
         return change.old + ratio * delta
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """The constructor's arguments."""
         return super().get_config() | {"exclude": list(self.exclude)}
 

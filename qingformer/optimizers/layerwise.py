@@ -11,7 +11,7 @@ from qingformer import backend
 from qingformer.errors import ConfigError
 from qingformer.optimizers.patterns import check_all_match, checked_patterns, matches
 from qingformer.optimizers.wrapper import Change, UpdateWrapper
-from qingformer.types import Tensor
+from qingformer.types import Config, Tensor
 
 # Keras' optimizers whose step is the learning rate times something, and which may be asked once per factor.
 _LINEAR = ("SGD", "RMSprop", "Adam", "Adamax", "Adagrad", "Adadelta", "Lion")
@@ -135,7 +135,7 @@ class LayerwiseLearningRate(UpdateWrapper):
             if self.scale_decay:
                 del inner._apply_weight_decay
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """The constructor's arguments."""
         return super().get_config() | {"factors": self.factors, "scale_decay": self.scale_decay}
 

@@ -8,7 +8,7 @@ from keras import ops
 
 from qingformer.optimizers.adam import Adam
 from qingformer.optimizers.patterns import EMBEDDINGS, checked_patterns
-from qingformer.types import Tensor
+from qingformer.types import Config, Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -73,7 +73,7 @@ class LazyAdam(Adam):
         )
         return mean, square
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """The constructor's arguments."""
         return super().get_config() | {"lazy": list(self._lazy_patterns), "freeze_moments": self.freeze_moments}
 

@@ -1,7 +1,6 @@
 """Embeddings of which only the rows in the batch move."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import keras
 from keras import ops
@@ -10,7 +9,7 @@ from qingformer import backend
 from qingformer.optimizers.lazy_adam import used_rows
 from qingformer.optimizers.patterns import check_all_match, checked_patterns, matches
 from qingformer.optimizers.wrapper import Change, UpdateWrapper, snapshot
-from qingformer.types import Tensor
+from qingformer.types import Config, Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -83,6 +82,6 @@ class LazyUpdates(UpdateWrapper):
         for slot, old, gradient in held:
             slot.assign(ops.where(used_rows(backend.dense(gradient)), ops.convert_to_tensor(slot), old))
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """The constructor's arguments."""
         return super().get_config() | {"patterns": list(self.patterns), "hold_state": self.hold_state}

@@ -1,14 +1,13 @@
 """Lion: the sign of a momentum, found by a search over programs."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import keras
 from keras import ops
 
 from qingformer import backend
 from qingformer.optimizers.optimizer import Optimizer, checked
-from qingformer.types import Tensor
+from qingformer.types import Config, LearningRate, Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -40,12 +39,12 @@ class Lion(Optimizer):
 
     def __init__(
         self,
-        learning_rate: Any = 3e-4,
+        learning_rate: LearningRate = 3e-4,
         beta_1: float = 0.95,
         beta_2: float = 0.98,
         weight_decay: float | None = None,
         exclude_from_weight_decay: Iterable[str] = (),
-        **options: Any,
+        **options: object,
     ) -> None:
         super().__init__(learning_rate, weight_decay, exclude_from_weight_decay, **options)
         self.beta_1 = checked("Lion", "beta_1", beta_1, below=1.0)
@@ -65,6 +64,6 @@ class Lion(Optimizer):
         backend.assign_lerp(slot, gradient, 1 - self.beta_2)
         return direction
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """The constructor's arguments."""
         return super().get_config() | {"beta_1": self.beta_1, "beta_2": self.beta_2}

@@ -1,13 +1,11 @@
 """Two sets of weights: fast ones that explore, slow ones that follow."""
 
-from typing import Any
-
 import keras
 from keras import ops
 
 from qingformer.errors import ConfigError
 from qingformer.optimizers.wrapper import Wrapper, assign_when, snapshot
-from qingformer.types import Tensor
+from qingformer.types import Config, Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -63,6 +61,6 @@ class Lookahead(Wrapper):
 
         assign_when(due, [*slow, *fast], synchronised)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """The constructor's arguments."""
         return super().get_config() | {"steps": self.steps, "step_size": self.step_size}

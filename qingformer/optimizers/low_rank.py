@@ -3,7 +3,7 @@
 import re
 import zlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 from keras import ops
@@ -12,7 +12,7 @@ from qingformer import backend
 from qingformer.backend.keras_internals import no_automatic_dependency_tracking, random_seed_dtype
 from qingformer.errors import ConfigError
 from qingformer.optimizers.wrapper import Wrapper, chain, snapshot
-from qingformer.types import Tensor
+from qingformer.types import Config, Tensor
 
 MODES = ("adapters", "additive", "random_projection")
 
@@ -188,10 +188,10 @@ class LowRankUpdates(Wrapper):
 
     # --- configuration ------------------------------------------------------------------------------------------------
 
-    def finalize_variable_values(self, var_list: Any) -> None:
+    def finalize_variable_values(self, var_list: object) -> None:
         """Nothing: the factors are no model variables, and averages of the inner optimizer are refused."""
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """The constructor's arguments."""
         return super().get_config() | {
             "rank": self.rank,
@@ -203,7 +203,7 @@ class LowRankUpdates(Wrapper):
         }
 
 
-def _check(optimizer: Any, rank: int, mode: str, alpha: float | None, symmetric: bool) -> None:
+def _check(optimizer: object, rank: int, mode: str, alpha: float | None, symmetric: bool) -> None:
     if not isinstance(optimizer, keras.optimizers.Optimizer):
         raise ConfigError(
             f"LowRankUpdates: optimizer is {optimizer!r}; it must be a Keras optimizer, such as keras.optimizers.Adam()"

@@ -10,7 +10,7 @@ from keras import ops
 from qingformer import backend
 from qingformer.errors import ConfigError
 from qingformer.optimizers.patterns import checked_patterns, matching
-from qingformer.types import Tensor
+from qingformer.types import Config, LearningRate, Tensor
 
 
 class Optimizer(keras.optimizers.Optimizer):
@@ -46,10 +46,10 @@ class Optimizer(keras.optimizers.Optimizer):
 
     def __init__(
         self,
-        learning_rate: Any,
+        learning_rate: LearningRate,
         weight_decay: float | None = None,
         exclude_from_weight_decay: Iterable[str] = (),
-        **options: Any,
+        **options: object,
     ) -> None:
         owner = type(self).__name__
         if isinstance(learning_rate, Real):
@@ -139,7 +139,7 @@ class Optimizer(keras.optimizers.Optimizer):
         """The number of this step, from 1, float32; with gradient accumulation it counts updates, not batches."""
         return ops.cast(self.iterations, "float32") + 1.0
 
-    def _backend_update_step(self, grads: Any, trainable_variables: Any, learning_rate: Any) -> None:
+    def _backend_update_step(self, grads: object, trainable_variables: object, learning_rate: LearningRate) -> None:
         # Compilers see that the scalars of all variables are the same; torch would compute them for each.
         if backend.name() == "torch":
             with backend.without_gradients():
@@ -149,12 +149,12 @@ class Optimizer(keras.optimizers.Optimizer):
         else:
             super()._backend_update_step(grads, trainable_variables, learning_rate)
 
-    def _apply_weight_decay(self, variables: Any) -> None:
+    def _apply_weight_decay(self, variables: object) -> None:
         """Nothing: the decay is part of `change`."""
 
     # --- configuration ------------------------------------------------------------------------------------------------
 
-    def exclude_from_weight_decay(self, var_list: Any = None, var_names: Iterable[str] | None = None) -> None:
+    def exclude_from_weight_decay(self, var_list: object = None, var_names: Iterable[str] | None = None) -> None:
         """Keras' way to spare variables; the patterns become part of the configuration.
 
         Raises:
@@ -165,12 +165,12 @@ class Optimizer(keras.optimizers.Optimizer):
             raise ConfigError(f"{owner}: pass exclude_from_weight_decay=[patterns] when you make the optimizer")
         self._undecayed += checked_patterns(owner, "exclude_from_weight_decay", var_names or ())
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """The constructor's arguments."""
         return super().get_config() | {"exclude_from_weight_decay": list(self._undecayed)}
 
 
-def checked(owner: str, argument: str, value: Any, least: float = 0.0, below: float = float("inf")) -> float:
+def checked(owner: str, argument: str, value: object, least: float = 0.0, below: float = float("inf")) -> float:
     """`value` as a float.
 
     Raises:

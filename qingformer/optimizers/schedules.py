@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any
 
 import keras
 from keras import ops
 
 from qingformer.errors import ConfigError
+from qingformer.types import Config, Nest, Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -44,7 +44,7 @@ class PiecewiseLinear(keras.optimizers.schedules.LearningRateSchedule):
         self.learning_rate = float(learning_rate)
         self.points = {int(step): float(points[step]) for step in sorted(points, key=int)}
 
-    def __call__(self, step: Any) -> Any:
+    def __call__(self, step: Tensor) -> Nest:
         """The rate at `step`, a float32 scalar."""
         now = ops.cast(step, "float32")
         knots = list(({0: 0.0} | self.points).items())
@@ -54,7 +54,7 @@ class PiecewiseLinear(keras.optimizers.schedules.LearningRateSchedule):
             multiplier = multiplier + share * (high - low)
         return self.learning_rate * multiplier
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """The two arguments."""
         return {"learning_rate": self.learning_rate, "points": {str(k): v for k, v in self.points.items()}}
 

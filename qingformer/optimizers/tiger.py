@@ -11,7 +11,7 @@ from qingformer.errors import ConfigError
 from qingformer.optimizers.adafactor import root_mean_square
 from qingformer.optimizers.optimizer import Optimizer, checked
 from qingformer.optimizers.patterns import ELEMENTWISE, EMBEDDINGS, checked_patterns
-from qingformer.types import Tensor
+from qingformer.types import Config, LearningRate, Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -49,7 +49,7 @@ class Tiger(Optimizer):
 
     def __init__(
         self,
-        learning_rate: Any = 1e-3,
+        learning_rate: LearningRate = 1e-3,
         beta: float = 0.965,
         weight_decay: float | None = 0.01,
         accumulation_steps: int = 1,
@@ -57,7 +57,7 @@ class Tiger(Optimizer):
         by_row: Iterable[str] = EMBEDDINGS,
         least_scale: float = 1e-3,
         exclude_from_weight_decay: Iterable[str] = ELEMENTWISE,
-        **options: Any,
+        **options: object,
     ) -> None:
         super().__init__(learning_rate, weight_decay, exclude_from_weight_decay, **options)
         self.beta = checked("Tiger", "beta", beta, below=1.0)
@@ -108,7 +108,7 @@ class Tiger(Optimizer):
             scale = ops.maximum(root_mean_square(value, self._row_axes[index]), self.least_scale)
         return (scale * self.scalar("moves", index) if self.accumulation_steps > 1 else scale) * change
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """The constructor's arguments."""
         return super().get_config() | {
             "beta": self.beta,

@@ -1,14 +1,13 @@
 """Decoupled weight decay around any optimizer."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import keras
 
 from qingformer.errors import ConfigError
 from qingformer.optimizers.patterns import checked_patterns, matches
 from qingformer.optimizers.wrapper import Change, UpdateWrapper
-from qingformer.types import Tensor
+from qingformer.types import Config, Tensor
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -63,6 +62,6 @@ class WeightDecay(UpdateWrapper):
         """Subtract the decay of the old value."""
         return change.new - change.rate * self.rate * change.old
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """The constructor's arguments."""
         return super().get_config() | {"rate": self.rate, "exclude": list(self.exclude)}

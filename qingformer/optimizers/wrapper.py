@@ -10,7 +10,7 @@ from keras import ops
 from qingformer import backend
 from qingformer.backend.keras_internals import in_stateless_scope, result_type
 from qingformer.errors import ConfigError
-from qingformer.types import Tensor
+from qingformer.types import Config, Tensor
 
 
 class Wrapper(keras.optimizers.Optimizer):
@@ -136,7 +136,7 @@ class Wrapper(keras.optimizers.Optimizer):
         return self.inner_optimizer.learning_rate
 
     @learning_rate.setter
-    def learning_rate(self, value: Any) -> None:
+    def learning_rate(self, value: object) -> None:
         self.inner_optimizer.learning_rate = value
 
     @property
@@ -158,7 +158,7 @@ class Wrapper(keras.optimizers.Optimizer):
         """What the inner optimizer does at the end of `fit`."""
         self.inner_optimizer.finalize_variable_values(var_list)
 
-    def exclude_from_weight_decay(self, var_list: Any = None, var_names: Any = None) -> None:
+    def exclude_from_weight_decay(self, var_list: object = None, var_names: object = None) -> None:
         """Passed on: it concerns the decay that is built into the inner optimizer."""
         self.inner_optimizer.exclude_from_weight_decay(var_list=var_list, var_names=var_names)
 
@@ -183,12 +183,12 @@ class Wrapper(keras.optimizers.Optimizer):
         for number, variable in enumerate(self._variables):
             variable.assign(store[str(number)])
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """The inner optimizer and the name; subclasses add their own arguments."""
         return {"optimizer": keras.saving.serialize_keras_object(self.inner_optimizer), "name": self.name}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "Wrapper":
+    def from_config(cls, config: Config, custom_objects: object = None) -> "Wrapper":
         """The inverse of `get_config`."""
         config = dict(config)
         inner = keras.saving.deserialize_keras_object(config.pop("optimizer"), custom_objects=custom_objects)
@@ -250,14 +250,14 @@ class UpdateWrapper(Wrapper):
                 variable.assign(variable.constraint(variable))
 
 
-def chain(optimizer: Any) -> Iterator[keras.optimizers.Optimizer]:
+def chain(optimizer: object) -> Iterator[keras.optimizers.Optimizer]:
     """The optimizer and those inside of it, from the outermost to the innermost."""
     while optimizer is not None:
         yield optimizer
         optimizer = getattr(optimizer, "inner_optimizer", None)
 
 
-def snapshot(value: Any) -> Tensor:
+def snapshot(value: object) -> Tensor:
     """The present value of a variable, or a tensor, that later assignments do not touch."""
     tensor = ops.convert_to_tensor(value)
     return tensor if backend.name() == "jax" else ops.copy(tensor)

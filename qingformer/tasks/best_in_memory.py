@@ -7,6 +7,7 @@ import keras
 
 from qingformer.training import check_weights, weights_to_keep
 from qingformer.training.finite import located
+from qingformer.types import Config
 
 
 class BestInMemory(keras.callbacks.Callback):
@@ -22,7 +23,7 @@ class BestInMemory(keras.callbacks.Callback):
         self.best = -math.inf
         self._arrays: list[Any] | None = None
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: Config | None = None) -> None:
         value = self.sign * float((logs or {}).get(self.monitor, math.nan))
         if value > self.best and math.isfinite(value):
             # Asking for `self.model` brings the trained values back into the variables on JAX.

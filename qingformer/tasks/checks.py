@@ -10,9 +10,10 @@ from qingformer.data.cells import plain
 from qingformer.errors import ConfigError
 from qingformer.files import is_path
 from qingformer.training import holds_run
+from qingformer.types import LearningRate
 
 
-def check_rate(rate: Any, owner: str = "learning_rate") -> float:
+def check_rate(rate: object, owner: str = "learning_rate") -> float:
     """A learning rate as a number.
 
     Raises:
@@ -33,7 +34,7 @@ def check_rate(rate: Any, owner: str = "learning_rate") -> float:
     return number
 
 
-def whole_number(value: Any, name: str, least: int = 1) -> int:
+def whole_number(value: object, name: str, least: int = 1) -> int:
     """A count given to `fit` as Python's own number; those of NumPy are as good.
 
     Raises:
@@ -50,7 +51,7 @@ def whole_number(value: Any, name: str, least: int = 1) -> int:
 
 
 def counts(
-    epochs: Any, batch_size: Any, seed: Any, save_every: Any, patience: Any
+    epochs: object, batch_size: object, seed: object, save_every: object, patience: object
 ) -> tuple[int, int, int, int | None, int | None]:
     """The counts given to `fit`, checked by `whole_number`; the last two may be None."""
     return (
@@ -62,7 +63,7 @@ def counts(
     )
 
 
-def check_rates(learning_rate: Any, optimizer: Any) -> None:
+def check_rates(learning_rate: LearningRate, optimizer: Any) -> None:
     """Refuse a learning rate that no training can have: the optimizer's own ones, or `learning_rate` without one.
 
     Raises:

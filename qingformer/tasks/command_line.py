@@ -3,14 +3,13 @@
 The defaults serve a task whose reports have a `headline` and whose predictions have `to_dict()`; a task says the rest.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
 from qingformer.data.json_rows import json_line, with_fields, write_lines
 from qingformer.errors import ConfigError
-
-Values = Mapping[str, Any]  # the options of a verb by name
+from qingformer.types import Config, Values
 
 
 class CommandLineMethods:
@@ -23,7 +22,7 @@ class CommandLineMethods:
         """Refuse options of the task that do not go together. Errors: `ConfigError` names them."""
 
     @classmethod
-    def saved_options(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+    def saved_options(cls, settings: Values) -> Config:
         """What the settings in a model's `task.json` say about reading data for it."""
         return {}
 
@@ -33,22 +32,22 @@ class CommandLineMethods:
         raise ConfigError(f"{cls.__name__} does not read files from the command line")
 
     @classmethod
-    def more_arguments(cls, values: Values) -> dict[str, Any]:
+    def more_arguments(cls, values: Values) -> Config:
         """Arguments of the constructor that are made from options, beside those that are options."""
         return {}
 
     @classmethod
-    def fit_arguments(cls, values: Values) -> dict[str, Any]:
+    def fit_arguments(cls, values: Values) -> Config:
         """Arguments of `fit` beyond those of every task."""
         return {}
 
     @classmethod
-    def evaluate_arguments(cls, values: Values) -> dict[str, Any]:
+    def evaluate_arguments(cls, values: Values) -> Config:
         """Arguments of `evaluate` beyond those of every task."""
         return {}
 
     @classmethod
-    def predict_arguments(cls, values: Values) -> dict[str, Any]:
+    def predict_arguments(cls, values: Values) -> Config:
         """Arguments of `predict` beyond those of every task."""
         return {}
 
@@ -56,14 +55,14 @@ class CommandLineMethods:
         """Headings and texts of a score; "" where there is no heading."""
         return [("", str(report.headline)), ("", str(report.format_table()))]
 
-    def report_dict(self, report: Any, data: str) -> dict[str, Any]:
+    def report_dict(self, report: Any, data: str) -> Config:
         """Everything about a score that a program may want to read; `data` names what was scored."""
         names = {self.label_setting: getattr(self, self.label_setting)} if self.label_setting else {}
         return {"data": data, **names, **report.to_dict()}
 
-    def prediction_row(self, example: Any, prediction: Any) -> dict[str, Any]:
+    def prediction_row(self, example: Any, prediction: Any) -> Config:
         """A prediction as a JSON object, with what it repeats of its example."""
-        row: dict[str, Any] = prediction.to_dict()
+        row: Config = prediction.to_dict()
         return row
 
     def write_predictions(

@@ -14,6 +14,7 @@ from qingformer.models.fine_tuned import StoredHead
 from qingformer.tasks.head_labels import Unusable, brief, listed
 from qingformer.tasks.storage import head_variables, read_into
 from qingformer.tokenization import Tokenizer
+from qingformer.types import Config, Values
 
 NEVER = -1e4  # the score of a tag that the stored head does not have
 
@@ -23,12 +24,12 @@ class TakesHeads:
 
     model: Any
     identity: ClassVar[tuple[str, ...]]
-    before_head: dict[str, Any] | None = None  # the settings that the stored head decided, as they were before it
+    before_head: Config | None = None  # the settings that the stored head decided, as they were before it
     left_out: str = ""  # why a head in the files was not taken
     _start: list[np.ndarray] | None = None
 
     @classmethod
-    def settings_for_head(cls, head: StoredHead, given: Mapping[str, Any], backbone: Backbone) -> dict[str, Any]:
+    def settings_for_head(cls, head: StoredHead, given: Values, backbone: Backbone) -> Config:
         """The settings with which this task has the outputs of `head`. Raises `Unusable` where it cannot."""
         raise Unusable(f"{cls.__name__} has no such head")
 
@@ -44,7 +45,7 @@ class TakesHeads:
         """The names of the outputs in their order, where they have some."""
         return []
 
-    def head_fits(self, examples: Any) -> bool:
+    def head_fits(self, examples: object) -> bool:
         """Whether a head that was taken can go on learning from the data."""
         try:
             self.check_examples(examples)  # type: ignore[attr-defined]
@@ -123,7 +124,7 @@ def _own_settings(cls: Any, head: StoredHead, given: Mapping[str, Any]) -> dict[
     return saved | {key: value for key, value in given.items() if value is not None}
 
 
-def _saved_settings(cls: Any, head: StoredHead) -> dict[str, Any]:
+def _saved_settings(cls: Any, head: StoredHead) -> Config:
     """The settings that were saved with a head, as far as the class has them with the same type."""
     kinds = cls.settings_types
     return {key: value for key, value in head.settings.items() if key in kinds and type(value) is kinds[key]}

@@ -1,7 +1,6 @@
 """Checks of the transforms, optimizer and callbacks given to `fit`, before anything else is done."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import keras
 
@@ -9,12 +8,16 @@ from qingformer.errors import ConfigError
 from qingformer.objectives import Transform
 from qingformer.objectives.named_transforms import NAMED
 from qingformer.optimizers import AdjustableRate, chain
+from qingformer.types import LearningRate
 
 _CHANGE_RATES = (keras.callbacks.ReduceLROnPlateau, keras.callbacks.LearningRateScheduler)
 
 
 def check_arguments(
-    transforms: Any, optimizer: Any, learning_rate: Any, callbacks: Iterable[keras.callbacks.Callback] | None
+    transforms: object,
+    optimizer: object,
+    learning_rate: LearningRate,
+    callbacks: Iterable[keras.callbacks.Callback] | None,
 ) -> None:
     """Refuse arguments that `fit` cannot use.
 
@@ -40,7 +43,7 @@ def check_arguments(
     _check_averages([*chain(optimizer)][-1], callbacks)
 
 
-def check_transforms(transforms: Any) -> None:
+def check_transforms(transforms: object) -> None:
     """Refuse anything but a list of transforms; the error shows how to write one.
 
     Raises:
@@ -59,7 +62,7 @@ def check_transforms(transforms: Any) -> None:
             raise ConfigError(f"transforms holds {_shown(each)}; give an object: transforms=[{_call(each)}]")
 
 
-def _listed(callbacks: Any) -> list[keras.callbacks.Callback]:
+def _listed(callbacks: object) -> list[keras.callbacks.Callback]:
     """The callbacks; none for None, as in Keras."""
     if not isinstance(callbacks, Iterable | None):
         raise ConfigError(f"callbacks is {_shown(callbacks)}; give a list: callbacks=[keras.callbacks.CSVLogger(...)]")
@@ -72,7 +75,7 @@ def _listed(callbacks: Any) -> list[keras.callbacks.Callback]:
     return listed
 
 
-def _check_averages(optimizer: Any, callbacks: Iterable[keras.callbacks.Callback]) -> None:
+def _check_averages(optimizer: object, callbacks: Iterable[keras.callbacks.Callback]) -> None:
     """`SwapEMAWeights` needs an optimizer with averages; Keras raises only after the first epoch."""
     if not getattr(optimizer, "use_ema", False) and any(
         isinstance(c, keras.callbacks.SwapEMAWeights) for c in callbacks
@@ -93,7 +96,7 @@ def _check_callbacks(optimizer: keras.optimizers.Optimizer, callbacks: Iterable[
         )
 
 
-def _call(transform: Any) -> str:
+def _call(transform: object) -> str:
     """How the object is written that was meant."""
     if isinstance(transform, type):
         return f"qf.{transform.__name__}()"
@@ -107,7 +110,7 @@ def _call(transform: Any) -> str:
     return f"qf.{kind.__name__}({value[:20]})"
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     if isinstance(value, Transform | keras.callbacks.Callback):
         return f"a single {type(value).__name__}"
     if isinstance(value, type):

@@ -24,6 +24,7 @@ from qingformer.tasks.seeded import reseed
 from qingformer.tasks.task_registry import BEST
 from qingformer.training import Progress, ProgressEvent
 from qingformer.training.finite import located
+from qingformer.types import Config, Options, Values
 
 if TYPE_CHECKING:
     from qingformer.tasks.task import Task
@@ -76,7 +77,7 @@ class HeldOutScores(keras.callbacks.Callback):
     It must stand before the callbacks that read these values.
     """
 
-    def __init__(self, score: Callable[[], Mapping[str, float]], data: Any = None) -> None:
+    def __init__(self, score: Callable[[], Mapping[str, float]], data: object = None) -> None:
         super().__init__()
         self._score, self._data = score, data
 
@@ -85,7 +86,7 @@ class HeldOutScores(keras.callbacks.Callback):
         """A hash of what is scored."""
         return fingerprint(self._data)
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+    def on_epoch_end(self, epoch: int, logs: Config | None = None) -> None:
         # Asking for `self.model` brings the trained values back into the variables on JAX.
         with located(f"epoch {epoch + 1}"), training.weights_to_keep(self.model):
             found = self._score()
@@ -111,7 +112,7 @@ class Request:
     batch_size: int
     seed: int
     learning_rate: float | None
-    transforms: Sequence[Any]
+    transforms: Sequence[object]
     monitor: str | None
     patience: int | None
     run: Run
@@ -135,7 +136,7 @@ class Request:
 
 
 def fit(
-    task: "Task", train: Any, validation_data: Any, request: Request, learning: Any, reading: Mapping[str, Any]
+    task: "Task", train: object, validation_data: object, request: Request, learning: object, reading: Values
 ) -> dict[str, list[float]]:
     """See `Task.fit`. All data is read and checked before anything is changed or written."""
     request = request.checked()
@@ -198,7 +199,7 @@ def _fit(
         return _fit_on_disk(task, batches, monitor, everyone, verbose, options, run, directory)
 
 
-def _default_optimizer(model: Any, schedule: Any) -> keras.optimizers.Optimizer:
+def _default_optimizer(model: keras.Model, schedule: object) -> keras.optimizers.Optimizer:
     if all(keras.backend.standardize_dtype(variable.dtype) != "float16" for variable in model.trainable_variables):
         return adamw(schedule)
     # Keras' class has its state in the type of the weights, where epsilon and small squares are 0: 0 / 0.
@@ -207,7 +208,12 @@ def _default_optimizer(model: Any, schedule: Any) -> keras.optimizers.Optimizer:
 
 
 def _fit_in_memory(
-    model: Any, batches: PaddedBatches, monitor: str | None, callbacks: list[Any], verbose: Any, options: dict[str, Any]
+    model: keras.Model,
+    batches: PaddedBatches,
+    monitor: str | None,
+    callbacks: list[Any],
+    verbose: object,
+    options: Options,
 ) -> dict[str, list[float]]:
     best = None if monitor is None else BestInMemory(monitor)
     everyone = [training.SwapAverages(), *callbacks, training.FiniteTraining(), *([best] if best else [])]
@@ -267,7 +273,7 @@ def _fit_on_disk(
     return {key: [logs[key] for logs in result.history] for key in result.history[0]}
 
 
-def compile_model(model: Any, optimizer: keras.optimizers.Optimizer, plan: Plan) -> None:
+def compile_model(model: keras.Model, optimizer: keras.optimizers.Optimizer, plan: Plan) -> None:
     """Loss, metrics and transforms of `plan` with an optimizer."""
     weights = None if plan.loss_weights is None else dict(plan.loss_weights)
     metrics = list(plan.metrics) or None

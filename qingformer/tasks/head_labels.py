@@ -5,6 +5,7 @@ from typing import Any
 
 from qingformer.data.schemes import TagScheme, scheme_of, split_tag
 from qingformer.models.fine_tuned import StoredHead
+from qingformer.types import Config
 
 # Outputs of published taggers that stand for no tag of a token of the text.
 _SPECIAL = ("[PAD]", "[CLS]", "[SEP]", "[UNK]", "<pad>", "X", "PAD", "CLS", "SEP")
@@ -19,7 +20,7 @@ def listed(value: Any) -> Any:
     return list(map(str, value)) if not isinstance(value, str | bool | int | float) else value
 
 
-def labels_for(head: StoredHead, given: Any) -> list[str]:
+def labels_for(head: StoredHead, given: object) -> list[str]:
     """The labels of the outputs: the stored names, or those `given`, which must be the same or name nameless ones.
 
     Raises:
@@ -38,7 +39,7 @@ def labels_for(head: StoredHead, given: Any) -> list[str]:
     return list(wanted)
 
 
-def tags_for(head: StoredHead, given: Any) -> dict[str, Any]:
+def tags_for(head: StoredHead, given: object) -> Config:
     """Labels, scheme and whether its rules hold, for a head whose labels are tags.
 
     Raises:
@@ -71,13 +72,13 @@ def plain_tags(labels: Sequence[str]) -> list[str]:
     return ["O" if tag == "o" else tag for tag in found]
 
 
-def places_of(names: Sequence[Any], stored: Sequence[Any]) -> list[int]:
+def places_of(names: Sequence[object], stored: Sequence[object]) -> list[int]:
     """The place of each name among the stored ones, -1 where it is not there."""
     where = {name: place for place, name in enumerate(stored)}
     return [where.get(name, -1) for name in names]
 
 
-def brief(value: Any, most: int = 120) -> str:
+def brief(value: object, most: int = 120) -> str:
     """A value for a message, at most `most` characters."""
     text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
     text = " ".join(text.split())

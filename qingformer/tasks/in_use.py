@@ -24,13 +24,13 @@ _uses: "weakref.WeakKeyDictionary[Any, _Use]" = weakref.WeakKeyDictionary()
 _guard = threading.Lock()
 
 
-def _use_of(model: Any) -> _Use:
+def _use_of(model: object) -> _Use:
     with _guard:
         return _uses.setdefault(model, _Use())
 
 
 @contextmanager
-def reading(model: Any) -> Iterator[None]:
+def reading(model: object) -> Iterator[None]:
     """Read the weights; the thread that trains may do so too, between two steps.
 
     Raises:
@@ -55,7 +55,7 @@ def reading(model: Any) -> Iterator[None]:
 
 
 @contextmanager
-def training_of(model: Any) -> Iterator[None]:
+def training_of(model: object) -> Iterator[None]:
     """Train: wait until predictions of other threads are done; those that come meanwhile are refused.
 
     Raises:

@@ -1,7 +1,6 @@
 """Names of labels and relations that a caller gives."""
 
 from collections.abc import Iterable
-from typing import Any
 
 from qingformer.data.cells import label_text, quoted
 from qingformer.errors import ConfigError, DataError
@@ -29,7 +28,7 @@ def check_names(names: Iterable[str], what: str) -> list[str]:
     return found
 
 
-def checked_name(name: Any, what: str) -> str:
+def checked_name(name: object, what: str) -> str:
     """One of the names that a caller gave: text as it is, a number as labels of data are spelled."""
     spelled = label_text(name, what)
     return str(name) if isinstance(name, str) else spelled

@@ -13,6 +13,7 @@ from qingformer.layers import (
 from qingformer.models import Backbone
 from qingformer.objectives import TrainableModel
 from qingformer.tasks.seeded import SeededLecunNormal, SeededNormal
+from qingformer.types import Options
 
 POINTERS = ("global_pointer", "efficient_global_pointer")
 
@@ -37,7 +38,7 @@ class HeadBuilder:
         dtype = backbone.dtype_policy
         self.vectors = Dropout(dropout, name="task_dropout", dtype=dtype)(backbone.output["sequence_output"])
 
-    def dense(self, size: int, name: str, x: Any = None) -> Any:
+    def dense(self, size: int, name: str, x: object = None) -> Any:
         """A linear layer to float32."""
         layer = keras.layers.Dense(size, kernel_initializer=self.initializer, name=name, dtype="float32")
         return layer(self.vectors if x is None else x)
@@ -48,6 +49,6 @@ class HeadBuilder:
         options = {"kernel_initializer": self.wide_initializer, "dtype": self.backbone.dtype_policy} | options
         return maker(heads, name=name, **options)(self.vectors, self.mask)
 
-    def model(self, outputs: Any, name: str, more_inputs: dict[str, Any] | None = None) -> TrainableModel:
+    def model(self, outputs: object, name: str, more_inputs: Options | None = None) -> TrainableModel:
         """The model from the encoder's inputs, and others, to `outputs`."""
         return TrainableModel({**self.backbone.input, **(more_inputs or {})}, outputs, name=name)

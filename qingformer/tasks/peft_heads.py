@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from qingformer.adapters.adapter_state import Adapters, put
+from qingformer.adapters.peft_reading import PeftFile, read
 from qingformer.checkpoints.loading_report import shorten
+from qingformer.checkpoints.stored_heads import fine_tuned_head
 from qingformer.errors import CheckpointError, ConfigError
 from qingformer.folders import finish_update
-from qingformer.models.adapter_state import Adapters, put
 from qingformer.models.fine_tuned import StoredHead
-from qingformer.models.peft_reading import PeftFile, read
-from qingformer.models.stored_heads import fine_tuned_head
 from qingformer.tasks.fine_tuned_heads import NEVER
 
 KINDS = {"SEQ_CLS": "SequenceClassification", "TOKEN_CLS": "TokenClassification", "QUESTION_ANS": "QuestionAnswering"}

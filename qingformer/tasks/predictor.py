@@ -17,6 +17,7 @@ from qingformer.errors import DataError
 from qingformer.tasks import checks
 from qingformer.tasks.in_use import reading
 from qingformer.training import DivergenceError, check_weights
+from qingformer.types import Config
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Prediction:
     probability: float
     probabilities: dict[str, float] | None = None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Config:
         """`label` and all else as dictionaries, lists and numbers that JSON can hold."""
         return {"label": self.label, **asdict(self), "labels": list(self.labels)}
 
@@ -51,7 +52,7 @@ class Predictor:
     def __init__(self, model: keras.Model, activation: Callable[[Any], Any]) -> None:
         self.model = model
 
-        def forward(trainable: list[Any], non_trainable: list[Any], inputs: dict[str, Any]) -> Any:
+        def forward(trainable: list[Any], non_trainable: list[Any], inputs: Config) -> Any:
             outputs, _ = model.stateless_call(trainable, non_trainable, inputs, training=False)
             return activation(keras.tree.map_structure(lambda output: keras.ops.cast(output, "float32"), outputs))
 
@@ -73,7 +74,7 @@ class Predictor:
                 if done is not None:
                     done(int((rows[number] >= 0).sum()))  # rows of padding are no texts
 
-    def once(self, inputs: dict[str, Any]) -> Any:
+    def once(self, inputs: Config) -> Any:
         """The outputs of one batch that is there already."""
         with reading(self.model):
             return self._outputs(self._weights(), inputs)
@@ -83,7 +84,7 @@ class Predictor:
         trainable, others = ([variable.value for variable in variables] for variables in kinds)
         return trainable, others
 
-    def _outputs(self, weights: tuple[list[Any], list[Any]], inputs: dict[str, Any]) -> Any:
+    def _outputs(self, weights: tuple[list[Any], list[Any]], inputs: Config) -> Any:
         with backend.without_gradients():
             outputs = keras.tree.map_structure(keras.ops.convert_to_numpy, self._forward(*weights, inputs))
         # Masked scores may be -inf; NaN passes through `max`.
@@ -109,7 +110,7 @@ def choose(
     return results
 
 
-def asked(data: Any, what: str) -> bool:
+def asked(data: object, what: str) -> bool:
     """Whether there is anything to predict in a list, a table or a file.
 
     Raises:

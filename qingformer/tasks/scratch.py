@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
@@ -13,6 +12,7 @@ from qingformer.errors import ConfigError, TokenizerError
 from qingformer.models import Backbone, BackboneConfig
 from qingformer.tasks.seeded import SeededNormal
 from qingformer.tokenization import Tokenizer
+from qingformer.types import DtypeLike
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
@@ -98,7 +98,7 @@ def _by_count(counts: Counter[str], least: int) -> list[str]:
 LONGEST = 131_072  # positions of a new model, each of which has a vector
 
 
-def new_backbone(size: str, tokenizer: Tokenizer, max_length: int, *, seed: int, dtype: Any = None) -> Backbone:
+def new_backbone(size: str, tokenizer: Tokenizer, max_length: int, *, seed: int, dtype: DtypeLike = None) -> Backbone:
     """A BERT of a size of `SIZES` with random weights, for the vocabulary of `tokenizer`."""
     backend.check_device()
     shape = size_named(size)

@@ -1,9 +1,9 @@
 """Random numbers of a task that are the same in every run: starts of weights, and the states of dropout."""
 
-from typing import Any
-
 import keras
 import numpy as np
+
+from qingformer.types import Config
 
 
 @keras.saving.register_keras_serializable("qingformer")
@@ -18,7 +18,7 @@ class SeededNormal(keras.initializers.TruncatedNormal):
         super().__init__(stddev=stddev, seed=keras.random.SeedGenerator(seed))
         self._start = seed
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """The deviation and the seed."""
         return {"stddev": self.stddev, "seed": self._start}
 
@@ -35,7 +35,7 @@ class SeededLecunNormal(keras.initializers.LecunNormal):
         super().__init__(seed=keras.random.SeedGenerator(seed))
         self._start = seed
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """The seed."""
         return {"seed": self._start}
 

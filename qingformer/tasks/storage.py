@@ -12,17 +12,19 @@ from typing import Any
 import keras
 import numpy as np
 
+from qingformer.adapters import adapter_files
+from qingformer.adapters.adapted_layers import adapted_layers
 from qingformer.checkpoints import finite_weights, open_checkpoint, own_files, write_safetensors
 from qingformer.data.cells import plain
 from qingformer.errors import CheckpointError, ConfigError
 from qingformer.files import write_json
 from qingformer.folders import updated_directory
 from qingformer.json_files import quoted, read_object
-from qingformer.layers.lora import adapted_layers
-from qingformer.models import Backbone, adapter_files
+from qingformer.models import Backbone
 from qingformer.tasks.task_registry import TASK_FILE
 from qingformer.tokenization import Tokenizer
 from qingformer.tokenization.tokenizer_saving import check_companions
+from qingformer.types import Config, Values
 from qingformer.version import __version__
 
 HEAD_FILE = own_files.HEAD
@@ -88,7 +90,7 @@ def save(task: Any, directory: str | os.PathLike[str], check_finite: bool) -> Pa
     return Path(directory)
 
 
-def _superseded(task: Any, new: Path, folder: Path) -> list[str]:
+def _superseded(task: object, new: Path, folder: Path) -> list[str]:
     check_companions(new, folder)
     own_files.check_same_task(folder, settings_of(task), own_files.ADAPTERS[0], "the adapters")
     inside = [f"{ADAPTERS}/{name}" for name in own_files.ADAPTERS]
@@ -104,7 +106,7 @@ def write(task: Any, folder: Path) -> None:
         adapter_files.save(task.model, task.backbone, folder / ADAPTERS, "qingformer")
 
 
-def _head_arrays(task: Any) -> dict[str, np.ndarray]:
+def _head_arrays(task: object) -> dict[str, np.ndarray]:
     return {path: keras.ops.convert_to_numpy(variable.value) for path, variable in head_variables(task).items()}
 
 
@@ -122,7 +124,7 @@ def as_files(task: Any) -> tuple[dict[str, bytes], str]:
         return {str(path.relative_to(folder)): path.read_bytes() for path in paths}, task.backbone.dtype_policy.name
 
 
-def from_files(cls: Any, files: Mapping[str, bytes], dtype: str) -> Any:
+def from_files(cls: object, files: Mapping[str, bytes], dtype: str) -> Any:
     """The inverse of `as_files`."""
     with tempfile.TemporaryDirectory() as folder:
         for name, content in files.items():
@@ -190,9 +192,7 @@ def read_into(path: Path, variables: dict[str, keras.Variable]) -> None:
             variable.assign(np.array(checkpoint.read(name)))  # a copy: the file may change
 
 
-def read_settings(
-    path: Path, types: Mapping[str, type], later: Mapping[str, Any] = MappingProxyType({})
-) -> dict[str, Any]:
+def read_settings(path: Path, types: Mapping[str, type], later: Values = MappingProxyType({})) -> Config:
     """The settings in a `task.json`, checked by name and type; `later` are those that older files do not have.
 
     Raises:

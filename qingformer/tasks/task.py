@@ -23,6 +23,7 @@ from qingformer.tasks.predictor import Predictor
 from qingformer.tasks.scratch import count_vocabulary, new_backbone, size_named
 from qingformer.tasks.task_methods import TaskMethods
 from qingformer.tokenization import Tokenizer
+from qingformer.types import DtypeLike, Options
 
 Sourced = TypeVar("Sourced", bound=Any)  # examples with `name` and `notes`
 
@@ -34,7 +35,7 @@ class FitOptions(TypedDict, total=False):
     batch_size: int
     optimizer: keras.optimizers.Optimizer | None
     learning_rate: float | None
-    transforms: Sequence[Any]
+    transforms: Sequence[object]
     monitor: str | None
     patience: int | None
     seed: int
@@ -76,7 +77,7 @@ class Task(TaskMethods, fine_tuned_heads.TakesHeads):
     task_name: ClassVar[str]
     settings_types: ClassVar[dict[str, type]]  # what `task.json` holds besides the version: attribute and type
     identity: ClassVar[tuple[str, ...]] = ()  # the settings that decide what the outputs mean
-    later_settings: ClassVar[dict[str, Any]] = {}  # settings that files of earlier versions lack, with their meaning
+    later_settings: ClassVar[Options] = {}  # settings that files of earlier versions lack, with their meaning
     huggingface_head: ClassVar[str | None] = None  # the head of `transformers` that computes the same, after "For"
 
     def __init__(
@@ -88,7 +89,7 @@ class Task(TaskMethods, fine_tuned_heads.TakesHeads):
         dropout: float = 0.1,
         seed: int = 0,
         size: str | None = None,
-        dtype: Any = None,
+        dtype: DtypeLike = None,
     ) -> None:
         if (backbone is None or tokenizer is None) and size is None:
             raise ConfigError("a task needs a backbone and a tokenizer; see from_pretrained and from_scratch")
@@ -161,14 +162,14 @@ class Task(TaskMethods, fine_tuned_heads.TakesHeads):
 
     def fit(
         self,
-        train: Any,
-        validation_data: Any = None,
+        train: object,
+        validation_data: object = None,
         *,
         epochs: int = 3,
         batch_size: int = 32,
         optimizer: keras.optimizers.Optimizer | None = None,
         learning_rate: float | None = None,
-        transforms: Sequence[Any] = (),
+        transforms: Sequence[object] = (),
         monitor: str | None = None,
         patience: int | None = None,
         seed: int = 0,
@@ -178,9 +179,9 @@ class Task(TaskMethods, fine_tuned_heads.TakesHeads):
         overwrite: bool = False,
         callbacks: Sequence[keras.callbacks.Callback] = (),
         progress: fitting.Listener | None = None,
-        verbose: Any = "auto",
-        learning: Any = None,
-        **reading: Any,
+        verbose: object = "auto",
+        learning: object = None,
+        **reading: object,
     ) -> dict[str, list[float]]:
         """Train, and return the curve: `loss` per epoch, and the scores on `validation_data`, such as `val_f1`.
 
@@ -266,7 +267,7 @@ class Task(TaskMethods, fine_tuned_heads.TakesHeads):
         return storage.from_files, (type(self), *storage.as_files(self))
 
     @classmethod
-    def load(cls, directory: str | os.PathLike[str], **options: Any) -> Self:
+    def load(cls, directory: str | os.PathLike[str], **options: object) -> Self:
         """Read what `save` wrote; every weight must be there and fit. `qf.load` finds the class by itself."""
         found: Self = storage.load(cls, model_of_run(Path(directory)), **options)
         return found
@@ -358,7 +359,7 @@ class Task(TaskMethods, fine_tuned_heads.TakesHeads):
         self.check_trained()
         return built
 
-    def prepare(self, examples: Any, *more: Any) -> Built:
+    def prepare(self, examples: object, *more: object) -> Built:
         """Decide what was left open until the data is there: labels, vocabulary, encoder, network."""
         fine_tuned_heads.drop_unfit_head(self, examples)
         self._start = None

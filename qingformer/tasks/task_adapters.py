@@ -4,13 +4,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+from qingformer.adapters import adapter_files
+from qingformer.adapters.adapter_state import gather
 from qingformer.checkpoints import finite_weights, own_files
 from qingformer.errors import CheckpointError, ConfigError
 from qingformer.files import write_json
 from qingformer.folders import finish_update, updated_directory
 from qingformer.json_files import read_object
-from qingformer.models import adapter_files
-from qingformer.models.adapter_state import gather
 from qingformer.tasks import peft_heads
 from qingformer.tasks.storage import read_settings, settings_of
 from qingformer.tasks.task_registry import TASK_FILE
@@ -70,5 +70,5 @@ def load(task: Any, directory: str | os.PathLike[str], strict: bool) -> list[str
     return found
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -23,7 +23,7 @@ class TaskMethods(CommandLineMethods, ABC):
     scores: ClassVar[tuple[str, ...]] = ("f1", "precision", "recall")  # those that `score` gives
 
     @abstractmethod
-    def read(self, source: Any, name: str, labelled: bool = True, **reading: Any) -> Any:
+    def read(self, source: object, name: str, labelled: bool = True, **reading: object) -> Any:
         """The examples of a path or a sequence: a sequence with a `name`, which messages begin with.
 
         `labelled` is False where there is nothing to learn or to compare with; `reading` are options of the reader.
@@ -33,20 +33,20 @@ class TaskMethods(CommandLineMethods, ABC):
         """
 
     @abstractmethod
-    def texts(self, examples: Any) -> Iterable[str]:
+    def texts(self, examples: object) -> Iterable[str]:
         """Every text of the examples; a vocabulary is counted from them where none was given."""
 
-    def infer_labels(self, examples: Any) -> None:
+    def infer_labels(self, examples: object) -> None:
         """Take from the training data what the network needs and nobody gave, such as the labels."""
 
-    def check_examples(self, examples: Any) -> None:
+    def check_examples(self, examples: object) -> None:
         """Refuse examples that the task, its labels known, cannot learn from or be scored on.
 
         Raises:
             DataError: names the row.
         """
 
-    def check_held_out(self, examples: Any) -> None:
+    def check_held_out(self, examples: object) -> None:
         """Refuse examples that the task, its labels known, cannot be scored on: by default those of `check_examples`.
 
         Raises:
@@ -54,7 +54,7 @@ class TaskMethods(CommandLineMethods, ABC):
         """
         self.check_examples(examples)
 
-    def check_same_inputs(self, train: Any, held_out: Any) -> None:
+    def check_same_inputs(self, train: object, held_out: object) -> None:
         """Refuse held-out data with other inputs than the training data, such as pairs of texts beside single ones.
 
         Raises:
@@ -85,7 +85,7 @@ class TaskMethods(CommandLineMethods, ABC):
         return _identity
 
     @abstractmethod
-    def training_batches(self, examples: Any, batch_size: int, seed: int) -> PaddedBatches:
+    def training_batches(self, examples: object, batch_size: int, seed: int) -> PaddedBatches:
         """Batches of inputs and labels, in an order that depends on `seed` alone (see `padded_batches`)."""
 
     @abstractmethod
@@ -97,17 +97,17 @@ class TaskMethods(CommandLineMethods, ABC):
         return None
 
     def training_setup(
-        self, examples: Any, batch_size: int, seed: int, learning: Any, unlabelled: Any = None
+        self, examples: object, batch_size: int, seed: int, learning: object, unlabelled: object = None
     ) -> TrainingSetup:
         """All that training needs besides the network; `learning` is what the task's own `fit` handed on."""
         batches = self.training_batches(examples, batch_size, seed)
         return TrainingSetup(batches, self.loss(), self.loss_weights())
 
-    def unlabelled_examples(self, learning: Any, **reading: Any) -> Any:
+    def unlabelled_examples(self, learning: object, **reading: object) -> Any:
         """Further examples to learn from that have no labels; None for most tasks."""
         return None
 
-    def score(self, examples: Any) -> dict[str, float]:
+    def score(self, examples: object) -> dict[str, float]:
         """Scores of held-out examples by the names of `scores`."""
         raise NotImplementedError(f"{type(self).__name__} does not score held-out data")
 
@@ -116,11 +116,11 @@ class TaskMethods(CommandLineMethods, ABC):
         return fitting.watched(monitor, self.monitor, self.scores)
 
     def validation(
-        self, held_out: Any, batch_size: int, monitor: str
+        self, held_out: object, batch_size: int, monitor: str
     ) -> tuple[PaddedBatches | fitting.HeldOutScores, Sequence[keras.callbacks.Callback]]:
         """What measures held-out data after each epoch, and further callbacks: by default `score`."""
         return fitting.HeldOutScores(lambda: self.score(held_out), held_out), ()
 
 
-def _identity(outputs: Any) -> Any:
+def _identity(outputs: object) -> Any:
     return outputs

@@ -14,13 +14,14 @@ from qingformer.json_files import read_object
 from qingformer.models.fine_tuned import own_parameters, stated_kind, stated_labels
 from qingformer.tasks.task_options import task_entries
 from qingformer.training import holds_run, read_whole, whole_folder
+from qingformer.types import Config, Options
 
 if TYPE_CHECKING:
     from qingformer.tasks.task import Task
 
 TASK_FILE = "task.json"
 BEST = "best"  # where a run keeps the model to use
-TASKS: dict[str, Any] = {}
+TASKS: Config = {}
 Kind = TypeVar("Kind", bound=type)
 
 
@@ -35,14 +36,14 @@ def register_task(name: str) -> Callable[[Kind], Kind]:
     return enter
 
 
-def known_tasks() -> dict[str, Any]:
+def known_tasks() -> Config:
     """Every task class by the name in its `task.json`: those of this package, and those registered by others."""
     for entry in task_entries().values():
         entry.task_class()  # its import registers it
     return TASKS
 
 
-def load(directory: str | os.PathLike[str], **options: Any) -> "Task":
+def load(directory: str | os.PathLike[str], **options: object) -> "Task":
     """Read a task saved by `save`, or the best model of a run's output folder, whatever its class.
 
     A folder of `transformers` with a fine-tuned head (`BertForSequenceClassification`, ...) is read as well.
@@ -56,7 +57,7 @@ def load(directory: str | os.PathLike[str], **options: Any) -> "Task":
     return task
 
 
-def _load(path: Path, options: dict[str, Any]) -> Any:
+def _load(path: Path, options: Options) -> Any:
     if not (path / TASK_FILE).is_file():
         return _load_fine_tuned(path, options)
     name = read_object(path / TASK_FILE, CheckpointError, {"task": str}).get("task")
@@ -66,7 +67,7 @@ def _load(path: Path, options: dict[str, Any]) -> Any:
     return known[name].load(path, **options)
 
 
-def _load_fine_tuned(path: Path, options: dict[str, Any]) -> Any:
+def _load_fine_tuned(path: Path, options: Options) -> Any:
     """The task for the head in a folder of `transformers`. Errors: `CheckpointError` where it cannot be used."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", HeadWarning)  # what it says is raised
@@ -84,17 +85,17 @@ def _fine_tuned_task(path: Path) -> str | None:
     )
 
 
-def saved_settings(path: Path) -> dict[str, Any]:
+def saved_settings(path: Path) -> Config:
     """What `task.json` in a task's folder holds, or what a folder of `transformers` says of the same.
 
     Raises:
         CheckpointError: the file cannot be read.
     """
     if (path / TASK_FILE).is_file() or _fine_tuned_task(path) is None:
-        settings: dict[str, Any] = read_object(path / TASK_FILE, CheckpointError, {"task": str})
+        settings: Options = read_object(path / TASK_FILE, CheckpointError, {"task": str})
         return settings
     values = own_files.json_object(path / own_files.CONFIG)
-    found: dict[str, Any] = {"task": _fine_tuned_task(path)}
+    found: Config = {"task": _fine_tuned_task(path)}
     found["multi_label"] = values.get("problem_type") == "multi_label_classification"
     if set(stated_labels(values) or ()) == set("BMES"):
         found |= {"scheme": "bmes", "labels": ["word"]}

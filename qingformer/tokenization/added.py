@@ -1,14 +1,15 @@
 """Tokens that the files beside a vocabulary name: found whole in a text, in the vocabulary or behind it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tokenizers import AddedToken
 from tokenizers import Tokenizer as RustTokenizer
 
 from qingformer.errors import TokenizerError
 from qingformer.json_files import check_kinds, quoted, read_object
+from qingformer.types import Values
 
 ADDED_FILE = "added_tokens.json"
 MAXIMUM_ID = 10**8
@@ -26,7 +27,7 @@ class Named(NamedTuple):
     appended: bool = True  # behind the vocabulary if that has no such token
 
 
-def named_tokens(settings: Mapping[str, Any], directory: Path) -> list[Named]:
+def named_tokens(settings: Values, directory: Path) -> list[Named]:
     """All tokens that the settings and `added_tokens.json` name, each once, with the flags of the first that has any.
 
     `added_tokens_decoder` says most of a token; then come special tokens written as objects, special tokens written as
@@ -52,7 +53,7 @@ def named_tokens(settings: Mapping[str, Any], directory: Path) -> list[Named]:
     return list(found.values())
 
 
-def _decoder(settings: Mapping[str, Any], directory: Path) -> Iterator[Named]:
+def _decoder(settings: Values, directory: Path) -> Iterator[Named]:
     where = f"{directory}: added_tokens_decoder"
     for index, value in (settings.get("added_tokens_decoder") or {}).items():
         if not (index.isascii() and index.isdigit() and len(index) < 10 and int(index) <= MAXIMUM_ID):
@@ -60,7 +61,7 @@ def _decoder(settings: Mapping[str, Any], directory: Path) -> Iterator[Named]:
         yield Named(_token(value, f"{where}: {index}"), int(index), where)
 
 
-def _special(settings: Mapping[str, Any], directory: Path) -> Iterator[Named]:
+def _special(settings: Values, directory: Path) -> Iterator[Named]:
     named = [(key, value) for key, value in settings.items() if key.endswith("_token")]
     extra = settings.get("extra_special_tokens")
     if isinstance(extra, dict):
@@ -85,7 +86,7 @@ def _added_file(directory: Path) -> Iterator[Named]:
         yield Named(_token(content, str(path)), index, str(path))
 
 
-def _token(value: Any, where: str, special: bool = False) -> AddedToken:
+def _token(value: object, where: str, special: bool = False) -> AddedToken:
     entry = {"content": value} if isinstance(value, str) else value
     if not isinstance(entry, dict) or not isinstance(entry.get("content"), str) or not entry["content"]:
         raise TokenizerError(f"{where} is {quoted(value)}, expected a token: a string, or an object with its content")

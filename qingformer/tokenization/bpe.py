@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers import Tokenizer as RustTokenizer
@@ -14,6 +13,7 @@ from qingformer.tokenization.special_token_templates import around, frame, rober
 from qingformer.tokenization.special_tokens import check_names
 from qingformer.tokenization.tokenizer_options import Options, first
 from qingformer.tokenization.vocabulary import read_vocabulary
+from qingformer.types import Values
 
 _WORD_END = "</w>"
 _END_OF_TEXT = "<|endoftext|>"
@@ -28,7 +28,7 @@ _ROBERTA = {
 
 
 def from_bpe(
-    vocabulary: Path, merges: Path, options: Options, settings: Mapping[str, Any]
+    vocabulary: Path, merges: Path, options: Options, settings: Values
 ) -> tuple[RustTokenizer, dict[str, str]]:
     """The Rust tokenizer of a vocabulary with merges, and its special tokens by name.
 
@@ -63,7 +63,7 @@ def _bytes(
     merges: list[tuple[str, str]],
     special: Mapping[str, str],
     options: Options,
-    settings: Mapping[str, Any],
+    settings: Values,
     where: str,
 ) -> RustTokenizer:
     missing = set(pre_tokenizers.ByteLevel.alphabet()) - ids.keys()
@@ -89,7 +89,7 @@ def _characters(
     merges: list[tuple[str, str]],
     special: Mapping[str, str],
     options: Options,
-    settings: Mapping[str, Any],
+    settings: Values,
 ) -> RustTokenizer:
     rust = RustTokenizer(models.BPE(ids, merges, unk_token=special.get("unk_token"), end_of_word_suffix=_WORD_END))
     rust.normalizer = normalizers.BertNormalizer(
@@ -106,7 +106,7 @@ def _characters(
 
 
 def _frame(
-    ids: Mapping[str, int], special: Mapping[str, str], options: Options, settings: Mapping[str, Any]
+    ids: Mapping[str, int], special: Mapping[str, str], options: Options, settings: Values
 ) -> processors.TemplateProcessing | None:
     if {"cls_token", "sep_token"} & options.special_tokens.keys():
         return frame(special, ids)
@@ -118,9 +118,7 @@ def _frame(
     return around(start, end, ids, repeat=True)
 
 
-def _special_tokens(
-    ids: Mapping[str, int], options: Options, settings: Mapping[str, Any], where: str
-) -> dict[str, str]:
+def _special_tokens(ids: Mapping[str, int], options: Options, settings: Values, where: str) -> dict[str, str]:
     family = _ROBERTA if "<s>" in ids or _END_OF_TEXT not in ids else _GPT2
     named: dict[str, str | None] = {name: token for name, token in family.items() if token in ids}
     stored = settings.get("special_tokens", {})

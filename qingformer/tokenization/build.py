@@ -1,8 +1,8 @@
 """From files and options to a Rust tokenizer with named special tokens."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tokenizers import Tokenizer as RustTokenizer
 from tokenizers import models, normalizers
@@ -22,6 +22,7 @@ from qingformer.tokenization.tokenizer_sources import Source, read_model
 from qingformer.tokenization.vocabulary import check_line, read_vocabulary
 from qingformer.tokenization.wordpiece import add_special, build_wordpiece
 from qingformer.tokenization.words import WordSplitter
+from qingformer.types import Values
 
 CUSTOM_WORDS = "custom"  # what a saved tokenizer says of a word splitter that is a function of the user
 _CASED_SHARE = 0.05
@@ -91,7 +92,7 @@ def _from_files(source: Source, options: Options) -> tuple[RustTokenizer, dict[s
 
 
 def from_tokens(
-    vocabulary: Sequence[str], options: Options, where: str, settings: Mapping[str, Any] | None = None
+    vocabulary: Sequence[str], options: Options, where: str, settings: Values | None = None
 ) -> tuple[RustTokenizer, dict[str, str]]:
     """The Rust tokenizer of a WordPiece vocabulary, and its special tokens by name."""
     settings = settings or {}

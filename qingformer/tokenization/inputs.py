@@ -1,7 +1,6 @@
 """What can be wrong with the texts and lengths given to a tokenizer."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from qingformer.errors import QingFormerError, TokenizerError
 
@@ -26,7 +25,7 @@ def check_truncation(max_length: int | None, truncation: str, side: str, special
         )
 
 
-def explain(problem: Exception, texts: Sequence[Any], pairs: Sequence[Any] | None) -> QingFormerError:
+def explain(problem: Exception, texts: Sequence[object], pairs: Sequence[object] | None) -> QingFormerError:
     """The one-line error for what the library could not encode: which text, what it is, what was expected."""
     if isinstance(problem, QingFormerError):
         return problem

@@ -23,6 +23,7 @@ from qingformer.tokenization.special_token_templates import around, frame, xlnet
 from qingformer.tokenization.special_tokens import check_names
 from qingformer.tokenization.tokenizer_options import Options, first
 from qingformer.tokenization.tokenizer_sources import one_line
+from qingformer.types import Values
 
 _NAMES = {
     "pad_token": ("[PAD]", "<pad>"),
@@ -34,7 +35,7 @@ _COMPOSING = ("nfkc", "nmt_nfkc", "nfkc_cf", "nmt_nfkc_cf")
 
 
 def from_sentencepiece(
-    model: SentencePieceModel, options: Options, settings: Mapping[str, Any], where: str
+    model: SentencePieceModel, options: Options, settings: Values, where: str
 ) -> tuple[RustTokenizer, dict[str, str]]:
     """The Rust tokenizer of a SentencePiece model, and its special tokens by name.
 
@@ -89,7 +90,7 @@ def _bpe(model: SentencePieceModel) -> models.BPE:
     return models.BPE(ids, merges, unk_token=unknown, fuse_unk=True, byte_fallback=model.byte_fallback)
 
 
-def _cleaning(model: SentencePieceModel, options: Options, settings: Mapping[str, Any]) -> list[Any]:
+def _cleaning(model: SentencePieceModel, options: Options, settings: Values) -> list[Any]:
     """What Google's ALBERT does to a text before SentencePiece sees it, where the vocabulary has no capitals."""
     pieces = [piece.text for piece in model.pieces if piece.kind == NORMAL]
     uncased = any(text != text.upper() for text in pieces) and all(text == text.lower() for text in pieces)
@@ -132,9 +133,7 @@ def _leading_controls(model: SentencePieceModel) -> list[Any]:
     return [normalizers.Replace(Regex("^[" + "".join(f"\\x{{{ord(char):x}}}" for char in controls) + "]+"), space)]
 
 
-def _special_tokens(
-    model: SentencePieceModel, options: Options, settings: Mapping[str, Any], where: str
-) -> dict[str, str]:
+def _special_tokens(model: SentencePieceModel, options: Options, settings: Values, where: str) -> dict[str, str]:
     reserved = {piece.text for piece in model.pieces if piece.kind in (CONTROL, USER_DEFINED)}
     named: dict[str, str | None] = {"unk_token": model.pieces[model.unk_id].text}
     for name, choices in _NAMES.items():
@@ -160,7 +159,7 @@ def _set_frame(
     model: SentencePieceModel,
     special: Mapping[str, str],
     options: Options,
-    settings: Mapping[str, Any],
+    settings: Values,
 ) -> None:
     ids = {piece.text: index for index, piece in enumerate(model.pieces)}
     cls, sep = special.get("cls_token"), special.get("sep_token")

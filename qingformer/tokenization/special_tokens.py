@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from qingformer.errors import TokenizerError
+from qingformer.types import Values
 
 BERT_SPECIAL_TOKENS: dict[str, str] = {
     "pad_token": "[PAD]",
@@ -57,7 +58,7 @@ def check_names(chosen: Mapping[str, str | None] | None) -> dict[str, str | None
     return dict(chosen or {})
 
 
-def read_special_tokens(settings: Mapping[str, Any]) -> dict[str, str | None]:
+def read_special_tokens(settings: Values) -> dict[str, str | None]:
     """The special tokens named in a Hugging Face `tokenizer_config.json` or `special_tokens_map.json`.
 
     There a token is written as a string, as an object with a field `content`, or as null: there is none.

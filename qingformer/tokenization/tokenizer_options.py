@@ -33,6 +33,6 @@ class Options:
                 raise TokenizerError(f"{where}: the option {name} is for WordPiece vocabularies, this is {kind}")
 
 
-def first(*values: Any) -> Any:
+def first(*values: object) -> Any:
     """The first value that is not None, or None."""
     return next((value for value in values if value is not None), None)

@@ -5,7 +5,6 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from tokenizers import Tokenizer as RustTokenizer
 from tokenizers import models, normalizers, pre_tokenizers
@@ -26,6 +25,7 @@ from qingformer.tokenization.tokenizer_sources import (
 )
 from qingformer.tokenization.vocabulary import check_line, vocabulary_lines
 from qingformer.tokenization.words import WordSplitter
+from qingformer.types import Config
 
 
 def save(
@@ -101,8 +101,8 @@ def _state(rust: RustTokenizer) -> str:
     return json.dumps(json.loads(copy.to_str()), ensure_ascii=False, indent=2) + "\n"
 
 
-def _config(rust: RustTokenizer, special_tokens: Mapping[str, str]) -> dict[str, Any]:
-    config: dict[str, Any] = {
+def _config(rust: RustTokenizer, special_tokens: Mapping[str, str]) -> Config:
+    config: Config = {
         "tokenizer_class": "BertTokenizer" if _is_plain_bert(rust, special_tokens) else "PreTrainedTokenizerFast",
         "model_max_length": 10**30,
         "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],

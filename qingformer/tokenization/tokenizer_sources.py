@@ -4,7 +4,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from tokenizers import Tokenizer as RustTokenizer
 
@@ -13,6 +12,7 @@ from qingformer.files import is_path
 from qingformer.folders import finish_update, model_of_run
 from qingformer.json_files import quoted, read_object
 from qingformer.tokenization.special_tokens import STANDARD_NAMES, read_special_tokens
+from qingformer.types import Options
 
 CONFIG_FILE, MODEL_FILE, VOCABULARY_FILE = "tokenizer_config.json", "tokenizer.json", "vocab.txt"
 SPECIAL_FILE = "special_tokens_map.json"
@@ -44,7 +44,7 @@ class Source:
     vocabulary: Path | None = None
     merges: Path | None = None
     sentencepiece: Path | None = None
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: Options = field(default_factory=dict)
     beside: Path | None = None  # the directory, for files of added tokens
 
     @property
@@ -90,7 +90,7 @@ def _from_file(path: Path) -> Source:
 
 
 def _from_directory(directory: Path, shown: str) -> Source:
-    settings: dict[str, Any] = {}
+    settings: Options = {}
     for name in (SPECIAL_FILE, CONFIG_FILE):
         if (directory / name).is_file():
             found_there = read_object(directory / name, TokenizerError, _KINDS)
@@ -153,7 +153,7 @@ def _is_bpe_vocabulary(path: Path) -> bool:
     return "vocab" in path.name or path.name == "encoder.json"
 
 
-def _check_not_shifted(path: Path, settings: dict[str, Any]) -> None:
+def _check_not_shifted(path: Path, settings: Options) -> None:
     """XLM-R and its kin use the ids of the model shifted by one, behind special tokens in another order."""
     named = (path.name, str(settings.get("tokenizer_class", "")))
     if any(sign in name for sign in _SHIFTED for name in named):

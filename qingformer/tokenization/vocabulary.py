@@ -9,6 +9,7 @@ from qingformer.errors import TokenizerError
 from qingformer.files import check_not_pointer
 from qingformer.json_files import quoted
 from qingformer.tokenization.characters import is_cjk, is_punctuation
+from qingformer.types import Config
 
 
 def read_vocabulary(path: Path) -> list[str]:
@@ -117,7 +118,7 @@ def simplified_ids(vocabulary: Sequence[str], first_tokens: Sequence[str]) -> li
     return [place[token] for token in first_tokens] + rest
 
 
-def renumber(state: dict[str, Any], vocabulary: Sequence[str], keep: Sequence[int]) -> dict[str, Any]:
+def renumber(state: Config, vocabulary: Sequence[str], keep: Sequence[int]) -> Config:
     """A tokenizer's JSON with only the tokens `keep`, whose new ids are their places in it; not for BPE."""
     kind = state["model"].get("type")
     if kind not in ("WordPiece", "WordLevel", "Unigram"):
@@ -133,7 +134,7 @@ def renumber(state: dict[str, Any], vocabulary: Sequence[str], keep: Sequence[in
     return {**state, "model": model, "added_tokens": added, "post_processor": processor}
 
 
-def _renumber_unigram(model: dict[str, Any], new_ids: Mapping[str, int]) -> dict[str, Any]:
+def _renumber_unigram(model: Config, new_ids: Mapping[str, int]) -> Config:
     unknown = model["vocab"][model["unk_id"]][0]
     if unknown not in new_ids:
         raise TokenizerError(f"keep_tokens: {unknown!r} stands for what no piece covers and must be kept")
@@ -143,7 +144,7 @@ def _renumber_unigram(model: dict[str, Any], new_ids: Mapping[str, int]) -> dict
     return {**model, "vocab": table, "unk_id": new_ids[unknown]}
 
 
-def _renumber_processor(processor: Any, new_ids: Mapping[str, int]) -> Any:
+def _renumber_processor(processor: object, new_ids: Mapping[str, int]) -> Any:
     if not isinstance(processor, dict):
         return processor
     result = dict(processor)

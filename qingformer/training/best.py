@@ -4,7 +4,6 @@ import math
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import keras
 
@@ -14,6 +13,7 @@ from qingformer.training.finite import check_weights, located
 from qingformer.training.kept import KeptFolder
 from qingformer.training.steps import Logs
 from qingformer.training.training_errors import TrainingStateError
+from qingformer.types import Config
 
 _SMALLER_IS_BETTER = ("loss", "error", "mse", "mae", "perplexity")
 
@@ -53,11 +53,11 @@ class BestCheckpoint(keras.callbacks.Callback):
         self.awaits_state = False  # a state says when it knows of the epoch
         self._kept = KeptFolder(self.directory)
 
-    def get_state(self) -> dict[str, Any]:
+    def get_state(self) -> Config:
         """The best value, its epoch, and what was monitored."""
         return {"best": self.best, "best_epoch": self.best_epoch, "monitor": self.monitor}
 
-    def set_state(self, state: dict[str, Any]) -> None:
+    def set_state(self, state: Config) -> None:
         """Go on from `get_state`.
 
         Raises:

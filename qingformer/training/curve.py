@@ -13,6 +13,7 @@ from qingformer.files import atomic_file
 from qingformer.json_files import check_kinds, parse_json
 from qingformer.training.steps import Logs, OrderedSteps
 from qingformer.training.training_errors import PlotError
+from qingformer.types import Config
 
 Row = dict[str, Any]
 
@@ -33,7 +34,7 @@ class LearningCurve(OrderedSteps):
         dataset: what is trained on; `PaddedBatches` know how many examples there were before each batch.
     """
 
-    def __init__(self, path: str | os.PathLike[str], every_steps: int = 10, dataset: Any = None) -> None:
+    def __init__(self, path: str | os.PathLike[str], every_steps: int = 10, dataset: object = None) -> None:
         super().__init__()
         self.path, self.every_steps, self.dataset = Path(path), every_steps, dataset
         self._examples: Any = None
@@ -42,11 +43,11 @@ class LearningCurve(OrderedSteps):
         self._rate: Any = None
         self._iterations = 0
 
-    def get_state(self) -> dict[str, Any]:
+    def get_state(self) -> Config:
         """The time so far, the sums behind `recent_loss`, and the length of the file in bytes."""
         return {"elapsed": self._time(), "mean": self._mean, "count": self._count, "size": self._size}
 
-    def set_state(self, state: dict[str, Any]) -> None:
+    def set_state(self, state: Config) -> None:
         """Go on from `get_state`; later lines of the file are cut off."""
         self._elapsed, self._mean = float(state["elapsed"]), float(state["mean"])
         self._count, self._size = int(state["count"]), int(state["size"])

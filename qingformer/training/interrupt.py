@@ -38,11 +38,11 @@ class Interruptible(keras.callbacks.Callback):
         """Whether somebody wants the training to end."""
         return self.received is not None
 
-    def on_train_begin(self, logs: Any = None) -> None:
+    def on_train_begin(self, logs: object = None) -> None:
         if not self._previous and threading.current_thread() is threading.main_thread():
             self._previous = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
 
-    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+    def on_train_batch_begin(self, batch: int, logs: object = None) -> None:
         if self.received is not None:
             self.release()
             if self.state is not None:
@@ -50,7 +50,7 @@ class Interruptible(keras.callbacks.Callback):
             name = "Ctrl-C" if self.received == signal.SIGINT else "SIGTERM"
             raise TrainingInterrupted(f"stopped by {name}", self.received)
 
-    def on_train_end(self, logs: Any = None) -> None:
+    def on_train_end(self, logs: object = None) -> None:
         self.release()
 
     def release(self) -> None:

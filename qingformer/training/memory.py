@@ -8,6 +8,7 @@ import keras
 
 from qingformer.json_files import read_object
 from qingformer.training.training_errors import TrainingStateError
+from qingformer.types import Config
 
 FORMAT = 1
 
@@ -23,7 +24,7 @@ _TRAIN, _HELD_OUT = "training data", "validation data"
 _DATASET = ("batches_per_epoch", "batch_size", "seed", "shuffle", "num_examples")
 
 
-def memory_of(callback: keras.callbacks.Callback) -> dict[str, Any]:
+def memory_of(callback: keras.callbacks.Callback) -> Config:
     """The class of a callback and what it remembers, ready for JSON."""
     if hasattr(callback, "get_state"):
         values = callback.get_state()
@@ -33,7 +34,7 @@ def memory_of(callback: keras.callbacks.Callback) -> dict[str, Any]:
     return {"class": type(callback).__name__, "values": values}
 
 
-def remember(callback: keras.callbacks.Callback, memory: dict[str, Any]) -> None:
+def remember(callback: keras.callbacks.Callback, memory: Config) -> None:
     """The inverse of `memory_of`."""
     if hasattr(callback, "set_state"):
         callback.set_state(memory["values"])
@@ -42,11 +43,11 @@ def remember(callback: keras.callbacks.Callback, memory: dict[str, Any]) -> None
         setattr(callback, name, value)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
-def remember_all(callbacks: Sequence[keras.callbacks.Callback], memories: list[dict[str, Any]]) -> None:
+def remember_all(callbacks: Sequence[keras.callbacks.Callback], memories: list[Config]) -> None:
     """Give every callback the memory of the saved one of its class (the first to the first); others start anew."""
     left = list(memories)
     for callback in callbacks:
@@ -56,7 +57,7 @@ def remember_all(callbacks: Sequence[keras.callbacks.Callback], memories: list[d
             remember(callback, memory)
 
 
-def describe_data(dataset: Any, held_out: Any = None) -> dict[str, Any] | None:
+def describe_data(dataset: object, held_out: object = None) -> Config | None:
     """The numbers that fix the order of batches, and the hashes of the data, as far as the data sets have them."""
     if dataset is None:
         return None
@@ -65,7 +66,7 @@ def describe_data(dataset: Any, held_out: Any = None) -> dict[str, Any] | None:
     return found | {name: value for name, value in hashes.items() if isinstance(value, str)}
 
 
-def check_dataset(saved: dict[str, Any] | None, dataset: Any, held_out: Any, where: Path, within_epoch: bool) -> None:
+def check_dataset(saved: Config | None, dataset: object, held_out: object, where: Path, within_epoch: bool) -> None:
     """Raise `TrainingStateError` unless the data set goes on as the saved one would have."""
     if within_epoch and not hasattr(dataset, "start_at"):
         raise TrainingStateError(f"{where}: to go on within an epoch, the data set needs start_at(epoch, batch)")
@@ -80,7 +81,7 @@ def check_dataset(saved: dict[str, Any] | None, dataset: Any, held_out: Any, whe
             raise TrainingStateError(f"{where}: the data had {name}={value}, now it has {name}={present[name]}")
 
 
-def read_info(path: Path) -> dict[str, Any]:
+def read_info(path: Path) -> Config:
     """The JSON part of a state, checked; raises `TrainingStateError`."""
     info = read_object(path, TrainingStateError)
     wrong = [k for k, kind in _KEYS.items() if not isinstance(info, dict) or not isinstance(info.get(k), kind)]

@@ -42,11 +42,11 @@ class RunResult:
 class _OneRun(keras.callbacks.CallbackList):
     """Callbacks for whom several calls of `fit` are one training."""
 
-    def __init__(self, callbacks: list[keras.callbacks.Callback], **options: Any) -> None:
+    def __init__(self, callbacks: list[keras.callbacks.Callback], **options: object) -> None:
         super().__init__(callbacks, **options)
         self._begun, self._last_logs = False, None
 
-    def on_train_begin(self, logs: Any = None) -> None:
+    def on_train_begin(self, logs: object = None) -> None:
         if not self._begun:
             self._begun = True
             super().on_train_begin(logs)
@@ -150,7 +150,12 @@ def _ended_early(companions: list[keras.callbacks.Callback]) -> bool:
 
 
 def _fit(
-    model: keras.Model, dataset: Any, start: tuple[int, int], epochs: int, validation_data: Any, callbacks: _OneRun
+    model: keras.Model,
+    dataset: object,
+    start: tuple[int, int],
+    epochs: int,
+    validation_data: object,
+    callbacks: _OneRun,
 ) -> bool:
     epoch, batch = start
     # Keras asks for the number of batches once in a fit: the rest of an epoch is one of its own.

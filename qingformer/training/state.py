@@ -29,6 +29,7 @@ from qingformer.training.state_files import (
 )
 from qingformer.training.steps import Logs, OrderedSteps
 from qingformer.training.training_errors import TrainingStateError
+from qingformer.types import Config
 
 _VALUES, _INFO = STATE_FILES
 
@@ -78,7 +79,7 @@ class TrainingState(OrderedSteps):
         self._begun_at = self._saved_at = 0  # steps of the whole training
         self._folder: Path | None = None  # of a restored state, until training goes on from it
         self._restored: Path | None = None  # the same, until another state is written
-        self._memories: list[dict[str, Any]] = []
+        self._memories: list[Config] = []
 
     # --- saving -------------------------------------------------------------------------------------------------------
 
@@ -165,7 +166,7 @@ class TrainingState(OrderedSteps):
             self.dataset.start_at(epoch, batch)
         return epoch, batch
 
-    def _check_epochs(self, info: dict[str, Any], folder: Path) -> None:
+    def _check_epochs(self, info: Config, folder: Path) -> None:
         begun, epoch = info.get("epochs"), info["epoch"]
         self.ended = bool(info.get("ended")) or (isinstance(begun, int) and epoch >= begun >= (self.epochs or begun))
         if not self.ended and self.epochs is not None and isinstance(begun, int) and self.epochs < begun:

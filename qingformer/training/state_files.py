@@ -12,6 +12,7 @@ from qingformer import backend
 from qingformer.optimizers import chain
 from qingformer.training.finite import check_values
 from qingformer.training.training_errors import TrainingStateError
+from qingformer.types import Config
 
 Variables = dict[str, list[Any]]
 
@@ -28,7 +29,7 @@ def variables_of(model: keras.Model) -> Variables:
     }
 
 
-def describe(variables: Variables) -> list[dict[str, Any]]:
+def describe(variables: Variables) -> list[Config]:
     """Group, path, shape and dtype of every variable, in order."""
     return [
         {"group": group, "path": v.path, "shape": list(v.shape), "dtype": keras.backend.standardize_dtype(v.dtype)}
@@ -65,7 +66,7 @@ def optimizer_name(model: keras.Model) -> str:
     return "(".join(names) + ")" * (len(names) - 1)
 
 
-def check_same(saved: list[dict[str, Any]], variables: Variables, where: str) -> None:
+def check_same(saved: list[Config], variables: Variables, where: str) -> None:
     """Compare descriptions; the numbers that Keras appends to layer names (`dense_3`) may differ.
 
     Raises:
@@ -83,14 +84,14 @@ def check_same(saved: list[dict[str, Any]], variables: Variables, where: str) ->
         raise TrainingStateError(f"{where}: belongs to another model or optimizer: {which}: {first}")
 
 
-def _without_counters(entry: dict[str, Any]) -> dict[str, Any]:
+def _without_counters(entry: Config) -> Config:
     path = str(entry["path"])
     if entry["group"] == "optimizer":  # what stands before depends on who created the variables, the first step or we
         path = path.rsplit("/", 1)[-1]
     return entry | {"path": re.sub(r"_\d+(?=[_/]|$)", "", path)}
 
 
-def _name(entry: dict[str, Any]) -> str:
+def _name(entry: Config) -> str:
     return f"{entry['path']} ({entry['group']}, {entry['dtype']}, {tuple(entry['shape'])})"
 
 

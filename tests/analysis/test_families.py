@@ -30,6 +30,8 @@ CASES = {
     "condition": {"condition_size": 5},
     "condition through a layer": {"condition_size": 5, "condition_hidden_size": 7},
     "condition of a norm without gain": {"family": "roformer_v2", "condition_size": 5},
+    "ernie with tasks": {"family": "ernie", "use_task_id": True, "embedding_size": 8},
+    "modernbert with offsets": {"family": "modernbert", "norm_bias": True, "embedding_size": 8},
     "bucketed": {"position_embedding_type": "bucketed", "relative_attention_num_buckets": 8},
     "albert unshared": {"family": "albert", "share_blocks": False},
     "albert in groups": {"family": "albert", "num_hidden_layers": 5, "num_hidden_groups": 2},

@@ -240,6 +240,28 @@ def test_relative_positions_were_once_a_setting_of_the_plain_attention():
     assert type(layers.MultiHeadAttention.from_config(plain)) is layers.MultiHeadAttention
 
 
+def test_a_context_gives_every_attention_its_arguments():
+    inputs = layers.AttentionContext(attention_mask="mask", condition="c", context="other", context_mask="other mask")
+    assert inputs.given() == {
+        "attention_mask": "mask", "condition": "c", "context": "other", "context_mask": "other mask"
+    }  # fmt: skip
+    assert inputs.of_attention() == {"attention_mask": "mask", "context": "other"}
+    assert inputs.of_attention(crosses=True) == {"attention_mask": "mask"}
+    assert inputs.of_cross_attention() == {"context": "other", "attention_mask": "other mask", "bias": None}
+
+
+def test_dropout_streams_keep_the_numbers_that_resumed_runs_began_with():
+    numbers = {stream.name: int(stream) for stream in layers.DropoutStream}
+    assert numbers == {
+        "ATTENTION_WEIGHTS": 0,
+        "ATTENTION_OUTPUT": 1,
+        "FEED_FORWARD_OUTPUT": 2,
+        "CROSS_ATTENTION_OUTPUT": 3,
+        "CROSS_ATTENTION_WEIGHTS": 4,
+        "FEED_FORWARD_INSIDE": 5,
+    }
+
+
 def test_a_branch_without_norm_is_not_normalised():
     attention, inner, x = layers.MultiHeadAttention(2, 3), layers.FeedForward(7), ops.ones((2, 5, 6))
     block = layers.TransformerBlock(attention, inner, None, None, norm_position="pre")

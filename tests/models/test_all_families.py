@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from keras import ops
 
-from qingformer import backend
+from qingformer import backend, layers
 from qingformer.errors import QingFormerError
-from qingformer.models import FAMILIES, CausalLM
+from qingformer.models import FAMILIES, BackboneConfig, CausalLM
 from tests.conftest import SLOW_ON_JAX
 from tests.models import random_models, zoo
 from tests.models.zoo import LENGTH, PLAIN, TABLE
@@ -54,7 +54,7 @@ def test_the_table_has_every_family_and_every_head():
     assert set(PLAIN) == set(FAMILIES)
     for family, kind in FAMILIES.items():
         tried = {head for entry in TABLE.values() if entry.family == family for head in entry.all_heads}
-        assert tried == {"Backbone", *kind.heads}
+        assert tried == {"Backbone", *kind.spec.heads}
 
 
 def unmoved(before: dict, after: dict) -> set[str]:
@@ -201,7 +201,7 @@ def test_formats_that_a_family_does_not_have_are_refused(name, tmp_path):
 
 
 ROLES = [
-    (name, role) for name in PLAIN for role in ("lm", "unilm") if role in FAMILIES[TABLE[name].family].applications
+    (name, role) for name in PLAIN for role in ("lm", "unilm") if role in FAMILIES[TABLE[name].family].spec.applications
 ]
 
 
@@ -223,7 +223,7 @@ TOGETHER = {
     | (
         {}
         if name == "t5"
-        else {"residual_attention_scores": True, "hide_self": TABLE[name].config().hide_self is False}
+        else {"residual_attention_scores": True, "mask_diagonal": TABLE[name].config().mask_diagonal is False}
     )
     | ({"rotary_scaling": 2.0, "rotary_limit": 3} if name in ROTARY else {})
     for name in SOFTMAX
@@ -233,7 +233,7 @@ OPTIONS = [
     *((name, {"attention_scale": not TABLE[name].config().attention_scale}) for name in ("bert", "gau_alpha", "t5")),
     *((name, {"attention_normalization": "squared_relu"}) for name in ("bert", "gau_alpha", "t5")),
     ("gau_alpha", {"attention_normalization": "softmax"}),
-    ("gau_alpha", {"hide_self": True}),
+    ("gau_alpha", {"mask_diagonal": True}),
     ("gau_alpha", {"residual_attention_scores": True}),
     ("gau_alpha", {"rotary_scaling": 2.0}),
     ("gau_alpha", {"rotary_limit": 3}),
@@ -287,3 +287,13 @@ def test_rotary_models_read_beyond_the_trained_length(name):
         assert there.shape == (zoo.ROWS, LENGTH, 8)
         assert np.isfinite(there).all()
         assert np.abs(there - plain).max() > 1e-4
+
+
+def test_a_configuration_of_earlier_versions_is_read_under_the_names_of_today():
+    values = BackboneConfig(vocab_size=9, family="tta").to_dict()
+    before = {("hide_self" if key == "mask_diagonal" else key): value for key, value in values.items()}
+    assert BackboneConfig.from_dict(before) == BackboneConfig.from_dict(values)
+    assert BackboneConfig.from_dict(values, hide_self=False).mask_diagonal is False
+    layer = layers.AttentionMask(mask_diagonal=True)
+    config = {("hide_self" if key == "mask_diagonal" else key): value for key, value in layer.get_config().items()}
+    assert layers.AttentionMask.from_config(config).mask_diagonal is True

@@ -17,9 +17,9 @@ from tests.models.random_models import numpy
 # Two lengths for all tests: on JAX, every new shape costs the compilation of each operation. Both are above the sixteen
 # keys at which softmax_plus begins to count.
 ROWS, LENGTH, KEPT = 2, 21, 18
-ENCODERS = sorted(name for name, family in FAMILIES.items() if "encoder" in family.applications)
-CAUSAL = sorted(name for name, family in FAMILIES.items() if "lm" in family.applications)
-UNILM = sorted(name for name, family in FAMILIES.items() if "unilm" in family.applications)
+ENCODERS = sorted(name for name, family in FAMILIES.items() if "encoder" in family.spec.applications)
+CAUSAL = sorted(name for name, family in FAMILIES.items() if "lm" in family.spec.applications)
+UNILM = sorted(name for name, family in FAMILIES.items() if "unilm" in family.spec.applications)
 ROTARY = ["gau_alpha", "roformer", "roformer_sim", "roformer_v2"]
 
 
@@ -172,7 +172,7 @@ def test_the_source_does_not_see_the_target_and_the_target_not_its_future(family
     assert (np.abs(source - before).max(-1) > 1e-4).all()  # the source sees itself in both directions
 
 
-@pytest.mark.parametrize("family", [name for name in UNILM if FAMILIES[name].applications[0] == "encoder"])
+@pytest.mark.parametrize("family", [name for name in UNILM if FAMILIES[name].spec.applications[0] == "encoder"])
 def test_unilm_is_the_encoder_without_target_and_causal_without_source(family):
     token_ids, target = tokens(), np.ones((ROWS, LENGTH), "int32")
     roles = ("unilm", "lm", "encoder")
@@ -246,7 +246,7 @@ def test_tta_never_sees_the_token_that_it_predicts():
 
 
 def test_tta_sees_its_token_in_fine_tuning():
-    model, token_ids = made(MaskedLM, "tta", hide_self=False), tokens()
+    model, token_ids = made(MaskedLM, "tta", mask_diagonal=False), tokens()
     assert distance(outputs(model, replaced(token_ids, 3))[:, 3], outputs(model, token_ids)[:, 3]) > 1e-3
 
 

@@ -10,6 +10,7 @@ import tokenizers
 from keras import ops
 
 import qingformer as qf
+from qingformer import backend
 from qingformer.checkpoints import open_checkpoint, write_safetensors
 from qingformer.errors import ConfigError, HeadWarning
 from qingformer.models import Backbone, BackboneConfig, MaskedLM
@@ -169,6 +170,24 @@ def test_dropout_trains_and_stays_out_of_prediction():
     zoo.same(zoo.values(model(inputs)), zoo.values(plain(inputs)))
     dropped = zoo.values(model(inputs, training=True))
     assert zoo.distance(dropped, zoo.values(model(inputs))) > 1e-3
+
+
+def test_gradient_checkpointing_drops_the_same_units():
+    rates = {"hidden_dropout_prob": 0.3, "attention_probs_dropout_prob": 0.3}
+    model = zoo.make("modernbert", "Backbone", **rates)
+    inputs = zoo.tensors(model)
+    weights, fixed = ([v.value for v in group] for group in (model.trainable_variables, model.non_trainable_variables))
+
+    def loss(weights):
+        outputs, _ = model.stateless_call(weights, fixed, inputs, training=True)
+        return ops.mean(ops.sin(3.0 * outputs["sequence_output"]))
+
+    value, plain = backend.value_and_grad(loss)(weights)
+    model.enable_gradient_checkpointing()
+    again, recomputed = backend.value_and_grad(loss)(weights)
+    np.testing.assert_allclose(float(again), float(value), rtol=1e-6)
+    for there, wanted in zip(recomputed, plain):
+        np.testing.assert_allclose(random_models.numpy(there), random_models.numpy(wanted), rtol=0, atol=1e-6)
 
 
 def test_a_fine_tuned_classifier_of_modernbert_is_left_out_with_the_reason(tmp_path):

@@ -127,7 +127,7 @@ def random_options(family: str, application: str, seed: int) -> dict:
         "residual": {"residual_attention_scores": True},
         "hierarchical": {"hierarchical_position": 0.3, "max_position_embeddings": 5},
         "clip": {"max_relative_position": int(generator.integers(2, 6))},
-        "seen": {"hide_self": False},
+        "seen": {"mask_diagonal": False},
     }
     for name in CASES[family][1]:
         if generator.random() < 0.5:

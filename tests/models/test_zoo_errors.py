@@ -170,8 +170,8 @@ def test_another_vocabulary_names_both_shapes(tmp_path):
 @pytest.mark.parametrize("name", zoo.PLAIN)
 def test_an_application_that_the_family_does_not_have(name):
     folder = saved(name, "qingformer")
-    for application in {"encoder", "lm", "unilm", "seq2seq", "decoder"} - set(FAMILIES[name].applications):
-        match = rf"application is '{application}': the family {name} has {', '.join(FAMILIES[name].applications)}"
+    for application in {"encoder", "lm", "unilm", "seq2seq", "decoder"} - set(FAMILIES[name].spec.applications):
+        match = rf"application is '{application}': the family {name} has {', '.join(FAMILIES[name].spec.applications)}"
         refused(ConfigError, match, Backbone.from_pretrained, folder, application=application)
         refused(ConfigError, match, zoo.TABLE[name].config, application=application)
     refused(ConfigError, "application is 'x': expected one of", Backbone.from_pretrained, folder, application="x")
@@ -183,9 +183,9 @@ NOT_THERE = [
     (name, head)
     for name in zoo.PLAIN
     for head in HEADS
-    if head not in FAMILIES[name].heads
+    if head not in FAMILIES[name].spec.heads
     and not (head in ("Similarity", "NextSentencePrediction", "PreTraining") and "pooler/bias" in zoo.paths_of(name))
-    and not (head == "MaskedLM" and FAMILIES[name].heads == ("CausalLM",))
+    and not (head == "MaskedLM" and FAMILIES[name].spec.heads == ("CausalLM",))
 ]
 
 
@@ -231,7 +231,7 @@ def test_an_unknown_key_is_named_with_its_file_and_what_is_near(name, tmp_path):
     refused(ConfigError, "unknown key hidden_sise; did you", load(name), saved(name, "huggingface"), hidden_sise=3)
 
 
-@pytest.mark.parametrize("name", [name for name in zoo.PLAIN if not FAMILIES[name].can_untie])
+@pytest.mark.parametrize("name", [name for name in zoo.PLAIN if not FAMILIES[name].spec.can_untie_embeddings])
 def test_untied_where_there_is_no_second_table(name, tmp_path):
     match = rf"tie_word_embeddings is false, but the family {name} has no other output table"
     refused(ConfigError, match, zoo.TABLE[name].config, tie_word_embeddings=False)
@@ -250,7 +250,7 @@ IGNORED = [
     ("roformer_v2", {"position_embedding_type": "absolute"}),
     ("tta", {"position_embedding_type": "rotary"}),
     ("t5", {"position_embedding_type": "rotary"}),
-    ("t5", {"hide_self": True}),
+    ("t5", {"mask_diagonal": True}),
 ]
 
 

@@ -45,7 +45,7 @@ class Entry:
     @property
     def all_heads(self) -> tuple[str, ...]:
         """The body alone and every head of the family, or of this arrangement."""
-        return ("Backbone", *(FAMILIES[self.family].heads if self.heads is None else self.heads))
+        return ("Backbone", *(FAMILIES[self.family].spec.heads if self.heads is None else self.heads))
 
     def config(self, **more: Any) -> BackboneConfig:
         """Its configuration."""

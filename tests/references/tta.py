@@ -12,7 +12,7 @@ from tests.references import parts
 def forward(weights, config, token_ids, segment_ids, padding_mask, application="encoder"):
     """`weights` by TensorFlow name; `token_ids`, `segment_ids`, `padding_mask` (B, T); see `parts.bert_result`.
 
-    `hide_self` of the config (True if absent) keeps the diagonal of the attention hidden, as in pre-training.
+    `mask_diagonal` of the config (True if absent) keeps the diagonal of the attention hidden, as in pre-training.
     """
     weights = parts.in_float64(weights)
     length = token_ids.shape[1]
@@ -21,7 +21,7 @@ def forward(weights, config, token_ids, segment_ids, padding_mask, application="
         return parts.layer_norm(x, weights, name, config.get("layer_norm_eps", 1e-12))
 
     keep = parts.visible(padding_mask, segment_ids, application)
-    if config.get("hide_self", True):
+    if config.get("mask_diagonal", True):
         keep = keep & ~np.eye(length, dtype=bool)
     positions = weights["bert/embeddings/position_embeddings"][:length]
     streams = (parts.embed(weights, token_ids, segment_ids, config) + positions, positions)

@@ -13,6 +13,7 @@ from qingformer.errors import ConfigError, DataError
 from qingformer.losses.loss import MEAN, Loss, as_array
 from qingformer.ops.classes import HIDDEN, finite, log_sum_exp
 from qingformer.ops.divergence import softmax_divergence
+from qingformer.types import Config, Nest
 
 
 class ChoiceBatches(PaddedBatches):
@@ -86,7 +87,7 @@ class ChoiceCrossentropy(Loss):
         self.choices = int(choices)
         self.class_axes = 2
 
-    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+    def __call__(self, y_true: object, y_pred: object, sample_weight: Nest = None) -> Any:
         """The reduced loss."""
         rows = as_array(y_pred).shape[0]
         if rows is not None and rows % self.choices:
@@ -96,13 +97,13 @@ class ChoiceCrossentropy(Loss):
             )
         return super().__call__(y_true, y_pred, self.entry_weights(y_true, y_pred, sample_weight))
 
-    def entry_weights(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+    def entry_weights(self, y_true: object, y_pred: object, sample_weight: Nest = None) -> Any:
         """The weights of the questions, (B,)."""
         if sample_weight is None:
             return None
         return ops.reshape(ops.convert_to_tensor(sample_weight, dtype="float32"), (-1, self.choices))[:, 0]
 
-    def call(self, y_true: Any, y_pred: Any) -> Any:
+    def call(self, y_true: object, y_pred: object) -> Any:
         """Labels and scores of rows to values of questions."""
         labels = ops.reshape(ops.cast(y_true, "float32"), (-1, self.choices))
         scores = finite(ops.reshape(y_pred, (-1, self.choices)))
@@ -111,11 +112,11 @@ class ChoiceCrossentropy(Loss):
         known = ops.any(labels > 0, -1)
         return ops.where(known, log_sum_exp(scores - right[:, None], there), 0.0)
 
-    def disagreement(self, y_true: Any, first: Any, second: Any) -> Any:
+    def disagreement(self, y_true: object, first: object, second: object) -> Any:
         """Between two predictions of the choices of each question: rows, to (B,)."""
         there = ops.reshape(ops.cast(y_true, "float32"), (-1, self.choices)) >= 0
         first, second = (finite(ops.reshape(scores, (-1, self.choices))) for scores in (first, second))
         return softmax_divergence(ops.where(there, first, HIDDEN), ops.where(there, second, HIDDEN))
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         return {**super().get_config(), "choices": self.choices}

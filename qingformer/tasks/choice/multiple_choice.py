@@ -1,7 +1,7 @@
 """Multiple choice: which of several answers goes with a question and a text."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
@@ -23,6 +23,7 @@ from qingformer.tasks.task import Task
 from qingformer.tasks.task_registry import register_task
 from qingformer.tasks.windows import pieces_of
 from qingformer.tokenization import Tokenizer
+from qingformer.types import Config, DtypeLike, Options, Values
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Choice:
     text: str
     probabilities: tuple[float, ...]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Config:
         """Everything as dictionaries, lists and numbers that JSON can hold."""
         return asdict(self)
 
@@ -77,7 +78,7 @@ class MultipleChoice(Task):
     """
 
     settings_types: ClassVar[dict[str, type]] = {"max_length": int, "dropout": float, "hidden_activation": str}
-    later_settings: ClassVar[dict[str, Any]] = {"hidden_activation": ""}
+    later_settings: ClassVar[Options] = {"hidden_activation": ""}
     huggingface_head = CHOICE
     identity = ()
     monitor = "val_accuracy"
@@ -93,7 +94,7 @@ class MultipleChoice(Task):
         hidden_activation: str | None = None,
         seed: int = 0,
         size: str | None = None,
-        dtype: Any = None,
+        dtype: DtypeLike = None,
     ) -> None:
         self._choices = 2
         self.hidden_activation = check_hidden(hidden_activation, backbone)
@@ -133,14 +134,14 @@ class MultipleChoice(Task):
     # --- on the command line ------------------------------------------------------------------------------------------
 
     @classmethod
-    def read_file(cls, path: str, values: Mapping[str, Any], labelled: bool = True) -> ChoiceQuestions:
+    def read_file(cls, path: str, values: Values, labelled: bool = True) -> ChoiceQuestions:
         return read_choice(path, labelled=labelled, encoding=values["encoding"])
 
     def report_sections(self, report: ClassificationReport) -> list[tuple[str, str]]:
         names = [f"choice {number}" for number in range(len(report.confusion))]
         return [("", f"accuracy {report.accuracy:.4f}"), ("", report.format_table(names))]
 
-    def prediction_row(self, example: Any, prediction: Choice) -> dict[str, Any]:
+    def prediction_row(self, example: Any, prediction: Choice) -> Config:
         return {
             "id": prediction.id,
             "answer": prediction.number,
@@ -175,7 +176,7 @@ class MultipleChoice(Task):
         return classifier_model(backbone, 1, self.dropout, self.seed, self.hidden_activation)
 
     @classmethod
-    def settings_for_head(cls, head: StoredHead, given: Mapping[str, Any], backbone: Backbone) -> dict[str, Any]:
+    def settings_for_head(cls, head: StoredHead, given: Values, backbone: Backbone) -> Config:
         check_vector(head, CHOICE, backbone)
         if head.outputs != 1:
             raise Unusable(f"it has {head.outputs} outputs, but a choice has one score")

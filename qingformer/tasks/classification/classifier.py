@@ -42,6 +42,7 @@ from qingformer.tasks.predictor import Prediction, asked, choose, rows_for
 from qingformer.tasks.task import FitOptions, Task
 from qingformer.tasks.task_registry import register_task
 from qingformer.tokenization import Tokenizer
+from qingformer.types import Config, DtypeLike, Options, Values
 
 _F1 = {False: ("macro_f1", "weighted_f1"), True: ("macro_f1", "weighted_f1", "micro_f1")}  # by multi_label
 
@@ -92,7 +93,7 @@ class TextClassifier(Task):
         "labels": list, "multi_label": bool, "max_length": int, "dropout": float, "hidden_activation": str,
         "inputs": str,
     }  # fmt: skip
-    later_settings: ClassVar[dict[str, Any]] = {"hidden_activation": "", "inputs": ""}
+    later_settings: ClassVar[Options] = {"hidden_activation": "", "inputs": ""}
     huggingface_head = SEQUENCE
     identity = ("labels", "multi_label")
     label_setting = "labels"
@@ -110,7 +111,7 @@ class TextClassifier(Task):
         inputs: str = "",
         seed: int = 0,
         size: str | None = None,
-        dtype: Any = None,
+        dtype: DtypeLike = None,
     ) -> None:
         self.multi_label, self.inputs = multi_label, check_inputs(inputs)
         self.hidden_activation = check_hidden(hidden_activation, backbone)
@@ -340,7 +341,7 @@ class TextClassifier(Task):
     # --- heads of other programs --------------------------------------------------------------------------------------
 
     @classmethod
-    def settings_for_head(cls, head: StoredHead, given: Mapping[str, Any], backbone: Backbone) -> dict[str, Any]:
+    def settings_for_head(cls, head: StoredHead, given: Values, backbone: Backbone) -> Config:
         check_vector(head, SEQUENCE, backbone)
         if head.outputs == 1 or head.problem_type == "regression":
             raise Unusable(f"it is a regression of {head.outputs} output, not a choice among labels")
@@ -366,24 +367,24 @@ class TextClassifier(Task):
     # --- on the command line ------------------------------------------------------------------------------------------
 
     @classmethod
-    def saved_options(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+    def saved_options(cls, settings: Values) -> Config:
         return {"multi_label": bool(settings.get("multi_label"))}
 
     @classmethod
-    def read_file(cls, path: str, values: Mapping[str, Any], labelled: bool = True) -> Examples:
+    def read_file(cls, path: str, values: Values, labelled: bool = True) -> Examples:
         columns = columns_of(values)
         return read_examples(path, columns, multi_label=values.get("multi_label", False), labelled=labelled)
 
     @classmethod
-    def fit_arguments(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+    def fit_arguments(cls, values: Values) -> Config:
         return {"loss": values["loss"], "class_weights": parse_class_weights(values["class_weights"])}
 
     @classmethod
-    def evaluate_arguments(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+    def evaluate_arguments(cls, values: Values) -> Config:
         return {} if values.get("threshold") is None else {"threshold": values["threshold"]}
 
     @classmethod
-    def predict_arguments(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+    def predict_arguments(cls, values: Values) -> Config:
         return {"return_probabilities": values["all_probabilities"], **cls.evaluate_arguments(values)}
 
     def report_sections(self, report: Any) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ from qingformer.losses import named_loss
 
 
 def choose_loss(
-    loss: keras.losses.Loss | Callable[..., Any] | str | None, targets: Any, num_classes: int, *, multi_label: bool
+    loss: keras.losses.Loss | Callable[..., Any] | str | None, targets: object, num_classes: int, *, multi_label: bool
 ) -> keras.losses.Loss:
     """The loss that was asked for, cross-entropy if none; one that needs the frequencies of the labels gets them."""
     chosen = named_loss(loss, multi_label=multi_label)

@@ -12,6 +12,7 @@ from qingformer.data.example_rows import ExampleMaker
 from qingformer.data.recognition import naming_other_tasks
 from qingformer.data.tables import is_table, rows_of
 from qingformer.errors import ConfigError, DataError
+from qingformer.types import Values
 
 JOINERS = "#,，;；|｜、/&+ \t"  # what export tools and people put between several labels
 COMMAS = ",，"
@@ -68,7 +69,7 @@ class Examples(Sequence[TextExample]):
         return f"{self.name}, {'line' if self.is_file else 'item'} {example.line}"
 
 
-def columns_of(values: Mapping[str, Any]) -> Columns:
+def columns_of(values: Values) -> Columns:
     """The columns that the options of a command line name."""
     return Columns(
         values["text_column"], values["pair_column"], values.get("label_column"), values["columns"], values["format"],
@@ -80,7 +81,12 @@ def columns_of(values: Mapping[str, Any]) -> Columns:
 
 
 def read_examples(
-    source: Any, columns: Columns | None = None, *, name: str = "data", multi_label: bool = False, labelled: bool = True
+    source: object,
+    columns: Columns | None = None,
+    *,
+    name: str = "data",
+    multi_label: bool = False,
+    labelled: bool = True,
 ) -> Examples:
     """Read `source` whole: a path, a sequence of texts, tuples or dictionaries, a table, or a dictionary of columns.
 
@@ -158,7 +164,7 @@ def _from_file(path: str | os.PathLike[str], columns: Columns, multi_label: bool
     return Examples(shown, list(items), True, notes)
 
 
-def _from_memory(source: Any, columns: Columns, name: str, multi_label: bool, labelled: bool) -> Examples:
+def _from_memory(source: object, columns: Columns, name: str, multi_label: bool, labelled: bool) -> Examples:
     separator = columns.separator or (COMMAS if is_table(source) else None)
     maker = ExampleMaker(
         name, "item", (columns.text, columns.pair, columns.label if labelled else False, None, None),
@@ -178,7 +184,7 @@ def _from_memory(source: Any, columns: Columns, name: str, multi_label: bool, la
     return Examples(name, items, False, maker.left_out.notes())
 
 
-def _from_row(maker: ExampleMaker, row: Any, number: int, labelled: bool) -> TextExample | None:
+def _from_row(maker: ExampleMaker, row: object, number: int, labelled: bool) -> TextExample | None:
     where = f"{maker.name}, item {number}"
     if isinstance(row, Mapping):
         return maker.example(row, number)

@@ -1,7 +1,7 @@
 """Reading comprehension: the part of a text that answers a question, or that there is none."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, get_args
 
@@ -25,6 +25,7 @@ from qingformer.tasks.task import Task
 from qingformer.tasks.task_registry import register_task
 from qingformer.tasks.windows import Pieces, pieces_of
 from qingformer.tokenization import Tokenizer
+from qingformer.types import Config, DtypeLike, Values
 
 CANDIDATES = 20  # spans of a window among which probabilities are shared
 
@@ -47,7 +48,7 @@ class Reading:
     question: str
     answers: tuple[Answer, ...]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Config:
         """Everything as dictionaries, lists and numbers that JSON can hold."""
         return asdict(self)
 
@@ -110,7 +111,7 @@ class ReadingComprehension(Task):
         dropout: float = 0.1,
         seed: int = 0,
         size: str | None = None,
-        dtype: Any = None,
+        dtype: DtypeLike = None,
     ) -> None:
         if max_question_length < 1 or max_answer_length < 1:
             raise ConfigError(
@@ -168,23 +169,23 @@ class ReadingComprehension(Task):
     # --- on the command line ------------------------------------------------------------------------------------------
 
     @classmethod
-    def check_options(cls, values: Mapping[str, Any]) -> None:
+    def check_options(cls, values: Values) -> None:
         if values.get("metric") not in (None, *get_args(Metric)):
             raise ConfigError(f"--metric is {values['metric']!r}; choose one of {', '.join(get_args(Metric))}")
 
     @classmethod
-    def read_file(cls, path: str, values: Mapping[str, Any], labelled: bool = True) -> Questions:
+    def read_file(cls, path: str, values: Values, labelled: bool = True) -> Questions:
         return read_reading(path, labelled=labelled, encoding=values["encoding"])
 
     @classmethod
-    def evaluate_arguments(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+    def evaluate_arguments(cls, values: Values) -> Config:
         return {} if values.get("metric") is None else {"metric": values["metric"]}
 
     @classmethod
-    def predict_arguments(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+    def predict_arguments(cls, values: Values) -> Config:
         return {} if values.get("n_best") is None else {"n_best": values["n_best"]}
 
-    def prediction_row(self, example: Any, prediction: Reading) -> dict[str, Any]:
+    def prediction_row(self, example: Any, prediction: Reading) -> Config:
         answers = [asdict(answer) | {"probability": round(answer.probability, 6)} for answer in prediction.answers]
         return {"id": prediction.id, "question": prediction.question, "answer": prediction.answer, "answers": answers}
 
@@ -221,7 +222,7 @@ class ReadingComprehension(Task):
         return top.model(scores, "reading_comprehension", {"answer_mask": mask})
 
     @classmethod
-    def settings_for_head(cls, head: StoredHead, given: Mapping[str, Any], backbone: Backbone) -> dict[str, Any]:
+    def settings_for_head(cls, head: StoredHead, given: Values, backbone: Backbone) -> Config:
         if head.kind != ANSWERS:
             raise Unusable(f"it is for {head.kind or 'classification'}, not for {ANSWERS}")
         if head.outputs != 2:

@@ -15,6 +15,7 @@ from qingformer.models import Backbone
 from qingformer.objectives import TrainableModel
 from qingformer.tasks.networks import HeadBuilder
 from qingformer.tasks.relations.relation_examples import Place, TokenTriple
+from qingformer.types import Config
 
 SUBJECT_POWER, OBJECT_POWER = 2.0, 4.0
 START, END = 0.6, 0.5  # probabilities above which a token starts and ends a name
@@ -35,7 +36,7 @@ class PlaceVectors(keras.layers.Layer):
     def compute_output_spec(self, x: Any, places: Any) -> keras.KerasTensor:
         return keras.KerasTensor((x.shape[0], 2 * x.shape[-1]), x.dtype)
 
-    def get_config(self) -> dict[str, Any]:
+    def get_config(self) -> Config:
         """Keras' own settings; without this Keras would keep the arguments as they came, a policy object among them."""
         return dict(super().get_config())
 
@@ -64,7 +65,7 @@ class Cascade:
         norm = ConditionalLayerNormalization(name="subject_norm", dtype=dtype)
         object_pointers = StartEndPointers(relations, top.initializer, name="objects", dtype=dtype)
 
-        def objects(vectors: Any, mask: Any, subject: Any) -> Any:
+        def objects(vectors: object, mask: object, subject: object) -> Any:
             return object_pointers(norm(vectors, join(vectors, subject)), mask)
 
         subjects = subject_pointers(top.vectors, top.mask)

@@ -3,13 +3,14 @@
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from qingformer.data.recognition import naming_other_tasks
 from qingformer.data.relations import RelationTexts, Triple, place, read_relations, relations_from_rows
 from qingformer.data.spans import trimmed
 from qingformer.errors import DataError
 from qingformer.tasks.windows import Pieces
+from qingformer.types import Config
 
 Place = tuple[int, int]
 
@@ -32,7 +33,7 @@ class Extraction:
     text: str
     found: tuple[FoundTriple, ...]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Config:
         """Everything as dictionaries, lists and numbers that JSON can hold."""
         return asdict(self)
 

@@ -1,6 +1,6 @@
 """Relation extraction: the triples (subject, relation, object) that a text states."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,6 +27,7 @@ from qingformer.tasks.task import Task
 from qingformer.tasks.task_registry import register_task
 from qingformer.tasks.windows import Frame, Pieces, Views, Window, first_windows, inside, pieces_of, windows_of
 from qingformer.tokenization import Tokenizer
+from qingformer.types import Config, DtypeLike, Values
 
 DESIGNS = ("gplinker", "cascade")
 PAIRS = 32  # subjects whose objects are looked for at once
@@ -86,7 +87,7 @@ class RelationExtractor(Task):
         dropout: float = 0.1,
         seed: int = 0,
         size: str | None = None,
-        dtype: Any = None,
+        dtype: DtypeLike = None,
     ) -> None:
         if design not in DESIGNS:
             raise ConfigError(f"design is {design!r}; choose one of {', '.join(DESIGNS)}")
@@ -130,23 +131,23 @@ class RelationExtractor(Task):
     # --- on the command line ------------------------------------------------------------------------------------------
 
     @classmethod
-    def check_options(cls, values: Mapping[str, Any]) -> None:
+    def check_options(cls, values: Values) -> None:
         design = values.get("design") or "gplinker"
         if values.get("pointer") is not None and design != "gplinker":
             raise ConfigError(f"--pointer does not go with --design {design}, only with gplinker; leave it out")
 
     @classmethod
-    def read_file(cls, path: str, values: Mapping[str, Any], labelled: bool = True) -> RelationTexts:
+    def read_file(cls, path: str, values: Values, labelled: bool = True) -> RelationTexts:
         return read_texts(
             path, "data", labelled, cls.more_arguments(values)["relations"], format=values["format"],
             encoding=values["encoding"], strict=bool(values.get("strict")),
         )  # fmt: skip
 
     @classmethod
-    def more_arguments(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+    def more_arguments(cls, values: Values) -> Config:
         return {"relations": None if values.get("schema") is None else read_schema(values["schema"])}
 
-    def prediction_row(self, example: Any, prediction: Extraction) -> dict[str, Any]:
+    def prediction_row(self, example: Any, prediction: Extraction) -> Config:
         triples = [
             {
                 "subject": each.subject,

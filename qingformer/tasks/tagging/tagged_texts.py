@@ -16,6 +16,7 @@ from qingformer.data.tagging_texts import TaggedText, TaggedTexts
 from qingformer.data.text_lines import bare_suffix
 from qingformer.errors import DataError
 from qingformer.tasks.windows import Pieces
+from qingformer.types import Config
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Tagging:
     text: str
     entities: tuple[Entity, ...]
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Config:
         """Everything as dictionaries, lists and numbers that JSON can hold."""
         return asdict(self)
 

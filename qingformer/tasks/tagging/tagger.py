@@ -1,6 +1,6 @@
 """Sequence tagging: named entities, slots, words - by a chain of tags or by pointers to spans."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -30,6 +30,7 @@ from qingformer.tasks.task import Task
 from qingformer.tasks.task_registry import register_task
 from qingformer.tasks.windows import Frame, Pieces, Window, first_windows, inside, pieces_of, windows_of
 from qingformer.tokenization import Tokenizer
+from qingformer.types import Config, DtypeLike, Values
 
 HEADS = (*CHAINS, *POINTERS)
 _FORMATS = {"jsonl": "json", "conll": "bio"}  # names that --output-format has for formats of the reader
@@ -96,7 +97,7 @@ class SequenceTagger(Task):
         dropout: float = 0.1,
         seed: int = 0,
         size: str | None = None,
-        dtype: Any = None,
+        dtype: DtypeLike = None,
     ) -> None:
         if head not in HEADS:
             raise ConfigError(f"head is {head!r}; choose one of {', '.join(HEADS)}")
@@ -145,7 +146,7 @@ class SequenceTagger(Task):
     # --- on the command line ------------------------------------------------------------------------------------------
 
     @classmethod
-    def check_options(cls, values: Mapping[str, Any]) -> None:
+    def check_options(cls, values: Values) -> None:
         head = values.get("head") or "crf"
         if values.get("lr_multiplier") is not None and head not in ("crf", "memm"):
             raise ConfigError(f"--lr-multiplier does not go with --head {head}, which has no transitions; leave it out")
@@ -155,11 +156,11 @@ class SequenceTagger(Task):
             )
 
     @classmethod
-    def saved_options(cls, settings: Mapping[str, Any]) -> dict[str, Any]:
+    def saved_options(cls, settings: Values) -> Config:
         return {"segmented": settings.get("scheme") == "bmes" and settings.get("labels") == [WORD]}
 
     @classmethod
-    def read_file(cls, path: str, values: Mapping[str, Any], labelled: bool = True) -> TaggedExamples:
+    def read_file(cls, path: str, values: Values, labelled: bool = True) -> TaggedExamples:
         wanted = values["format"]
         return read_tagged(
             path, "data", labelled, format=_FORMATS.get(wanted, wanted), joiner=values["joiner"],
@@ -168,7 +169,7 @@ class SequenceTagger(Task):
             segmented=values["segmented"],
         )  # fmt: skip
 
-    def prediction_row(self, example: Any, prediction: Tagging) -> dict[str, Any]:
+    def prediction_row(self, example: Any, prediction: Tagging) -> Config:
         row = to_json(prediction.text, prediction.spans)
         return {**row, "words": words_of(prediction)} if self._segments else row
 
@@ -239,7 +240,7 @@ class SequenceTagger(Task):
         return chain_model(backbone, self._chain, len(self._tags.tags), self.dropout, self.seed)
 
     @classmethod
-    def settings_for_head(cls, head: StoredHead, given: Mapping[str, Any], backbone: Backbone) -> dict[str, Any]:
+    def settings_for_head(cls, head: StoredHead, given: Values, backbone: Backbone) -> Config:
         if head.kind not in (None, TOKENS):
             raise Unusable(f"it is for {head.kind}, not for {TOKENS}")
         if given.get("head") not in (None, "softmax"):

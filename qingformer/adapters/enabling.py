@@ -3,14 +3,19 @@
 import re
 import zlib
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 
+from qingformer.adapters.adapted_layers import (
+    adapted_layers,
+    check_dense_alone,
+    dense_layers,
+    keyed_variables,
+    train_only,
+)
+from qingformer.adapters.low_rank import LowRank
+from qingformer.checkpoints.stored_heads import HEAD_PATHS
 from qingformer.errors import ConfigError
-from qingformer.layers.dense import Dense
-from qingformer.layers.lora import adapted_layers, check_dense_alone, dense_layers, keyed_variables, train_only
-from qingformer.models.loading import HEADS
 
 ALL_LINEAR = "all-linear"
 # Queries and values as in the paper; the joint projection of a gated attention unit, which has no others.
@@ -18,7 +23,7 @@ DEFAULT_TARGETS = (r"attention/(query|value|input)$",)
 
 
 def enable_lora(
-    model: Any,
+    model: keras.Model,
     rank: int,
     targets: str | Sequence[str],
     alpha: float | None,
@@ -36,7 +41,7 @@ def enable_lora(
     return list(chosen)
 
 
-def choose(model: Any, targets: str | Sequence[str]) -> dict[str, Dense]:
+def choose(model: keras.Model, targets: str | Sequence[str]) -> dict[str, LowRank]:
     """The dense layers by path that `targets` mean.
 
     Raises:
@@ -44,7 +49,7 @@ def choose(model: Any, targets: str | Sequence[str]) -> dict[str, Dense]:
     """
     layers = dense_layers(model)
     if targets == ALL_LINEAR:
-        return {path: layer for path, layer in layers.items() if not re.match(HEADS[0], f"{path}/")}
+        return {path: layer for path, layer in layers.items() if not re.match(HEAD_PATHS[0], f"{path}/")}
     patterns = (targets,) if isinstance(targets, str) else tuple(targets)
     idle = [pattern for pattern in patterns if not any(re.search(pattern, path) for path in layers)]
     if idle or not patterns:
@@ -62,13 +67,13 @@ def choose(model: Any, targets: str | Sequence[str]) -> dict[str, Dense]:
     return {path: layer for path, layer in layers.items() if any(re.search(pattern, path) for pattern in patterns)}
 
 
-def embedding_names(model: Any) -> list[str]:
+def embedding_names(model: keras.Model) -> list[str]:
     """The paths of the embedding tables."""
     layers = model._flatten_layers(include_self=False)
     return [layer.path or layer.name for layer in layers if isinstance(layer, keras.layers.Embedding)]
 
 
-def check(model: Any, chosen: dict[str, Dense], rank: int, alpha: float | None) -> None:
+def check(model: keras.Model, chosen: dict[str, LowRank], rank: int, alpha: float | None) -> None:
     """Refuse a rank or scale that cannot be, and a model that has adapters."""
     if adapted_layers(model):
         raise ConfigError(
@@ -83,7 +88,7 @@ def check(model: Any, chosen: dict[str, Dense], rank: int, alpha: float | None) 
             raise ConfigError(f"enable_lora: rank is {rank}; {path} takes 1 to {smaller}")
 
 
-def keys_matching(model: Any, patterns: Sequence[str]) -> set[str]:
+def keys_matching(model: keras.Model, patterns: Sequence[str]) -> set[str]:
     """The keys of the variables whose layer's path matches a pattern."""
     keys = {key for key in keyed_variables(model) if not key.endswith("seed_generator_state")}
     for pattern in patterns:
@@ -92,7 +97,7 @@ def keys_matching(model: Any, patterns: Sequence[str]) -> set[str]:
     return {key for key in keys if any(re.search(pattern, key.rpartition("/")[0]) for pattern in patterns)}
 
 
-def add_adapter(layer: Dense, rank: int, alpha: float | None, symmetric: bool, seed: int) -> None:
+def add_adapter(layer: LowRank, rank: int, alpha: float | None, symmetric: bool, seed: int) -> None:
     """Enable the adapter of one layer, with starting values that are a function of `seed`."""
     layer.trainable = True
     a = keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform", seed=seed)
@@ -100,25 +105,25 @@ def add_adapter(layer: Dense, rank: int, alpha: float | None, symmetric: bool, s
     layer.enable_lora(rank, alpha, a_initializer=a, b_initializer=b, symmetric=symmetric)
 
 
-def freeze_rest(model: Any, open_keys: set[str]) -> None:
+def freeze_rest(model: keras.Model, open_keys: set[str]) -> None:
     """Leave the factors trainable, and the variables with these keys."""
     factors = {f"{path}/{name}" for path in adapted_layers(model) for name in ("lora_kernel_a", "lora_kernel_b")}
     train_only(model, factors | open_keys)
 
 
-def merge(model: Any) -> None:
+def merge(model: keras.Model) -> None:
     """See `PretrainedModel.merge_lora`."""
     for layer in _adapted(model, "merge_lora").values():
         layer.merge_lora()
 
 
-def unmerge(model: Any) -> None:
+def unmerge(model: keras.Model) -> None:
     """See `PretrainedModel.unmerge_lora`."""
     for layer in _adapted(model, "unmerge_lora").values():
         layer.unmerge_lora()
 
 
-def _adapted(model: Any, method: str) -> dict[str, Dense]:
+def _adapted(model: keras.Model, method: str) -> dict[str, LowRank]:
     check_dense_alone(model, method)
     layers = adapted_layers(model)
     if not layers:

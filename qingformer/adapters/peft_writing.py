@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from qingformer.adapters.adapter_state import Adapter, Adapters
+from qingformer.adapters.peft_reading import PREFIX
 from qingformer.checkpoints import own_files, write_safetensors
 from qingformer.checkpoints.loading_report import shorten
 from qingformer.checkpoints.weight_map import TRANSPOSE, Row
 from qingformer.errors import CheckpointError
 from qingformer.files import write_json
-from qingformer.models.adapter_state import Adapter, Adapters
-from qingformer.models.peft_reading import PREFIX
+from qingformer.types import Config
 
 SETTINGS, WEIGHTS = own_files.PEFT
 
@@ -52,7 +53,7 @@ def write(folder: Path, backbone: Any, adapters: Adapters) -> None:
     write_safetensors(folder / WEIGHTS, arrays)
 
 
-def _with_exceptions(values: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+def _with_exceptions(values: Config) -> tuple[Any, Config]:
     """The most frequent value, and those that differ by the whole name of their module, a regular expression there."""
     common = Counter(values.values()).most_common(1)[0][0]
     return common, {re.escape(module): value for module, value in values.items() if value != common}

@@ -1,6 +1,6 @@
 """Adapters out of the files of the library `peft`: adapter_config.json and adapter_model.safetensors or .bin.
 
-Names and layouts are those of `qingformer.models.peft`. One adapter of a joined matrix (GPT2's `c_attn`, with
+Names and layouts are those of `qingformer.adapters.peft_writing`. One adapter of a joined matrix (GPT2's `c_attn`, with
 `fan_in_fan_out`) is one for each part here, all with the same A. Modules of the body that were saved whole
 (`modules_to_save`: pooler, norms, tables) take their place and stay trainable; other weights that are not adapters, and
 adapters of modules that the body does not have, belong to a head, which a task may take.
@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from qingformer.adapters.adapter_state import Adapter, Adapters
 from qingformer.checkpoints import open_checkpoint, own_files
 from qingformer.checkpoints.loading_report import shorten
+from qingformer.checkpoints.stored_heads import WITHOUT_OUTPUT_TABLE, fine_tuned_head
 from qingformer.checkpoints.weight_map import TRANSPOSE
 from qingformer.errors import CheckpointError
 from qingformer.json_files import quoted, read_object
-from qingformer.models.adapter_state import Adapter, Adapters
-from qingformer.models.loading import WITHOUT_OUTPUT_TABLE
-from qingformer.models.stored_heads import fine_tuned_head
+from qingformer.types import Values
 
 SETTINGS, WEIGHTS = own_files.PEFT
 PICKLED = "adapter_model.bin"
@@ -78,7 +78,7 @@ class PeftFile:
         return Adapters(str(self.folder), self.layers, self.trained)
 
 
-def read(folder: Path, backbone: Any) -> PeftFile:
+def read(folder: Path, backbone: object) -> PeftFile:
     """Read adapters of any model class that has the body of `backbone`.
 
     Raises:
@@ -132,7 +132,7 @@ def _whole(
         for name in set(weight_map.candidates(row.huggingface, "huggingface")) & set(arrays):
             found[row.ours] = np.asarray(row.load(np.asarray(arrays[name], "float32"), "huggingface"))
             used.add(name)
-    is_body = hasattr(type(model), "family")
+    is_body = hasattr(type(model), "spec")
     if not is_body and type(model).__name__ not in WITHOUT_OUTPUT_TABLE:
         for pair in weight_map.copies.get("huggingface", {}).items():
             both = [set(weight_map.candidates(name, "huggingface")) & set(arrays) for name in pair]
@@ -156,7 +156,7 @@ def _arrays(folder: Path) -> dict[str, np.ndarray]:
         return {name: np.array(file.read(name)) for name in file.names()}
 
 
-def _adapter(module: str, sides: Mapping[str, np.ndarray], settings: Mapping[str, Any], folder: Path) -> Adapter:
+def _adapter(module: str, sides: Mapping[str, np.ndarray], settings: Values, folder: Path) -> Adapter:
     if set(sides) != {"A", "B"} or any(side.ndim != 2 for side in sides.values()):
         raise CheckpointError(f"{folder}: {module} needs two matrices lora_A and lora_B")
     a, b = (np.asarray(sides[side].T, dtype="float32") for side in "AB")
@@ -166,7 +166,7 @@ def _adapter(module: str, sides: Mapping[str, np.ndarray], settings: Mapping[str
     return Adapter(a, b, alpha * (float(np.sqrt(rank)) if settings.get("use_rslora") else 1.0))
 
 
-def _alpha(module: str, settings: Mapping[str, Any], rank: int, folder: Path) -> float:
+def _alpha(module: str, settings: Values, rank: int, folder: Path) -> float:
     """That of the first pattern which the end of the module's name matches, else that of all."""
     alpha = settings.get("lora_alpha", settings.get("r", rank))
     patterns = settings.get("alpha_pattern") or {}
@@ -204,7 +204,7 @@ def _paths(module: str, names: Mapping[str, Parts], folder: Path) -> Parts:
     return near[0]
 
 
-def _check(settings: Mapping[str, Any], folder: Path) -> None:
+def _check(settings: Values, folder: Path) -> None:
     kind = settings.get("peft_type")
     if kind != "LORA":
         raise CheckpointError(f"{folder / SETTINGS}: peft_type is {quoted(kind)}; only LORA can be read")

@@ -5,19 +5,19 @@ from typing import Any
 
 import keras
 
+from qingformer.adapters.low_rank import LowRank
 from qingformer.errors import ConfigError
-from qingformer.layers.dense import Dense
 
 Config = dict[str, Any]
 
 
-def dense_layers(model: keras.Model) -> dict[str, Dense]:
+def dense_layers(model: keras.Model) -> dict[str, LowRank]:
     """The dense layers of a model by path, layers within layers included."""
-    found = (layer for layer in model._flatten_layers(include_self=False) if isinstance(layer, Dense))
+    found = (layer for layer in model._flatten_layers(include_self=False) if isinstance(layer, LowRank))
     return dict(sorted(((layer.path, layer) for layer in found), key=lambda item: _natural(item[0])))
 
 
-def adapted_layers(model: keras.Model) -> dict[str, Dense]:
+def adapted_layers(model: keras.Model) -> dict[str, LowRank]:
     """Those of them that have adapters."""
     return {path: layer for path, layer in dense_layers(model).items() if layer.lora_enabled}
 
@@ -32,7 +32,7 @@ def check_dense_alone(model: keras.Model, method: str) -> None:
         ConfigError: names the layer.
     """
     for layer in model._flatten_layers(include_self=False):
-        if getattr(layer, "lora_enabled", False) and not isinstance(layer, Dense):
+        if getattr(layer, "lora_enabled", False) and not isinstance(layer, LowRank):
             tied = ", a table that is tied to the output" if hasattr(layer, "tie_weights") else ""
             raise ConfigError(
                 f"{method}: {layer.path or layer.name}{tied}, has an adapter of Keras' own, which is neither "
@@ -57,7 +57,7 @@ def low_rank_config(model: keras.Model) -> Config | None:
     layers = {
         str(place): {"rank": layer.lora_rank, "alpha": layer.lora_alpha, "symmetric": layer.lora_symmetric}
         for place, layer in enumerate(_all_layers(model))
-        if isinstance(layer, Dense) and layer.lora_enabled
+        if isinstance(layer, LowRank) and layer.lora_enabled
     }
     trained = [f"{place}/{variable.name}" for place, variable in _placed_variables(model) if variable.trainable]
     return {"layers": layers, "trainable": trained} if layers else None

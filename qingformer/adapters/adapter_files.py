@@ -3,17 +3,17 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from qingformer.adapters import peft_reading, peft_writing
+from qingformer.adapters.adapter_state import Adapter, Adapters, gather, put
 from qingformer.checkpoints import finite_weights, open_checkpoint, own_files, write_safetensors
 from qingformer.errors import CheckpointError
 from qingformer.files import write_json
 from qingformer.folders import finish_update, updated_directory
 from qingformer.json_files import check_kinds, quoted, read_object
-from qingformer.models import peft, peft_reading
-from qingformer.models.adapter_state import Adapter, Adapters, gather, put
+from qingformer.types import Values
 from qingformer.version import __version__
 
 SETTINGS, WEIGHTS = own_files.ADAPTERS
@@ -23,7 +23,9 @@ _KINDS["probe"] = (list, type(None))
 _PARTS = ("lora_kernel_a", "lora_kernel_b", "lora_start_a", "lora_start_b")
 
 
-def save(model: Any, backbone: Any, directory: str | os.PathLike[str], format: str, check_finite: bool = False) -> Path:
+def save(
+    model: object, backbone: object, directory: str | os.PathLike[str], format: str, check_finite: bool = False
+) -> Path:
     """See `PretrainedModel.save_adapters`; `model` holds the layers of `backbone` and maybe a head on top."""
     if format not in FORMATS:
         raise CheckpointError(f"unknown format {format!r} of adapters; use one of {', '.join(FORMATS)}")
@@ -33,21 +35,21 @@ def save(model: Any, backbone: Any, directory: str | os.PathLike[str], format: s
     names = own_files.PEFT if format == "peft" else own_files.ADAPTERS
     with updated_directory(directory, lambda folder: own_files.of_earlier_adapters(folder, names)) as folder:
         if format == "peft":
-            peft.write(folder, backbone, adapters)
+            peft_writing.write(folder, backbone, adapters)
         else:
             write(folder, adapters)
     return Path(directory)
 
 
-def load(model: Any, backbone: Any, directory: str | os.PathLike[str], strict: bool = True) -> list[str]:
+def load(model: object, backbone: object, directory: str | os.PathLike[str], strict: bool = True) -> list[str]:
     """See `PretrainedModel.load_adapters`."""
     folder = Path(directory)
     finish_update(folder)
     if (folder / SETTINGS).is_file():
         return put(model, backbone, read(folder), strict)
-    if (folder / peft.SETTINGS).is_file():
+    if (folder / peft_writing.SETTINGS).is_file():
         return put(model, backbone, peft_reading.read(folder, backbone).of_body(strict), strict)
-    what = f"holds neither {SETTINGS} nor {peft.SETTINGS}" if folder.is_dir() else "no such directory"
+    what = f"holds neither {SETTINGS} nor {peft_writing.SETTINGS}" if folder.is_dir() else "no such directory"
     raise CheckpointError(f"{folder}: {what}; give the folder that save_adapters wrote")
 
 
@@ -106,7 +108,7 @@ def read(folder: Path) -> Adapters:
     return Adapters(str(folder), layers, trained, settings["base"])
 
 
-def _adapter(path: str, layer: Mapping[str, Any], arrays: Mapping[str, np.ndarray], folder: Path) -> Adapter:
+def _adapter(path: str, layer: Values, arrays: Mapping[str, np.ndarray], folder: Path) -> Adapter:
     a, b = (arrays[f"{path}/{name}"] for name in _PARTS[:2])
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != layer.get("rank") or b.shape[0] != layer.get("rank"):
         raise CheckpointError(

@@ -2,14 +2,13 @@
 
 import re
 from collections.abc import Iterator
-from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from qingformer.adapters.low_rank import LowRank
 from qingformer.errors import CheckpointError, ConfigError
-from qingformer.layers.dense import Dense
 
 
 def is_weight(variable: keras.Variable) -> bool:
@@ -17,12 +16,12 @@ def is_weight(variable: keras.Variable) -> bool:
     return not re.search(r"(seed_generator_state|lora_\w+)$", variable.path)
 
 
-def named_variables(model: Any) -> dict[str, keras.Variable]:
+def named_variables(model: keras.Model) -> dict[str, keras.Variable]:
     """The weights of a model by path."""
     return {variable.path: variable for variable in model.variables if is_weight(variable)}
 
 
-def weight_arrays(model: Any) -> dict[str, np.ndarray]:
+def weight_arrays(model: keras.Model) -> dict[str, np.ndarray]:
     """The weights as arrays by path; a kernel with a low-rank update is given as the sum.
 
     Errors: `CheckpointError` for quantized layers, whose weights checkpoints do not hold.
@@ -33,7 +32,7 @@ def weight_arrays(model: Any) -> dict[str, np.ndarray]:
             raise CheckpointError(
                 f"{layer.path} is quantized ({layer.quantization_mode}): save before quantize(), or as .keras"
             )
-        if isinstance(layer, Dense) and layer.lora_enabled:
+        if isinstance(layer, LowRank) and layer.lora_enabled:
             merged[f"{layer.path}/kernel"] = layer.merged_kernel()
         elif getattr(layer, "lora_enabled", False):
             name = "embeddings" if isinstance(layer, keras.layers.Embedding) else "kernel"
@@ -44,12 +43,12 @@ def weight_arrays(model: Any) -> dict[str, np.ndarray]:
     }
 
 
-def all_layers(model: Any) -> Iterator[keras.layers.Layer]:
+def all_layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
     """Every layer of a model, layers within layers included, the model itself not."""
     return (layer for layer in model._flatten_layers(include_self=False))
 
 
-def freeze(model: Any, pattern: str) -> list[str]:
+def freeze(model: keras.Model, pattern: str) -> list[str]:
     """See `PretrainedModel.freeze`."""
     with_weights = [layer for layer in all_layers(model) if layer.variables]
     matching = [layer for layer in with_weights if re.search(pattern, layer.path or layer.name)]

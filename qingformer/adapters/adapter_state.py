@@ -7,11 +7,12 @@ from typing import Any
 import keras
 import numpy as np
 
+from qingformer.adapters.adapted_layers import adapted_layers, check_dense_alone, dense_layers, keyed_variables
+from qingformer.adapters.enabling import add_adapter, freeze_rest
+from qingformer.adapters.low_rank import ADAPTER, LowRank
 from qingformer.checkpoints.loading_report import shorten
 from qingformer.errors import CheckpointError, ConfigError
-from qingformer.layers.dense import ADAPTER, Dense
-from qingformer.layers.lora import adapted_layers, check_dense_alone, dense_layers, keyed_variables
-from qingformer.models.lora import add_adapter, freeze_rest
+from qingformer.types import Config, Values
 
 # Of a configuration, what may differ between the model that was trained and the one that reads: it changes no kernel.
 FREE = (
@@ -46,7 +47,7 @@ class Adapters:
     source: str
     layers: Mapping[str, Adapter]
     trained: Mapping[str, np.ndarray] = field(default_factory=dict)
-    base: Mapping[str, Any] | None = None
+    base: Values | None = None
 
 
 def probe(kernel: np.ndarray) -> list[float]:
@@ -63,12 +64,12 @@ def probe(kernel: np.ndarray) -> list[float]:
     return found
 
 
-def comparable(config: Any) -> dict[str, Any]:
+def comparable(config: Any) -> Config:
     """The values of a configuration that must agree."""
     return {key: value for key, value in config.to_dict().items() if key not in FREE}
 
 
-def gather(model: Any, backbone: Any) -> Adapters:
+def gather(model: keras.Model, backbone: Any) -> Adapters:
     """What training changed in `model`, which holds the layers of `backbone` and maybe others.
 
     Raises:
@@ -87,7 +88,7 @@ def gather(model: Any, backbone: Any) -> Adapters:
     return Adapters("", taken, trained, comparable(backbone.config))
 
 
-def other_trained(model: Any) -> dict[str, keras.Variable]:
+def other_trained(model: keras.Model) -> dict[str, keras.Variable]:
     """The trainable variables that are no factors, by key."""
     return {
         key: variable
@@ -96,7 +97,7 @@ def other_trained(model: Any) -> dict[str, keras.Variable]:
     }
 
 
-def put(model: Any, backbone: Any, stored: Adapters, strict: bool) -> list[str]:
+def put(model: keras.Model, backbone: Any, stored: Adapters, strict: bool) -> list[str]:
     """Give `model` the adapters and other weights of `stored`; nothing is changed unless all of it fits.
 
     Raises:
@@ -123,7 +124,7 @@ def put(model: Any, backbone: Any, stored: Adapters, strict: bool) -> list[str]:
     return list(stored.layers)
 
 
-def _fill(layer: Dense, adapter: Adapter) -> None:
+def _fill(layer: LowRank, adapter: Adapter) -> None:
     layer.set_factors(adapter.a, adapter.b)
     if adapter.start is not None:
         layer.set_start(*adapter.start)
@@ -131,12 +132,12 @@ def _fill(layer: Dense, adapter: Adapter) -> None:
         layer.set_start(*(np.zeros_like(factor) for factor in _start(layer)))
 
 
-def _start(layer: Dense) -> tuple[np.ndarray, np.ndarray]:
+def _start(layer: LowRank) -> tuple[np.ndarray, np.ndarray]:
     a, b = (keras.ops.convert_to_numpy(v.value) for v in (layer.lora_start_a, layer.lora_start_b))
     return np.asarray(a), np.asarray(b)
 
 
-def _check_base(stored: Adapters, here: Mapping[str, Any]) -> None:
+def _check_base(stored: Adapters, here: Values) -> None:
     there = stored.base or {}
     wrong = [key for key in here if key in there and there[key] != _as_json(here[key])]
     if wrong:
@@ -147,11 +148,11 @@ def _check_base(stored: Adapters, here: Mapping[str, Any]) -> None:
         )
 
 
-def _as_json(value: Any) -> Any:
+def _as_json(value: object) -> Any:
     return [_as_json(part) for part in value] if isinstance(value, list | tuple) else value
 
 
-def _check_names(stored: Adapters, layers: Mapping[str, Dense], variables: Mapping[str, Any]) -> None:
+def _check_names(stored: Adapters, layers: Mapping[str, LowRank], variables: Values) -> None:
     absent = [path for path in stored.layers if path not in layers]
     absent += [key for key in stored.trained if key not in variables]
     if absent:
@@ -161,7 +162,7 @@ def _check_names(stored: Adapters, layers: Mapping[str, Dense], variables: Mappi
         )
 
 
-def _check_shapes(stored: Adapters, layers: Mapping[str, Dense], variables: Mapping[str, Any]) -> None:
+def _check_shapes(stored: Adapters, layers: Mapping[str, LowRank], variables: Values) -> None:
     for path, adapter in stored.layers.items():
         kernel = tuple(layers[path].base_kernel().shape)
         found = (adapter.a.shape[0], adapter.b.shape[1])
@@ -179,7 +180,7 @@ def _check_shapes(stored: Adapters, layers: Mapping[str, Dense], variables: Mapp
             )
 
 
-def _check_kernels(stored: Adapters, layers: Mapping[str, Dense]) -> None:
+def _check_kernels(stored: Adapters, layers: Mapping[str, LowRank]) -> None:
     gaps: list[float] = []
     for path, adapter in stored.layers.items():
         if adapter.probe is not None:
@@ -192,14 +193,14 @@ def _check_kernels(stored: Adapters, layers: Mapping[str, Dense]) -> None:
         )
 
 
-def _check_heads(stored: Adapters, model: Any, backbone: Any) -> None:
+def _check_heads(stored: Adapters, model: keras.Model, backbone: object) -> None:
     body = set(keyed_variables(backbone))
     missing = [key for key in other_trained(model) if key not in body and key not in stored.trained]
     if missing:
         raise CheckpointError(f"{stored.source}: {shorten(missing)} of this model is missing in the file")
 
 
-def _check_same(stored: Adapters, model: Any) -> None:
+def _check_same(stored: Adapters, model: keras.Model) -> None:
     here = adapted_layers(model)
     different = sorted(set(here) ^ set(stored.layers))
     missing = [key for key in other_trained(model) if key not in stored.trained]

@@ -6,6 +6,10 @@ prefix of all names (`module.`, `bert_model.`) was taken off.
 
 import re
 
+HEAD_PATHS = (r"^(mlm_\w+|lm_head|next_sentence|replaced_\w+|pooler)/",)
+# Classes whose outputs do not come from the token table: copies of it may differ.
+WITHOUT_OUTPUT_TABLE = ("Backbone", "NextSentencePrediction", "SentenceOrderPrediction", "ReplacedTokenDetection")
+
 # What the head does: patterns of stored names, by format.
 FINE_TUNED: dict[str, dict[str, tuple[str, ...]]] = {
     # Sequence and token classification and multiple choice share these names; the configuration tells them apart.

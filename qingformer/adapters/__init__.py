@@ -1,0 +1,1 @@
+"""Low-rank adapters (LoRA): on dense layers, in models, and in files, those of the library `peft` among them."""
