@@ -65,3 +65,12 @@ def test_contributing_quotes_the_code_as_it_is(path, quoted):
 def test_contributing_names_what_exists():
     for path in re.findall(r"(?:qingformer|tests|scripts|examples|docs)/[\w/]+\.(?:py|md)", page("CONTRIBUTING.md")):
         assert (ROOT / path).is_file(), path
+
+
+@pytest.mark.parametrize("name", ["docs/architecture.md", "docs/architecture.zh.md"])
+def test_architecture_names_modules_that_exist(name):
+    paths = re.findall(r"`([a-z_]+/(?:[\w/]+\.py)?)`", page(name))
+    assert len(paths) > 20
+    folders = (ROOT / "qingformer", ROOT / "qingformer" / "tasks", ROOT)
+    runs = {"best/", "state/"}  # folders of a run
+    assert not [path for path in paths if path not in runs and not any((folder / path).exists() for folder in folders)]
