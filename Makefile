@@ -1,4 +1,4 @@
-# Everything here works where only Python 3.11, pip and make exist: each target makes .venv first.
+# Needs only Python 3.11 or later, pip and make: each target creates .venv first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,16 +13,16 @@ $(VENV)/installed: pyproject.toml constraints.txt
 demo: $(VENV)/installed  ## train a small classifier on the bundled sample, score it, predict
 	$(BIN)/python scripts/demo.py
 
-# Tests compile thousands of small programs and run each once: compiled plainly and kept, they take half the time.
-# The peers in .ci/run are compared as users compile.
+# Tests compile thousands of small programs and run each once. Without optimisation and with a cache they take half the
+# time. The comparison with peer libraries in .ci/run compiles with the default settings, as users do.
 PLAIN := JAX_DISABLE_MOST_OPTIMIZATIONS=1 XLA_FLAGS=--xla_cpu_use_fusion_emitters=false \
 	JAX_COMPILATION_CACHE_DIR=$(CURDIR)/.pytest_cache/compiled \
 	JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
 
-test: $(VENV)/installed  ## the first ring: no torch, no TensorFlow
+test: $(VENV)/installed  ## fast tests; need neither torch nor TensorFlow
 	KERAS_BACKEND=jax $(PLAIN) $(BIN)/python -m pytest -n 2 -m "not peers and not slow"
 
-slow: $(VENV)/installed  ## the rest that needs no peer: dear cases whose like the first ring has
+slow: $(VENV)/installed  ## slow tests that need no peer library; `test` has fast ones like them
 	KERAS_BACKEND=jax $(PLAIN) $(BIN)/python -m pytest -n 2 -m "slow and not peers"
 
 lint: $(VENV)/installed

@@ -1,4 +1,4 @@
-"""What the benchmarks share: worker processes that take turns, the matrix-product peak, and printing."""
+"""Shared by the benchmarks: worker processes that take turns, the matrix-product peak, printing."""
 
 import json
 import os

@@ -258,7 +258,7 @@ def main() -> None:
     parser.add_argument("--lengths", nargs="+", type=int)
     parser.add_argument("--tokens", type=int, help="tokens of a call, 2048 or the longest text if that is more")
     parser.add_argument("--rounds", type=int)
-    parser.add_argument("--quick", action="store_true", help="small models, three lengths: does it run?")
+    parser.add_argument("--quick", action="store_true", help="small models, three lengths: a smoke test")
     parser.add_argument("--output", type=Path, help="folder for families.json and families.png")
     parser.add_argument("--side", choices=FAMILIES, help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Why 0.02, and why warm-up: signal, gradients and Adam's first step by depth, at the start of real encoders.
+"""Why 0.02 and why warm-up: signal, gradients and Adam's first step by depth, in encoders at initialisation.
 
     python benchmarks/initialization.py [--quick] [--output docs/images]
 

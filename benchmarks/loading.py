@@ -1,6 +1,6 @@
-"""How fast is a TensorFlow checkpoint a ready model: python benchmarks/loading.py [--layers 12] [--rounds 5]
+"""Time from a TensorFlow checkpoint to a ready model: python benchmarks/loading.py [--layers 12] [--rounds 5]
 
-Writes a BERT checkpoint with random weights to a temporary folder and compares loading it with what nobody can avoid:
+Writes a BERT checkpoint with random weights to a temporary folder and compares loading it with the unavoidable part:
 reading the same bytes with NumPy and building the model with zeros (using the mapped bytes once is shown beside it).
 Every weight is used once on both sides. They take turns in one process, after one round that is not counted; the least
 time of each counts. The files are in the system's cache.

@@ -1,4 +1,4 @@
-"""How fast is the tokenizer beside the bare Rust library?
+"""Speed of the tokenizer relative to the bare Rust library.
 
 python benchmarks/tokenization.py --vocabulary vocab.txt --data FILE...
 

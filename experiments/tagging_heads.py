@@ -1,8 +1,8 @@
 """Heads of a tagger for equal time, and what the learning rate of a CRF's transitions does to its matrix.
 
-    python -m experiments.tagging_heads --train FILE --test FILE [--seconds 30] [--epochs 3] [--multipliers 1 10 1000]
+    python -m experiments.tagging_heads --train FILE --test FILE [--format words] [--seconds 30] [--epochs 3]
 
-The files hold words between spaces, or a token and its tag a line, or JSON spans: whatever `read_tagging` reads. First
+The files hold a token and its tag a line, JSON spans, or with `--format words` words between spaces. First
 a small encoder from random weights is trained with each head for so many seconds, steps in which something is compiled
 not counted; the rate falls to 0 with the time that has passed, so that all heads end alike. Then one Transformer block
 with a CRF is trained for so many epochs at several `lr_multiplier`: F1 with and without the constraints of the scheme,
@@ -33,6 +33,7 @@ CHANGES = 100  # of the learning rate while the time runs
 def options():
     """The command line."""
     parser = arguments(__doc__.splitlines()[0], epochs=3, max_length=64, batch_size=16)
+    parser.add_argument("--format", help="of the files, as `qingformer train --format` takes it")
     parser.add_argument("--test-size", type=int, help="use only so many held-out texts")
     parser.add_argument("--part", choices=("both", "heads", "multipliers"), default="both", help="what to run")
     parser.add_argument("--seconds", type=float, default=30, help="training time of each head")
@@ -156,7 +157,7 @@ def show(title, tags, matrix, possible):
 def main():
     """Read the files, run both parts, and write what was found."""
     given = options()
-    files = read_tagging(given.train), read_tagging(given.test)
+    files = [read_tagging(path, given.format) for path in (given.train, given.test)]
     train, test = files[0].items[: given.train_size], files[1].items[: given.test_size]
     labels = sorted({span.label for text in train for span in text.spans})
     tokenizer = qf.Tokenizer.from_vocabulary(count_vocabulary(text.text for text in train), lowercase=True)

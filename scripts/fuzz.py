@@ -1,9 +1,9 @@
-"""Mutate every kind of file that the project reads: each case ends in one line of ours or an equal load, nothing else.
+"""Mutate every kind of file that the project reads: each case must end in a one-line error of ours or an equal load.
 
 python scripts/fuzz.py --cases 1000 --seed 0
 
 Mutations are modest: flipped bits, cut or repeated pieces, values of another type or size at the keys of JSON files,
-deeper nesting, more digits. Cases run in child processes, so that an abort or a case without end is noticed; each has
+deeper nesting, more digits. Cases run in child processes, so that crashes and endless cases are noticed; each has
 5 seconds and 1 GiB beyond what the process had. Files whose checksum is stored must never load damaged.
 """
 
@@ -243,9 +243,9 @@ def child(kind_names, cases, seed):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", type=int, default=1000, help="in all, spread over the kinds of files")
+    parser.add_argument("--cases", type=int, default=1000, help="number of cases, spread over the kinds of files")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--kinds", nargs="*", default=[], help="only these")
+    parser.add_argument("--kinds", nargs="*", default=[], help="mutate only these kinds of files")
     parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child is not None:

@@ -1,12 +1,12 @@
-"""Kill trainings at every kind of moment, resume them until they are done, and compare with one that was left alone.
+"""Kill trainings at every kind of moment, resume them until they are done, and compare with an uninterrupted one.
 
     python scripts/kill_and_resume.py --runs 200
     python scripts/kill_and_resume.py --short              # ten runs, 90 s of processor time, as in .ci/run
     python scripts/kill_and_resume.py --runs 50 --kind change --seconds 600
 
-`best/` and the report must be equal bit for bit, the curve but for its times, nothing else may be left in the folder,
+`best/` and the report must be equal bit for bit, the curve except for its times; nothing else may be left behind,
 and a file that somebody puts into `best/` must stay. In the samples every epoch is better than the one before. After
-every fault `predict` must work, or say in one line why not. Exit code 1 where a run differs.
+every fault `predict` must work, or explain in one line why not. The exit code is 1 if a run differs.
 """
 
 import argparse
@@ -191,10 +191,8 @@ def main() -> int:
     """Returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=200)
-    parser.add_argument(
-        "--kind", choices=[*KINDS], action="append", help="may be given several times; all if not given"
-    )
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no further run after this time")
+    parser.add_argument("--kind", choices=[*KINDS], action="append", help="may be repeated; default: all")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="start no further run after this time")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--short", action="store_true", help="a few runs of every kind")
     options = parser.parse_args()

@@ -1,6 +1,6 @@
 """Write the table of families into docs/models.md and docs/models.zh.md, from the registry and the recorded evidence.
 
-Run from the repository root: python scripts/make_docs_models.py (with --check: only say whether the files are current).
+Run from the repository root: python scripts/make_docs_models.py (--check only tests whether the files are current).
 """
 
 import inspect

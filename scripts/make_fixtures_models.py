@@ -1,8 +1,8 @@
 """Write the parity fixtures of the models: random models of `transformers`, their outputs and gradients.
 
 Run with torch and transformers installed: `python scripts/make_fixtures_models.py [family ...]`; without a name all
-families that the installed release has. The result is committed under tests/fixtures/transformers, so that the first
-ring of tests needs neither. NEZHA left transformers after release 4: see make_fixtures_nezha.py.
+families that the installed release has. The result is committed under tests/fixtures/transformers, so that `make test`
+needs neither. NEZHA left transformers after release 4: see make_fixtures_nezha.py.
 """
 
 import shutil

@@ -1,8 +1,8 @@
-"""Write tests/fixtures/tokenization: small models trained on our own sentences, and what the peers make of texts.
+"""Write tests/fixtures/tokenization: small models trained on our own sentences, and the output of peer libraries.
 
-`bert.json` is what `transformers` gives for our own vocabulary; `*.model` and `sentencepiece.json` are three small
-SentencePiece models and what the `sentencepiece` package gives; `gpt2/`, `gpt/` and `bpe.json` are two small
-vocabularies with merges and what `transformers` gives.
+`bert.json` is the output of `transformers` for our own vocabulary; `*.model` and `sentencepiece.json` are three small
+SentencePiece models and the output of the `sentencepiece` package; `gpt2/`, `gpt/` and `bpe.json` are two small
+vocabularies with merges and the output of `transformers`.
 
 Run from the repository root with both installed: python scripts/make_fixtures_tokenization.py
 """

@@ -1,7 +1,7 @@
 """A training as a process of its own that is killed, stopped, or out of disk at a chosen moment.
 
 Children are forked from a parent that has imported everything and computed nothing: that saves seconds for each. Those
-that get signals are whole new processes, so that Python's own beginning and end are part of what is tried.
+that get signals are new processes, so that the start and the end of Python itself are tested too.
 """
 
 import atexit
