@@ -106,7 +106,7 @@ def test_perturbations_of_one_place_add_up(rows):
 @pytest.mark.parametrize(
     ("transform", "module", "name"),
     [
-        (FGM(0.3), fgm, "ascent"),
+        (FGM(0.3), fgm, "attack_step"),
         pytest.param(VAT(9.0, 0.5, 3.0, norm="sample"), vat, "directions", marks=SLOW_ON_JAX),
     ],
 )

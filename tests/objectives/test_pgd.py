@@ -73,7 +73,7 @@ def test_steps_reach_half_as_far_again_as_the_ball_by_default(rows, monkeypatch)
     model = build()
     model.compile("sgd", cross_entropy())
     sizes = []
-    monkeypatch.setattr(pgd, "ascent", lambda g, size, *more: sizes.append(size) or attack_step(g, size, *more))
+    monkeypatch.setattr(pgd, "attack_step", lambda g, size, *more: sizes.append(size) or attack_step(g, size, *more))
     objective, point = PGD(0.3, steps=3)(ModelObjective(model)), Point(*point_of(model, *rows))
     backend.eval_shape(lambda: objective.moved(point).trainable)
     assert sizes == pytest.approx([0.15] * 3)
