@@ -133,7 +133,7 @@ def measure(sources: Mapping[str, str]) -> dict[str, float]:
     types = [each for tree in trees.values() for each in annotations(tree)]
     lines = [len(source.splitlines()) for source in sources.values()]
     names = Counter(PurePosixPath(path).name for path in sources if not path.endswith("__init__.py"))
-    rooms = {path: path.split("/")[1] for path in sources}
+    packages = {path: path.split("/")[1] for path in sources}
     return {
         "files": len(sources),
         "lines": sum(lines),
@@ -149,14 +149,14 @@ def measure(sources: Mapping[str, str]) -> dict[str, float]:
         "annotations with Any, %": share(sum(map(mentions_any, types)), len(types)),
         "file names that occur more than once": sum(count > 1 for count in names.values()),
         "asserts for optional parts in tasks/": sum(
-            optional_asserts(tree) for path, tree in trees.items() if rooms[path] == "tasks"
+            optional_asserts(tree) for path, tree in trees.items() if packages[path] == "tasks"
         ),
-        "files in cli/": sum(room == "cli" for room in rooms.values()),
+        "files in cli/": sum(package == "cli" for package in packages.values()),
         "lines of code of attention, block and backbone": sum(
             code_lines(source) for path, source in sources.items() if FORWARD_PATH.fullmatch(path)
         ),
         "uses of keras.src outside backend": sum(
-            private_keras(source) for path, source in sources.items() if rooms[path] not in ("backend", "backend.py")
+            private_keras(source) for path, source in sources.items() if packages[path] not in ("backend", "backend.py")
         ),
     }
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from qingformer.adapters.low_rank import LowRank
+from qingformer.adapters.low_rank_layer import LowRank
 from qingformer.errors import ConfigError
 
 Config = dict[str, Any]

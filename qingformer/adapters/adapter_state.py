@@ -9,7 +9,7 @@ import numpy as np
 
 from qingformer.adapters.adapted_layers import adapted_layers, check_dense_alone, dense_layers, keyed_variables
 from qingformer.adapters.enabling import add_adapter, freeze_rest
-from qingformer.adapters.low_rank import ADAPTER, LowRank
+from qingformer.adapters.low_rank_layer import ADAPTER, LowRank
 from qingformer.checkpoints.loading_report import shorten
 from qingformer.errors import CheckpointError, ConfigError
 from qingformer.types import Config, Values

@@ -13,7 +13,7 @@ from qingformer.adapters.adapted_layers import (
     keyed_variables,
     train_only,
 )
-from qingformer.adapters.low_rank import LowRank
+from qingformer.adapters.low_rank_layer import LowRank
 from qingformer.checkpoints.stored_heads import HEAD_PATHS
 from qingformer.errors import ConfigError
 

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from qingformer.adapters.low_rank import LowRank
+from qingformer.adapters.low_rank_layer import LowRank
 from qingformer.errors import CheckpointError, ConfigError
 
 

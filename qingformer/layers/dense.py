@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from qingformer import backend
-from qingformer.adapters.low_rank import LowRank
+from qingformer.adapters.low_rank_layer import LowRank
 from qingformer.types import Tensor
 
 
