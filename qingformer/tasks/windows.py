@@ -1,4 +1,10 @@
-"""Long texts as overlapping windows of tokens, each token knowing its characters; and what windows say put together."""
+"""Long texts as overlapping windows of tokens, each token knowing its characters; and their results put together.
+
+One rule says which window counts where several hold the same tokens: the one in which they have most tokens around
+them, up to the nearer cut. Near a cut the encoder lacks the words on one side, so its scores there are worth less; an
+end of the text is no cut. `merge_scores` applies the rule to single tokens, `WindowChoice` to spans that a window must
+hold whole. Reading alone compares the scores themselves: they are relative to that of no answer in the same window.
+"""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
@@ -8,6 +14,7 @@ import numpy as np
 
 from qingformer.data.spans import is_blank, trimmed
 from qingformer.errors import ConfigError
+from qingformer.tasks.input_templates import PairTemplate, SpecialTokenTemplate
 from qingformer.tokenization import Tokenizer
 
 Interval = tuple[int, int]
@@ -35,31 +42,17 @@ class TokenizedText:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Tokens `first` to `first + count` of text number `text`, with special tokens around them."""
+    """Tokens `first` to `first + count` of text number `text`, with special tokens, and a question maybe, around them.
+
+    `shift` is the position of the first of them in `token_ids`: what stands before are special tokens and the question.
+    """
 
     text: int
     first: int
     count: int
+    shift: int
     token_ids: list[int]
     segment_ids: list[int]
-
-
-@dataclass(frozen=True)
-class SpecialTokenTemplate:
-    """The special tokens that a tokenizer puts around one text."""
-
-    before: list[int]
-    after: list[int]
-
-    @classmethod
-    def of(cls, tokenizer: Tokenizer) -> "SpecialTokenTemplate":
-        """Read off from what the tokenizer makes of one letter."""
-        encoding = tokenizer.encode("a")
-        inner = [place for place, special in enumerate(encoding.special_tokens_mask) if not special]
-        return cls(encoding.token_ids[: inner[0]], encoding.token_ids[inner[-1] + 1 :])
-
-    def __len__(self) -> int:
-        return len(self.before) + len(self.after)
 
 
 def tokenize_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> list[TokenizedText]:
@@ -71,10 +64,10 @@ def tokenize_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Tokenized
     [(0, 2), (2, 5), (6, 7)]
     """
     encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
-    return [_pieces(text, encoding.token_ids, encoding.offsets) for text, encoding in zip(texts, encodings)]
+    return [_with_offsets(text, encoding.token_ids, encoding.offsets) for text, encoding in zip(texts, encodings)]
 
 
-def _pieces(text: str, ids: list[int], offsets: list[Interval]) -> TokenizedText:
+def _with_offsets(text: str, ids: list[int], offsets: list[Interval]) -> TokenizedText:
     kept = [(token, place) for token, place in zip(ids, offsets) if place[1] > place[0]]
     places = [place for _, place in kept]
     for number, (start, end) in enumerate(places):
@@ -104,19 +97,68 @@ def windows_of(
         raise ConfigError(f"stride is {stride}; windows of max_length {max_length} can share 0 to {room - 1} tokens")
     found = []
     for number, each in enumerate(tokenized):
-        count = len(each.ids)
-        last = max(count - room, 0)
-        for first in [*range(0, last, room - stride), last] if count else []:
-            inner = each.ids[first : first + room]
-            ids = [*template.before, *inner, *template.after]
-            found.append(Window(number, first, len(inner), ids, [0] * len(ids)))
+        for first in starts_of(len(each.ids), room, stride) if each.ids else ():
+            part = each.ids[first : first + room]
+            ids = [*template.before, *part, *template.after]
+            found.append(Window(number, first, len(part), len(template.before), ids, [0] * len(ids)))
     return found
+
+
+def cut_into_windows(
+    tokenizer: Tokenizer, texts: Sequence[str], max_length: int, stride: int
+) -> tuple[list[TokenizedText], list[Window]]:
+    """The texts as tokens, and their windows (see `windows_of`)."""
+    tokenized = tokenize_texts(tokenizer, texts)
+    return tokenized, windows_of(tokenized, SpecialTokenTemplate.of(tokenizer), max_length, stride)
+
+
+def windows_beside_questions(
+    questions: Sequence[TokenizedText],
+    texts: Sequence[TokenizedText],
+    template: PairTemplate,
+    *,
+    max_length: int,
+    max_question_length: int,
+    stride: int,
+) -> list[Window]:
+    """The same with a question before each window: [CLS] question [SEP] part of the text [SEP].
+
+    Of a question longer than `max_question_length` tokens the beginning is kept. A text without tokens has one window:
+    its question is answered too.
+
+    Raises:
+        ConfigError: the question leaves no room to move on with such a `stride`.
+    """
+    found = []
+    for number, (question, text) in enumerate(zip(questions, texts)):
+        asked = question.ids[:max_question_length]
+        room = max_length - len(template) - len(asked)
+        if not 0 <= stride < room:
+            raise ConfigError(
+                f"stride is {stride}, but max_length {max_length} beside a question of {len(asked)} tokens leaves "
+                f"{max(room, 0)} for the text; lower stride= or max_question_length=, or raise max_length="
+            )
+        for first in starts_of(len(text.ids), room, stride):
+            part = text.ids[first : first + room]
+            ids, segments = template.joined(asked, part)
+            found.append(Window(number, first, len(part), len(ids) - len(template.after) - len(part), ids, segments))
+    return found
+
+
+def starts_of(count: int, room: int, stride: int) -> list[int]:
+    """The first tokens of windows of `room` tokens over `count`: the last window ends with the text and is full.
+
+    >>> starts_of(10, 4, 1), starts_of(3, 4, 1)
+    ([0, 3, 6], [0])
+    """
+    last = max(count - room, 0)
+    return [*range(0, last, room - stride), last]
 
 
 def merge_scores(windows: Sequence[Window], scores: Sequence[np.ndarray], lengths: Sequence[int]) -> list[np.ndarray]:
     """Scores (count, L) of windows as scores (n, L) of whole texts: a token's come from where it has most around it.
 
-    >>> windows = [Window(0, 0, 3, [], []), Window(0, 1, 3, [], [])]
+    >>> windows = [Window(0, 0, 3, 1, [], []), Window(0, 1, 3, 1, [], [])]
     >>> merge_scores(windows, [np.zeros((3, 1)), np.ones((3, 1))], [4])[0][:, 0].tolist()
     [0.0, 0.0, 1.0, 1.0]
     """
@@ -143,7 +185,7 @@ def _context(window: Window, length: int) -> np.ndarray:
 def inside(windows: Sequence[Window], stretches: Sequence[Sequence[Interval]]) -> list[list[int]]:
     """Which stretches of its text each window holds whole; `stretches` are the first and last tokens, text by text.
 
-    >>> inside([Window(0, 0, 4, [], []), Window(0, 2, 4, [], [])], [[(4, 5), (0, 3), (1, 4), (2, 3)]])
+    >>> inside([Window(0, 0, 4, 1, [], []), Window(0, 2, 4, 1, [], [])], [[(4, 5), (0, 3), (1, 4), (2, 3)]])
     [[1, 3], [0, 3]]
     """
     orders = [sorted(range(len(each)), key=each.__getitem__) for each in stretches]
@@ -163,8 +205,8 @@ class WindowChoice:
         windows: those of all texts, those of one text in order, as from `windows_of`.
         lengths: tokens of each text.
 
-    >>> views = WindowChoice([Window(0, 0, 4, [], []), Window(0, 2, 4, [], [])], [6])
-    >>> views.best(0, 3, 3), views.best(1, 3, 3), views.best(0, 1, 3)
+    >>> choice = WindowChoice([Window(0, 0, 4, 1, [], []), Window(0, 2, 4, 1, [], [])], [6])
+    >>> choice.best(0, 3, 3), choice.best(1, 3, 3), choice.best(0, 1, 3)
     (False, True, True)
     """
 

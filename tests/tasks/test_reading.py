@@ -9,9 +9,10 @@ import pytest
 from qingformer.data.reading import Question, Questions
 from qingformer.errors import ConfigError, DataError
 from qingformer.tasks import ReadingComprehension, load
-from qingformer.tasks.reading.question_windows import AnswerMask, PairTemplate, QuestionWindow, question_windows
+from qingformer.tasks.input_templates import PairTemplate
+from qingformer.tasks.reading.answer_mask import AnswerMask
 from qingformer.tasks.reading.reading_comprehension import best_spans
-from qingformer.tasks.windows import tokenize_texts
+from qingformer.tasks.windows import Window, tokenize_texts, windows_beside_questions
 from qingformer.tokenization import Tokenizer
 from tests.tasks.helpers import CHARACTERS, FIT, backbone, tokenizer
 
@@ -78,11 +79,11 @@ def test_windows_hold_every_token_and_share_what_they_should(stride, length):
     options = {"max_length": length, "max_question_length": 3, "stride": stride}
     if length - 5 <= stride:
         with pytest.raises(ConfigError, match=rf"stride is {stride}, but max_length {length}.*leaves {length - 5}"):
-            question_windows(asked, texts, template, **options)
+            windows_beside_questions(asked, texts, template, **options)
         return
-    windows = question_windows(asked, texts, template, **options)
+    windows = windows_beside_questions(asked, texts, template, **options)
     for number, context in enumerate(contexts):
-        mine = [window for window in windows if window.question == number]
+        mine = [window for window in windows if window.text == number]
         assert mine[0].first == 0
         assert sum(window.first == 0 for window in mine) == 1
         assert {t for w in mine for t in range(w.first, w.first + w.count)} == set(range(len(context)))
@@ -116,7 +117,7 @@ def test_strides_that_cannot_be_are_refused():
 
 
 def test_the_mask_against_a_loop():
-    windows = [QuestionWindow(0, 0, count, shift, [], []) for count, shift in ((3, 2), (0, 4), (6, 1))]
+    windows = [Window(0, 0, count, shift, [], []) for count, shift in ((3, 2), (0, 4), (6, 1))]
     rows, length = np.array([2, -1, 0, 1, 2]), 8
     wanted = np.zeros((5, length), "int32")
     for place, row in enumerate(rows):
@@ -135,7 +136,7 @@ def test_best_spans_against_all_spans(seed):
     count, shift, first = int(random.integers(0, 60)), int(random.integers(1, 5)), int(random.integers(0, 50))
     scores = random.normal(size=(shift + count + 4, 2)).astype(np.float32)
     scores[: shift + 4, 1] += 50 * (seed % 2)  # the question and what is behind must not matter
-    window = QuestionWindow(0, first, count, shift, [], [])
+    window = Window(0, first, count, shift, [], [])
     longest, wanted_count = int(random.integers(1, 20)), int(random.integers(1, 200))
     everything = [
         ((i + first, j + first), float(scores[shift + i, 0]) + float(scores[shift + j, 1]) - float(scores[0].sum()))
@@ -151,7 +152,7 @@ def test_best_spans_against_all_spans(seed):
 def test_the_best_spans_of_a_large_window_are_in_order():
     """Of small arrays a partition may come out sorted by chance."""
     scores = np.random.default_rng(0).normal(size=(301, 2)).astype(np.float32)
-    found = [score for _, score in best_spans(scores, QuestionWindow(0, 0, 300, 1, [], []), 30, 500)]
+    found = [score for _, score in best_spans(scores, Window(0, 0, 300, 1, [], []), 30, 500)]
     assert len(found) == 500
     assert found == sorted(found, reverse=True)
 

@@ -74,7 +74,7 @@ HARD = [
 def perfect(made, rows, epoch=0):
     """The labels of the windows as scores; of the cascade those of every subject, which one batch draws one of."""
     examples = read_texts(rows, "rows", True, made.relations)
-    pieces, windows, shift = made._cut_up([text for text, _ in rows])
+    pieces, windows = made._cut_up([text for text, _ in rows])
     batches = made.training_batches(examples, 4, 0)
     found = [set() for _ in rows]
     for number in range(epoch, epoch + (1 if made.design == "gplinker" else 40)):
@@ -82,6 +82,7 @@ def perfect(made, rows, epoch=0):
         for order, (inputs, labels, _) in zip(batches.order(), batches):
             for place, row in enumerate(order.tolist()):
                 if row >= 0:
+                    shift = windows[row].shift
                     last = shift + windows[row].count - 1
                     read = linker_reads if made.design == "gplinker" else cascade_reads
                     triples = read(made, inputs, labels, place, shift, last)

@@ -65,9 +65,9 @@ def gold(made, rows):
     """What the labels of the batches say about the texts, read back as perfect scores of the windows."""
     made.prepare(read_tagged(rows, "rows", True))
     examples = read_tagged(rows, "rows", True)
-    pieces, windows, frame = made._cut_up([text for text, _ in rows])
+    pieces, windows = made._cut_up([text for text, _ in rows])
     batches = made.training_batches(examples, 4, 0)
-    shift, lengths, heard = len(frame.before), [len(each.ids) for each in pieces], []
+    lengths, heard = [len(each.ids) for each in pieces], []
 
     def outputs():
         for order, (_, labels, _) in zip(batches.order(), batches):
@@ -84,10 +84,10 @@ def gold(made, rows):
             yield order, scores
 
     if made.head in POINTERS:
-        spans = pointer_spans(outputs(), windows, shift, made.labels, lengths, heard.extend)
+        spans = pointer_spans(outputs(), windows, made.labels, lengths, heard.extend)
     else:
         allowed = made._tags.allowed()
-        spans = chain_spans(outputs(), windows, shift, made._chain, made._tags, allowed, lengths, heard.extend)
+        spans = chain_spans(outputs(), windows, made._chain, made._tags, allowed, lengths, heard.extend)
     assert sorted(heard) == list(range(len(windows)))
     return [
         [Span(*each.characters_of(start, end - 1), label) for start, end, label in found]
@@ -181,7 +181,7 @@ def test_only_possible_tags_come_out(scheme):
     """The scores ask for what the scheme forbids: to begin with an inside, to change the label inside."""
     made = tagger(head="softmax", scheme=scheme, labels=["LOC", "PER"])
     tags, random = made._tags, np.random.default_rng(0)
-    _, windows, _ = made._cut_up(["我想在去看要和说" * 3] * 6)
+    _, windows = made._cut_up(["我想在去看要和说" * 3] * 6)
     scores = [random.normal(size=(16, len(tags.tags))).astype("float32") for _ in windows]
     inside = tags.tags.index("M-PER" if scheme == "bmes" else "I-PER")
     for each in scores:
@@ -197,7 +197,7 @@ def test_only_possible_tags_come_out(scheme):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(TagScheme, "decode", listen)
             outputs = ((np.array([number]), each[None]) for number, each in enumerate(scores))
-            chain_spans(outputs, windows, 1, made._chain, tags, allowed, [24] * 6, lambda numbers: None)
+            chain_spans(outputs, windows, made._chain, tags, allowed, [24] * 6, lambda numbers: None)
         return [
             [split_tag(tag) for tag in ("O", *row, "O")]  # both borders are O
             for row in decoded

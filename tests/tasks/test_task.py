@@ -18,8 +18,9 @@ from qingformer.tasks import (
     load,
     predictor,
 )
+from qingformer.tasks import windows as cutting
 from qingformer.tasks.choice import choice_batches, multiple_choice
-from qingformer.tasks.reading import question_windows, reading_comprehension
+from qingformer.tasks.reading import answer_mask, reading_comprehension
 from qingformer.tasks.task_registry import TASKS
 from qingformer.training import TrainingInterrupted
 from qingformer.training.curve import read_curve
@@ -292,7 +293,7 @@ def test_adapters_that_do_not_fit_change_nothing(adapted):
 
 @pytest.mark.parametrize("module", [
     pytest.param(reading_comprehension, marks=pytest.mark.slow), pytest.param(multiple_choice, marks=pytest.mark.slow),
-    question_windows, choice_batches, predictor,
+    answer_mask, cutting, choice_batches, predictor,
 ])  # fmt: skip
 def test_docstring_examples_run(module):
     found = doctest.testmod(module)

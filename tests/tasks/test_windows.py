@@ -138,7 +138,7 @@ def test_a_border_within_a_token_is_none():
         assert tokenized.tokens_of(start, end) is None
 
 
-def test_the_frame_is_that_of_the_tokenizer(tokenizers):
+def test_the_template_is_that_of_the_tokenizer(tokenizers):
     assert SpecialTokenTemplate.of(tokenizer()) == SpecialTokenTemplate([2], [3]), (
         "though this vocabulary does not know the letter it asks for"
     )
@@ -203,7 +203,7 @@ def test_a_text_without_tokens_has_no_window():
 
 
 def test_one_window_speaks_for_each_stretch():
-    windows = [Window(0, first, 6, [], []) for first in (0, 4, 8)] + [Window(1, 0, 3, [], [])]
+    windows = [Window(0, first, 6, 1, [], []) for first in (0, 4, 8)] + [Window(1, 0, 3, 1, [], [])]
     views = WindowChoice(windows, [14, 3])
     for first in range(14):
         for last in range(first, 14):
@@ -259,7 +259,7 @@ def test_the_stretches_inside_are_those_of_a_slow_search(lengths, max_length, st
 
 
 def test_a_stretch_asks_few_windows(monkeypatch):
-    windows = [Window(0, 110 * number, 126, [], []) for number in range(2000)]
+    windows = [Window(0, 110 * number, 126, 1, [], []) for number in range(2000)]
     views, asked = WindowChoice(windows, [110 * 2000 + 16]), []
     around = WindowChoice._around
     monkeypatch.setattr(WindowChoice, "_around", lambda self, *place: asked.append(place) or around(self, *place))

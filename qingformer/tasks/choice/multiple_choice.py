@@ -17,8 +17,8 @@ from qingformer.objectives import TrainableModel
 from qingformer.tasks.choice.choice_batches import ChoiceBatches, ChoiceCrossentropy
 from qingformer.tasks.classification.classifier_network import check_hidden, check_vector, classifier_model, head_layers
 from qingformer.tasks.head_labels import Unusable
+from qingformer.tasks.input_templates import PairTemplate
 from qingformer.tasks.predictor import asked, rows_for
-from qingformer.tasks.reading.question_windows import PairTemplate
 from qingformer.tasks.task import Task
 from qingformer.tasks.task_registry import register_task
 from qingformer.tasks.windows import tokenize_texts

@@ -18,12 +18,13 @@ from qingformer.models import Backbone
 from qingformer.models.fine_tuned import ANSWERS, StoredHead
 from qingformer.objectives import TrainableModel
 from qingformer.tasks.head_labels import Unusable
+from qingformer.tasks.input_templates import PairTemplate
 from qingformer.tasks.networks import HeadBuilder
 from qingformer.tasks.predictor import asked, rows_for
-from qingformer.tasks.reading.question_windows import AnswerMask, PairTemplate, QuestionWindow, question_windows
+from qingformer.tasks.reading.answer_mask import AnswerMask
 from qingformer.tasks.task import Task
 from qingformer.tasks.task_registry import register_task
-from qingformer.tasks.windows import TokenizedText, tokenize_texts
+from qingformer.tasks.windows import TokenizedText, Window, tokenize_texts, windows_beside_questions
 from qingformer.tokenization import Tokenizer
 from qingformer.types import Config, DtypeLike, Values
 
@@ -245,7 +246,7 @@ class ReadingComprehension(Task):
         report = self.evaluate(examples)
         return {"exact": report.exact, "f1": report.f1}
 
-    def _cut_up(self, questions: Sequence[Question], name: str) -> tuple[list[TokenizedText], list[QuestionWindow]]:
+    def _cut_up(self, questions: Sequence[Question], name: str) -> tuple[list[TokenizedText], list[Window]]:
         asked = tokenize_texts(self.parts().tokenizer, [question.question for question in questions])
         contexts = tokenize_texts(self.parts().tokenizer, [question.context for question in questions])
         long = sum(len(each.ids) > self.max_question_length for each in asked)
@@ -254,7 +255,7 @@ class ReadingComprehension(Task):
                 f"{name}: {long} of {len(asked)} questions are longer than {self.max_question_length} tokens and were "
                 "cut; raise max_question_length= to keep more"
             )
-        windows = question_windows(
+        windows = windows_beside_questions(
             asked, contexts, PairTemplate.of(self.parts().tokenizer), max_length=self.max_length,
             max_question_length=self.max_question_length, stride=self.stride,
         )  # fmt: skip
@@ -278,10 +279,10 @@ class ReadingComprehension(Task):
         labels = np.zeros((len(windows), 2), np.int32)
         held = set()
         for row, window in enumerate(windows):
-            place = places[window.question]
+            place = places[window.text]
             if place and window.first <= place[0] and place[1] < window.first + window.count:
                 labels[row] = [token - window.first + window.shift for token in place]
-                held.add(window.question)
+                held.add(window.text)
         split = [example for number, example in enumerate(examples) if example.answers and number not in held]
         if split:
             self.cut[f"{examples.name}: windows"] = (
@@ -309,7 +310,7 @@ class ReadingComprehension(Task):
             for row, each in zip(rows, scores):
                 if row >= 0:
                     window = windows[row]
-                    kept = found[window.question]
+                    kept = found[window.text]
                     for place, score in best_spans(each, window, self.max_answer_length, max(n_best, CANDIDATES)):
                         kept[place] = max(score, kept.get(place, score))
                     if done is not None and window.first == 0:
@@ -350,12 +351,10 @@ class HideElsewhere(keras.layers.Layer):
         return keras.KerasTensor(scores.shape, scores.dtype)
 
 
-def best_spans(
-    scores: np.ndarray, window: QuestionWindow, longest: int, count: int
-) -> list[tuple[tuple[int, int], float]]:
+def best_spans(scores: np.ndarray, window: Window, longest: int, count: int) -> list[tuple[tuple[int, int], float]]:
     """The `count` best spans of a window by tokens of the text, with their scores (T, 2) less that of no answer.
 
-    >>> window = QuestionWindow(0, 10, 3, 2, [], [])
+    >>> window = Window(0, 10, 3, 2, [], [])
     >>> scores = np.array([[0.0, 0.0], [9.0, 9.0], [1.0, 0.0], [3.0, 0.0], [0.0, 4.0]])
     >>> best_spans(scores, window, 5, 1)
     [((11, 12), 7.0)]

@@ -25,16 +25,7 @@ from qingformer.tasks.relations.relation_examples import (
 )
 from qingformer.tasks.task import Task
 from qingformer.tasks.task_registry import register_task
-from qingformer.tasks.windows import (
-    SpecialTokenTemplate,
-    TokenizedText,
-    Window,
-    WindowChoice,
-    first_windows,
-    inside,
-    tokenize_texts,
-    windows_of,
-)
+from qingformer.tasks.windows import TokenizedText, Window, WindowChoice, cut_into_windows, first_windows, inside
 from qingformer.tokenization import Tokenizer
 from qingformer.types import Config, DtypeLike, Values
 
@@ -218,15 +209,11 @@ class RelationExtractor(Task):
         exact = self.evaluate(examples).exact
         return {"precision": exact.precision, "recall": exact.recall, "f1": exact.f1}
 
-    def _cut_up(self, texts: Sequence[str]) -> tuple[list[TokenizedText], list[Window], int]:
-        tokenized, template = (
-            tokenize_texts(self.parts().tokenizer, texts),
-            SpecialTokenTemplate.of(self.parts().tokenizer),
-        )
-        return tokenized, windows_of(tokenized, template, self.max_length, self.stride), len(template.before)
+    def _cut_up(self, texts: Sequence[str]) -> tuple[list[TokenizedText], list[Window]]:
+        return cut_into_windows(self.parts().tokenizer, texts, self.max_length, self.stride)
 
     def training_batches(self, examples: Any, batch_size: int, seed: int) -> PaddedBatches:
-        tokenized, windows, shift = self._cut_up([example.text for example in examples])
+        tokenized, windows = self._cut_up([example.text for example in examples])
         numbers = {relation: number for number, relation in enumerate(self.label_names())}
         placed: list[list[TokenTriple]] = []
         lost: list[tuple[Any, Triple]] = []
@@ -236,7 +223,7 @@ class RelationExtractor(Task):
             lost += [(example, triple) for triple in unsaid]
         held = inside(windows, [[triple.stretch for triple in each] for each in placed])
         rows = [
-            [moved(placed[window.text][place], shift - window.first) for place in places]
+            [moved(placed[window.text][place], window.shift - window.first) for place in places]
             for window, places in zip(windows, held)
         ]
         learnt = {(window.text, place) for window, places in zip(windows, held) for place in places}
@@ -267,17 +254,17 @@ class RelationExtractor(Task):
 
     def _extract(self, texts: Sequence[str], batch_size: int, done: Callable[[int], None] | None) -> list[Extraction]:
         predictor = self.ready().predictor
-        tokenized, windows, shift = self._cut_up(texts)
+        tokenized, windows = self._cut_up(texts)
         tell = first_windows(windows, len(texts), done)
         found: list[list[TokenTriple]] = [[] for _ in texts]
         if windows:
             batches = self.padded_batches(windows, batch_size=rows_for(len(windows), batch_size), shuffle=False)
-            views = WindowChoice(windows, [len(each.ids) for each in tokenized])
+            choice = WindowChoice(windows, [len(each.ids) for each in tokenized])
             each = self._linked if self.design == "gplinker" else self._cascaded
-            for number, triples in each(predictor, batches, windows, shift):
+            for number, triples in each(predictor, batches, windows):
                 window = windows[number]
-                there = (moved(triple, window.first - shift) for triple in triples)
-                found[window.text] += [t for t in there if views.best(number, *t.stretch)]
+                there = (moved(triple, window.first - window.shift) for triple in triples)
+                found[window.text] += [t for t in there if choice.best(number, *t.stretch)]
                 tell([number])
         return [
             Extraction(text, found_triples(text, each, triples, self.label_names()))
@@ -285,16 +272,17 @@ class RelationExtractor(Task):
         ]
 
     def _linked(
-        self, predictor: Predictor, batches: PaddedBatches, windows: Sequence[Window], shift: int
+        self, predictor: Predictor, batches: PaddedBatches, windows: Sequence[Window]
     ) -> Iterator[tuple[int, list[TokenTriple]]]:
         for rows, outputs in predictor.run(batches):
             for place, row in enumerate(rows.tolist()):
                 if row >= 0:
-                    last = shift + windows[row].count - 1
-                    yield row, gplinker.linked(gplinker.untied(outputs, place), shift, last)
+                    window = windows[row]
+                    last = window.shift + window.count - 1
+                    yield row, gplinker.linked(gplinker.untied(outputs, place), window.shift, last)
 
     def _cascaded(
-        self, predictor: Predictor, batches: PaddedBatches, windows: Sequence[Window], shift: int
+        self, predictor: Predictor, batches: PaddedBatches, windows: Sequence[Window]
     ) -> Iterator[tuple[int, list[TokenTriple]]]:
         first, second = self._halves
         for rows, outputs in first.run(batches):
@@ -302,11 +290,11 @@ class RelationExtractor(Task):
                 (place, span)
                 for place, row in enumerate(rows.tolist())
                 if row >= 0
-                for _, span in self._names(outputs["subjects"][place], cascade.SUBJECT_POWER, windows[row], shift)
+                for _, span in self._names(outputs["subjects"][place], cascade.SUBJECT_POWER, windows[row])
             ]
             found: dict[int, list[TokenTriple]] = {place: [] for place, row in enumerate(rows.tolist()) if row >= 0}
             vectors = outputs["vectors"]
-            counts = np.array([windows[row].count + shift if row >= 0 else 1 for row in rows])
+            counts = np.array([windows[row].count + windows[row].shift if row >= 0 else 1 for row in rows])
             for start in range(0, len(subjects), PAIRS):
                 part = subjects[start : start + PAIRS]
                 taken = np.zeros(PAIRS, int)
@@ -316,10 +304,10 @@ class RelationExtractor(Task):
                 mask = (np.arange(vectors.shape[1]) < counts[taken][:, None]).astype("int32")
                 scores = second.once({"vectors": vectors[taken], "mask": mask, "subject": spans})
                 for (place, span), each in zip(part, scores):
-                    names = self._names(each, cascade.OBJECT_POWER, windows[rows[place]], shift)
+                    names = self._names(each, cascade.OBJECT_POWER, windows[rows[place]])
                     found[place] += [TokenTriple(span, relation, target) for relation, target in names]
             for place, triples in found.items():
                 yield int(rows[place]), triples
 
-    def _names(self, scores: np.ndarray, power: float, window: Window, shift: int) -> list[Any]:
-        return cascade.spans_of(scores, power, shift, shift + window.count - 1)
+    def _names(self, scores: np.ndarray, power: float, window: Window) -> list[Any]:
+        return cascade.spans_of(scores, power, window.shift, window.shift + window.count - 1)

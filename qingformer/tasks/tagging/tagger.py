@@ -28,15 +28,7 @@ from qingformer.tasks.tagging.tagger_decoding import chain_spans, pointer_spans
 from qingformer.tasks.tagging.tagger_networks import CHAINS, chain_layer, chain_model, pointer_model
 from qingformer.tasks.task import Task
 from qingformer.tasks.task_registry import register_task
-from qingformer.tasks.windows import (
-    SpecialTokenTemplate,
-    TokenizedText,
-    Window,
-    first_windows,
-    inside,
-    tokenize_texts,
-    windows_of,
-)
+from qingformer.tasks.windows import TokenizedText, Window, cut_into_windows, first_windows, inside
 from qingformer.tokenization import Tokenizer
 from qingformer.types import Config, DtypeLike, Values
 
@@ -279,21 +271,17 @@ class SequenceTagger(Task):
         report = self.evaluate(examples)
         return {"precision": report.precision, "recall": report.recall, "f1": report.f1}
 
-    def _cut_up(self, texts: Sequence[str]) -> tuple[list[TokenizedText], list[Window], SpecialTokenTemplate]:
-        tokenized, template = (
-            tokenize_texts(self.parts().tokenizer, texts),
-            SpecialTokenTemplate.of(self.parts().tokenizer),
-        )
-        return tokenized, windows_of(tokenized, template, self.max_length, self.stride), template
+    def _cut_up(self, texts: Sequence[str]) -> tuple[list[TokenizedText], list[Window]]:
+        return cut_into_windows(self.parts().tokenizer, texts, self.max_length, self.stride)
 
     def training_batches(self, examples: Any, batch_size: int, seed: int) -> PaddedBatches:
-        tokenized, windows, template = self._cut_up([example.text for example in examples])
+        tokenized, windows = self._cut_up([example.text for example in examples])
         spans = self._token_spans(examples, tokenized)
         labels: PairLabels | TokenLabels
         if self.head in CHAINS:
-            labels = self._tag_labels(examples, spans, tokenized, windows, template)
+            labels = self._tag_labels(examples, spans, tokenized, windows)
         else:
-            labels = self._pair_labels(examples, spans, windows, template)
+            labels = self._pair_labels(examples, spans, windows)
         return self.padded_batches(windows, labels, batch_size=batch_size, shuffle=True, seed=seed)
 
     def _token_spans(self, examples: Any, tokenized: Sequence[TokenizedText]) -> list[list[Span]]:
@@ -322,8 +310,7 @@ class SequenceTagger(Task):
             )
 
     def _tag_labels(
-        self, examples: Any, spans: Sequence[list[Span]], tokenized: Sequence[TokenizedText], windows: Sequence[Window],
-        template: SpecialTokenTemplate,
+        self, examples: Any, spans: Sequence[list[Span]], tokenized: Sequence[TokenizedText], windows: Sequence[Window]
     ) -> TokenLabels:  # fmt: skip
         scheme, tags, lost = self._tags, [], []
         for number, (kept, each) in enumerate(zip(spans, tokenized)):
@@ -336,18 +323,19 @@ class SequenceTagger(Task):
                 disjoint = with_gaps(disjoint, each, examples[number].text)
             tags.append(scheme.encode(disjoint, len(each.ids)))
         self._note_lost(examples, lost, "overlaps a longer one, which tags cannot say,")
-        before, after = [-1] * len(template.before), [-1] * len(template.after)
-        return TokenLabels([[*before, *tags[w.text][w.first : w.first + w.count].tolist(), *after] for w in windows])
+        rows = []
+        for window in windows:
+            part = tags[window.text][window.first : window.first + window.count].tolist()
+            after = len(window.token_ids) - window.shift - window.count
+            rows.append([*[-1] * window.shift, *part, *[-1] * after])  # special tokens have no tag
+        return TokenLabels(rows)
 
-    def _pair_labels(
-        self, examples: Any, spans: Sequence[list[Span]], windows: Sequence[Window], template: SpecialTokenTemplate
-    ) -> PairLabels:
+    def _pair_labels(self, examples: Any, spans: Sequence[list[Span]], windows: Sequence[Window]) -> PairLabels:
         numbers = {label: number for number, label in enumerate(self.label_names())}
-        shift = len(template.before)
         held = inside(windows, [[(span.start, span.end - 1) for span in each] for each in spans])
         rows = []
         for window, numbers_held in zip(windows, held):
-            by = shift - window.first
+            by = window.shift - window.first
             taken = [spans[window.text][place] for place in numbers_held]
             rows.append([(numbers[span.label], span.start + by, span.end - 1 + by) for span in taken])
         fitted = {(window.text, place) for window, places in zip(windows, held) for place in places}
@@ -369,7 +357,7 @@ class SequenceTagger(Task):
     def _tag(self, texts: Sequence[str], batch_size: int, done: Callable[[int], None] | None) -> list[list[Span]]:
         """The spans of each text by characters."""
         predictor = self.ready().predictor
-        tokenized, windows, template = self._cut_up(texts)
+        tokenized, windows = self._cut_up(texts)
         found: list[list[Span]] = [[] for _ in texts]
         tell = first_windows(windows, len(texts), done)
         if not windows:
@@ -378,10 +366,10 @@ class SequenceTagger(Task):
         outputs = predictor.run(batches)
         lengths = [len(each.ids) for each in tokenized]
         if self.head in POINTERS:
-            spans = pointer_spans(outputs, windows, len(template.before), self.label_names(), lengths, tell)
+            spans = pointer_spans(outputs, windows, self.label_names(), lengths, tell)
         else:
             allowed = self._tags.allowed() if self.constrained else None
-            spans = chain_spans(outputs, windows, len(template.before), self._chain, self._tags, allowed, lengths, tell)
+            spans = chain_spans(outputs, windows, self._chain, self._tags, allowed, lengths, tell)
         for number, (each, kept) in enumerate(zip(tokenized, spans)):
             placed = [Span(*each.characters_of(span.start, span.end - 1), span.label) for span in kept]
             found[number] = [span for span in placed if not texts[number][span.start : span.end].isspace()]

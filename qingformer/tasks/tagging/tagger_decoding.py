@@ -19,19 +19,18 @@ MOST = 1000
 def chain_spans(
     outputs: Outputs,
     windows: Sequence[Window],
-    shift: int,
     chain: LinearChain,
     scheme: TagScheme,
     allowed: tuple[Any, Any, Any] | None,
     lengths: Sequence[int],
     tell: Tell,
 ) -> list[list[Span]]:
-    """Best paths through whole texts: `outputs` are scores (B, T, L) of windows, `shift` the special tokens before."""
+    """Best paths through whole texts: `outputs` are scores (B, T, L) of windows."""
     scores: list[Any] = [None] * len(windows)
     for rows, found in outputs:
         for row, each in zip(rows, found):
             if row >= 0:
-                scores[row] = each[shift : shift + windows[row].count]
+                scores[row] = each[windows[row].shift : windows[row].shift + windows[row].count]
         tell(rows[rows >= 0].tolist())
     merged = merge_scores(windows, scores, lengths)
     spans: list[list[Span]] = [[] for _ in lengths]
@@ -65,24 +64,24 @@ def _together(order: Sequence[int], lengths: Sequence[int]) -> Iterator[tuple[li
 
 
 def pointer_spans(
-    outputs: Outputs, windows: Sequence[Window], shift: int, labels: Sequence[str], lengths: Sequence[int], tell: Tell
+    outputs: Outputs, windows: Sequence[Window], labels: Sequence[str], lengths: Sequence[int], tell: Tell
 ) -> list[list[Span]]:
-    """Spans whose score is above 0 in the window that has most around them: scores (B, labels, T, T), `shift` as above.
+    """Spans whose score is above 0 in the window that has most around them: scores (B, labels, T, T).
 
     Of more than `MOST` in one window, which only a model gives that has learnt nothing yet, the best are taken.
     """
     spans: list[set[Span]] = [set() for _ in lengths]
-    views = WindowChoice(windows, lengths)
+    choice = WindowChoice(windows, lengths)
     for rows, found in outputs:
         for place, row in enumerate(rows.tolist()):
             if row < 0:
                 continue
             window = windows[row]
-            part = slice(shift, shift + window.count)
+            part = slice(window.shift, window.shift + window.count)
             kinds, firsts, lasts = positive(np.triu(found[place][:, part, part]), MOST)
             for kind, first, last in zip(kinds, firsts, lasts):
                 start, end = first + window.first, last + window.first
-                if views.best(row, start, end):
+                if choice.best(row, start, end):
                     spans[window.text].add(Span(start, end + 1, labels[kind]))
         tell(rows[rows >= 0].tolist())
     return [sorted(each) for each in spans]
