@@ -30,6 +30,7 @@ PROBES, TOLERANCE = 4, 0.2
 
 
 @dataclass(frozen=True)
+# (d, r) and (r, units), as the layers hold them: x A B.
 class Adapter:
     """One layer's: A (in, r), B (r, out), alpha, the product that was taken off the kernel, a print of the kernel."""
 

@@ -34,6 +34,7 @@ class EncoderCost:
     @property
     def multiply_adds(self) -> dict[str, int]:
         """Multiply-adds of one prediction by part: half of the operations."""
+        # A multiply-add counts as two operations.
         return {part: flops // 2 for part, flops in self.forward_flops.items()}
 
     @property
@@ -48,6 +49,7 @@ class EncoderCost:
         A product `C = A B` of the forward pass has two in the backward pass, `dA = dC B^T` and `dB = A^T dC`, each as
         large as itself.
         """
+        # The backward pass has two products, of inputs and of weights, for each of the forward pass.
         return 3 * self.total_forward_flops
 
 

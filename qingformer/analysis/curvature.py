@@ -76,6 +76,7 @@ def measure_curvature(
     size = 0
     kept = list(pieces(data, rows))
     size = max((count for _, count in kept), default=0)
+    # Only full batches: the estimate needs gradients over the same number of examples.
     kept = [(batch, count) for batch, count in kept if count == size]
     for (batch, _), (_, gradients, *_) in zip(kept, taken.over(kept, examples)):
         found.append((batch, gradients))
@@ -88,8 +89,10 @@ def measure_curvature(
     total = [sum(parts) for parts in zip(*(gradients for _, gradients in found))]
     squares, alone, crossed = [], [], []
     for index, (_, gradients) in enumerate(found):
+        # The Hessian is taken on the next batch, so that it is independent of the gradient it is multiplied by.
         batch, following = found[(index + 1) % number]
         product = multiply(batch, gradients)
+        # The mean gradient of all batches but these two: unbiased, as no noise appears twice in a product.
         others = [(t - g - f) / (number - 2) for t, g, f in zip(total, gradients, following)]
         alone.append(_inner(gradients, product))
         crossed.append(_inner(others, product))

@@ -81,6 +81,7 @@ def depth_signal(
     probe = keras.Model(backbone.input, [*states, backbone.output["sequence_output"]])
     shape = (*np.shape(token_ids), backbone.config.hidden_size)
     readout = ops.convert_to_tensor(generator.normal(size=shape).astype("float32"))
+    # Matrices alone: gains and biases do not grow with the width.
     variables = [variable for block in blocks for variable in block.trainable_variables if len(variable.shape) == 2]
     others = [v for v in probe.variables if not any(v is mine for mine in variables)]
 
@@ -89,6 +90,7 @@ def depth_signal(
         pairs = [*zip(variables, values), *((v, v.value) for v in others)]
         with keras.StatelessScope(pairs):
             *hidden, last = probe(inputs, training=False)
+        # A random direction as the loss: any real one would measure its own data as well.
         along = ops.sum(ops.cast(last, "float32") * readout, axis=-1) / shape[-1] ** 0.5
         return ops.mean(along), hidden
 

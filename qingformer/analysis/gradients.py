@@ -14,6 +14,7 @@ from qingformer.losses.means import over_all_rows
 from qingformer.objectives import Batch, ModelObjective, Objective, State
 from qingformer.types import Nest, Tensor
 
+# Sums over millions of numbers lose their last digits in float32; all of them in float64 would not fit.
 _CHUNK = 2**20  # columns of a product that are converted to float64 at a time
 
 
@@ -69,6 +70,7 @@ def measure_gradients(
             counts.append([0, 0])
         here = index % groups  # dealt out, so that a slow change along the data falls on all groups
         for total, gradient in zip(sums[here], gradients):
+            # Weighted by examples: the last batch may hold fewer.
             total += np.float32(count) * gradient
         squares[here] += count * lengths
         counts[here] = [counts[here][0] + count, counts[here][1] + 1]

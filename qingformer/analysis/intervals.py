@@ -50,6 +50,7 @@ def ratio_interval(
     if not 0 < confidence < 1:
         raise ConfigError(f"confidence is {confidence}; it must lie between 0 and 1, as 0.95")
     quantile = student_quantile((1 + confidence) / 2, degrees) ** 2
+    # Fieller's theorem: the ratios r for which numerator - r denominator is not known to differ from zero.
     (top, both), (_, bottom) = quantile * np.asarray(covariance, "float64")
     denominator = max(denominator, 0.0)
     # a r^2 - 2 b r + c <= 0
@@ -75,6 +76,7 @@ def student_quantile(probability: float, degrees: int) -> float:
         return math.tan(math.pi * (probability - 0.5))
     if degrees == 2:
         return (2 * probability - 1) * math.sqrt(2 / (4 * probability * (1 - probability)))
+    # Cornish-Fisher expansion (Abramowitz and Stegun 26.7.5); 1 and 2 degrees of freedom have closed forms above.
     z = NormalDist().inv_cdf(probability)
     first = (z**3 + z) / 4
     second = (5 * z**5 + 16 * z**3 + 3 * z) / 96

@@ -56,6 +56,7 @@ def two_batch_estimate(
     """
     if not 0 < small_size < big_size:
         raise ConfigError(f"batch sizes {small_size} and {big_size}; the first must be positive and below the second")
+    # E|g_B|^2 = |G|^2 + tr(S) / B at two sizes: two equations for two unknowns (McCandlish et al. 2018, appendix A.1).
     square = (big_size * big_square - small_size * small_square) / (big_size - small_size)
     trace = (small_square - big_square) / (1 / small_size - 1 / big_size)
     return square, trace
@@ -138,6 +139,7 @@ class GradientMoments:
     def _estimate(self, products: np.ndarray, squares: np.ndarray, kept: np.ndarray) -> tuple[float, float]:
         examples, batches = self.examples[kept].sum(), self.batches[kept].sum()
         total = products[kept][:, kept].sum()
+        # The variance between batches, each weighted by its examples; an unbiased estimate of tr(S).
         trace = (squares[kept].sum() - total / examples) / (batches - 1)
         return float(trace), float(total / examples**2 - trace / examples)
 

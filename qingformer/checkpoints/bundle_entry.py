@@ -12,7 +12,9 @@ import numpy as np
 from qingformer.checkpoints.wire import FIXED32, read_fields, signed, write_field
 from qingformer.errors import CheckpointError
 
+# Numbers of `DataType` in tensorflow/core/framework/types.proto; those without a counterpart in NumPy are left out.
 STRING = 7
+# kTensorBundleVersion of the reader that this is; files ask for the version that they need at least.
 FORMAT_VERSION = 1
 DTYPES: dict[int, np.dtype[Any]] = {
     1: np.dtype(np.float32),
@@ -65,6 +67,7 @@ def decode_header(message: bytes) -> int:
     """Return the number of data files that the header announces."""
     shards, endianness, minimum_reader = 1, 0, 0
     for number, value in read_fields(message):
+        # BundleHeaderProto: 1 num_shards, 2 endianness (0 little), 3 version { 1 producer, 2 min_consumer }.
         if number == 1 and isinstance(value, int):
             shards = value
         elif number == 2 and isinstance(value, int):
@@ -91,6 +94,7 @@ def decode_entry(message: bytes) -> BundleEntry:
     Raises:
         CheckpointError: damaged, or one part of a partitioned variable.
     """
+    # BundleEntryProto: 1 dtype, 2 shape, 3 shard_id, 4 offset, 5 size, 6 crc32c, 7 slices; what is absent is zero.
     numbers = {1: 0, 3: 0, 4: 0, 5: 0, 6: 0}
     shape: tuple[int, ...] = ()
     for number, value in read_fields(message):
@@ -122,6 +126,7 @@ def encode_entry(entry: BundleEntry) -> bytes:
     """Return the message of one tensor; zeros are left out as protocol buffers do."""
     shape = b"".join(write_field(2, write_field(1, size) if size else b"") for size in entry.shape)
     message = write_field(1, entry.code) + write_field(2, shape)
+    # proto3 leaves zeros out.
     for number, value in ((3, entry.shard), (4, entry.offset), (5, entry.size)):
         if value:
             message += write_field(number, value)

@@ -22,6 +22,7 @@ def checksum(array: np.ndarray, name: str, code: str, shape: Sequence[int]) -> s
         >>> checksum(np.arange(3, dtype=np.float32), "w", "F32", (3,))
         'c765b35a'
     """
+    # Name, type and shape are part of it: two tensors of the same bytes that changed places are noticed.
     about = crc32c(json.dumps([name, code, list(shape)]).encode())
     return f"{crc32c(array, about):08x}"
 

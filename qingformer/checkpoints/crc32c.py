@@ -7,6 +7,7 @@ checksums can be compared while a model is built.
 import numpy as np
 from fastcrc import crc32
 
+# From LevelDB: a checksum of data that holds checksums would be weak, so stored ones are rotated and shifted by this.
 _MASK_DELTA = 0xA282EAD8
 
 
@@ -20,6 +21,7 @@ def crc32c(data: bytes | bytearray | memoryview | np.ndarray, start: int = 0) ->
         '0xe3069283'
     """
     if isinstance(data, np.ndarray):
+        # The bytes in place: a copy of the embeddings alone would take a hundred megabytes.
         data = data.reshape(-1).view(np.uint8).data
     return int(crc32.iscsi(data, start))
 

@@ -11,6 +11,7 @@ from qingformer.errors import CheckpointError
 
 # Types of 16 bits: the bits of the exponent, all set in what is not finite.
 EXPONENTS = {"float16": 0x7C00, "bfloat16": 0x7F80}
+# Numbers at a time: the temporary arrays of a comparison stay in the cache of the processor.
 CHUNK = 1 << 20
 
 
@@ -26,6 +27,7 @@ class Examined:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
+        # One thread beside the one that loads: reading from disk and summing both leave the interpreter's lock.
         self._pool = ThreadPoolExecutor(1, "examination")
         self._pending: dict[str, Future[None]] = {}
         for name in checkpoint.names():

@@ -24,6 +24,7 @@ from huggingface_hub.errors import (
 from qingformer.checkpoints.checkpoint import HUB_PREFIX
 from qingformer.errors import CheckpointError
 
+# org/name, and a branch, tag or commit behind @.
 _SOURCE = re.compile(r"^hf://(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[^@\s]+))?$")
 _TIMEOUT = 20  # seconds for the list of files
 _CONFIG_PATTERNS = ("config.json", "bert_config.json", "*config*.json")
@@ -144,6 +145,7 @@ def _fetch(source: str, name: str, revision: str, files: Sequence[str], endpoint
         if not (isinstance(cached, str) and os.path.realpath(cached) == os.path.realpath(path)):
             _check_hash(source, path)
         folders.add(path.parent)
+    # Every commit has a folder of its own: two of them mean that the branch moved between two files.
     if len(folders) > 1:
         raise CheckpointError(f"{source}: the model changed while it was downloaded; run again")
     return folders.pop()
@@ -153,6 +155,7 @@ def _check_hash(source: str, path: Path) -> None:
     """Compare a fresh file with the hash that is its name in the cache: SHA-256, or SHA-1 of a git blob."""
     blob = path.resolve()
     if re.fullmatch(r"[0-9a-f]{64}", blob.name):
+        # The cache names files of Git LFS by the SHA-256 of their content, others by the hash of the Git blob.
         digest = hashlib.sha256()
     elif re.fullmatch(r"[0-9a-f]{40}", blob.name):
         digest = hashlib.sha1(f"blob {blob.stat().st_size}\0".encode(), usedforsecurity=False)

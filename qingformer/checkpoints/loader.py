@@ -85,6 +85,8 @@ class Loader:
             name = row.name(self.layout)
             if name is None or row.ours in found:
                 continue
+            # A name may have several spellings (TensorFlow's suffixes, old releases); the first one that is there
+            # counts.
             held = [place for place in self.weight_map.places(name, self.layout) if place in there]
             if held:
                 found[row.ours] = (row, there[held[0]])
@@ -119,6 +121,7 @@ class Loader:
         paths: dict[str, list[str]] = {}
         for path, (_, name) in found.items():
             paths.setdefault(name, []).append(path)
+        # By stored name: one stored tensor may fill several of ours, as fused projections do.
         used = {found[path][1] for path in report.loaded}
         patterns = (*self.weight_map.ignored.get(self.layout, ()), *self.allow_left_over, COUNTERS)
         unused = {}
@@ -200,6 +203,7 @@ class Loader:
         wanted: Mapping[str, tuple[int, ...]],
         report: LoadingReport,
     ) -> Iterator[tuple[str, np.ndarray]]:
+        # One after the other, and not all at once: loading takes the memory of one tensor beside the model.
         for path in report.loaded:
             row, name = found[path]
             array = stored.read(name)

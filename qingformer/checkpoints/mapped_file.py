@@ -11,6 +11,7 @@ import numpy as np
 
 from qingformer.errors import CheckpointError
 
+# The most that NumPy had before 2.0; no weight has more than five.
 MAXIMUM_DIMENSIONS = 32
 
 
@@ -27,6 +28,7 @@ class MappedFile:
             with open(path, "rb") as file:
                 self.size = os.fstat(file.fileno()).st_size
                 self.data: mmap.mmap | bytes = (
+                    # An empty file cannot be mapped.
                     mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if self.size else b""
                 )
         except FileNotFoundError:
@@ -49,6 +51,7 @@ class MappedFile:
         """Return the C-ordered array stored at `offset`: a view, or a copy when the file does not align it."""
         shape = tuple(shape)
         array = np.frombuffer(self.view(offset, byte_count(dtype, shape)), dtype).reshape(shape)
+        # NumPy computes on unaligned numbers through a copy each time; this makes one for good.
         return array if array.flags.aligned else frozen_copy(array)
 
 
@@ -56,6 +59,7 @@ def byte_count(dtype: np.dtype[Any], shape: Sequence[int]) -> int:
     """Return the number of bytes of an array, after checking that its shape is one that an array can have."""
     if len(shape) > MAXIMUM_DIMENSIONS:
         raise CheckpointError(f"damaged: a tensor has {len(shape)} dimensions (at most {MAXIMUM_DIMENSIONS})")
+    # 2^48 bytes are more than an address space holds: such a size is damage, not a large model.
     if any(not 0 <= size < 1 << 48 for size in shape):
         raise CheckpointError(f"damaged: a tensor has the impossible shape {list(shape)[:8]}")
     count = math.prod(shape)

@@ -25,6 +25,7 @@ def of_earlier_model(folder: Path) -> list[str]:
     """The files of a model that an earlier save left in `folder`, in whatever format; shards are the same model."""
     names = os.listdir(folder)
     found = [name for name in names if name == INDEX or _SHARD.fullmatch(name)]
+    # Files of others stay where they are, even under the name that we would write.
     ours = written_by_us(folder / WEIGHTS)
     if ours:
         found.append(WEIGHTS)

@@ -88,6 +88,7 @@ _VERBS = {
     "predict": "infer inference pred tag classify label apply",
     "convert": "export save",
 }
+# --joiner "" is how Chinese tokens are joined.
 _MAY_BE_EMPTY = ("joiner", "no_label", "label_separator")
 _DEVICES = ("--gpu", "--gpus", "--device", "--devices", "--cuda", "--use-gpu", "--use-cuda", "--cpu", "--no-cuda")
 
@@ -168,6 +169,7 @@ def _explain(verb: str, text: str, params: Config) -> None:
         if remedy is not None:
             raise ConfigError(f"{text}: {verb} has no such option; {remedy}")
     if not meant and text.startswith("--"):
+        # 0.8 finds a letter too much or two exchanged, and not another word.
         meant = difflib.get_close_matches(name, [each for each in params if each.startswith("--")], n=1, cutoff=0.8)
     if meant:
         raise ConfigError(

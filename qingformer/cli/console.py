@@ -29,6 +29,7 @@ def results() -> "Console":
     """Standard output."""
     from rich.console import Console
 
+    # Lines go out whole: wrapped ones could not be searched or piped.
     return Console(highlight=False, soft_wrap=True)
 
 

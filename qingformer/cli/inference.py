@@ -35,6 +35,7 @@ def evaluate(values: Config) -> None:
     file, model, output = values["file"], values["model"], values["output"]
     entry, values = _entry(model, "evaluate", values)
     check_output(output, file)
+    # The file is read before the model: what is wrong with it shows at once.
     cls = entry.task_class()
     examples = cls.read_file(file, values)
     task = load_model(model)

@@ -48,6 +48,7 @@ def make_command(
         )
         for option in options
     ]  # fmt: skip
+    # typer reads a command from its signature and annotations, which may be made as well as written.
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     command.__doc__ = work.__doc__
@@ -72,6 +73,7 @@ def task_options(verb: str) -> list[Option]:
     found: dict[str, Option] = {}
     for entry in task_entries().values():
         for option in entry.options(verb):
+            # A flag has one meaning in a verb, whichever tasks have it.
             if found.setdefault(option.name, option) != option:
                 raise ConfigError(f"{option.flag} is declared in two ways by the tasks; share one Option")
     return list(found.values())

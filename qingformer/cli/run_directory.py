@@ -16,6 +16,7 @@ from qingformer.types import Config, Values
 
 RUN_FILE = "run.json"
 _LEFT_OVER = re.compile(r"\.run\.lock|\.run\.json\..*\.part")  # of a process that was killed at its very start
+# A resumed run may spell these otherwise, from another folder, as long as the files are the same.
 _PATHS = ("train", "dev", "test", "source", "vocabulary", "schema")
 PRECISIONS = ("float32", "mixed_bfloat16")
 
@@ -28,7 +29,7 @@ def settings_of(values: Values, max_length: int) -> Config:
     """
     settings = {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
     settings["transforms"] = settings.pop("transform") or []
-    settings["max_length"] = settings["max_length"] or max_length
+    settings["max_length"] = max_length if settings["max_length"] is None else settings["max_length"]
     _check(settings)
     return settings
 
@@ -70,6 +71,7 @@ class RunDirectory:
             ConfigError: another run, or other files, are there; or `resume` with other settings than at its beginning.
         """
         output, there = self.output, self.output / RUN_FILE
+        # Nothing but the number of epochs may have changed; what older versions wrote stays as it is.
         if self.resume:
             check_begun(output)
             _check_same(there, _stored(there), self.settings)

@@ -33,6 +33,7 @@ def train_task(values: Config, output: Path, *, save_every: int | None, resume: 
     settings = settings_of(values, entry.max_length)
     refuse_others(entry, "train", values, f"--task {entry.name}")
     cls = entry.task_class()
+    # What the name of the task fixes about reading (words, not entities), below what was given.
     reading = {**cls.saved_options(entry.fixed), **values}
     transforms, more = parse_transforms(settings["transforms"]), cls.fit_arguments(values)
     if resume and overwrite:

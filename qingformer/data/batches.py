@@ -70,6 +70,7 @@ class PaddedBatches(keras.utils.PyDataset):
         token_types: int | None = None,
     ) -> None:
         super().__init__(workers=1)  # with more, Keras gives batches of one epoch in the next
+        # Sorted, so that the narrowest bucket that holds an example is found by binary search.
         self.buckets = tuple(sorted({int(length) for length in buckets}))
         if batch_size < 1 or not self.buckets or self.buckets[0] < 2:
             raise DataError(
@@ -82,6 +83,8 @@ class PaddedBatches(keras.utils.PyDataset):
         self.truncated = self._features.truncated
         self._labels = None if labels is None else self._gathering("labels", labels)
         self._more = {name: self._gathering(name, values) for name, values in (more_inputs or {}).items()}
+        # Weights are always given: rows that only fill the last batch need a weight of 0, and all batches one
+        # structure.
         weights = np.ones(self.num_examples) if sample_weights is None else np.asarray(sample_weights)
         self._weights = _column("sample_weights", weights.astype(np.float32), self.num_examples)
         self._bucket = bucket_of(self._features.lengths, self.buckets)
@@ -113,6 +116,7 @@ class PaddedBatches(keras.utils.PyDataset):
 
     def examples_before(self, epoch: int) -> np.ndarray:
         """How many examples there are before each batch of an epoch, and in all of it, (batches_per_epoch + 1,)."""
+        # Rows of -1 fill up the last batch of a bucket and are no examples.
         counts = (self._plan_of(epoch).rows >= 0).sum(axis=1)
         return np.concatenate([[0], np.cumsum(counts)])
 
@@ -147,6 +151,7 @@ class PaddedBatches(keras.utils.PyDataset):
         outputs, rows = np.asarray(outputs), self.order(epoch).reshape(-1)
         if len(outputs) != len(rows):
             raise DataError(f"{len(outputs)} outputs for {len(rows)} rows: pass what predict gave for one whole epoch")
+        # Every example stands in exactly one row, so nothing of this stays as it is made.
         restored = np.empty((self.num_examples, *outputs.shape[1:]), outputs.dtype)
         restored[rows[rows >= 0]] = outputs[rows >= 0]
         return restored
@@ -155,6 +160,8 @@ class PaddedBatches(keras.utils.PyDataset):
         return self.batches_per_epoch - self._first
 
     def __getitem__(self, index: int) -> tuple[Any, ...]:
+        # TensorFlow fixes the shapes of a data set by its first two batches: two of one width would fix the width as
+        # well.
         if index == 1 and self._probed_by_tensorflow():
             index = self._other_width()
         if self._begun and self.shuffle and index not in (0, self._last + 1):
@@ -177,6 +184,7 @@ class PaddedBatches(keras.utils.PyDataset):
     def on_epoch_end(self) -> None:
         """Go to the next epoch if all batches of this one have been read (Keras also calls this before the first)."""
         self._begun = False
+        # Keras also ends an epoch early (steps_per_epoch): only one that was read whole is followed by the next.
         if len(self._read) == len(self):
             self.start_at(self.epoch + 1)
 
@@ -203,6 +211,7 @@ class PaddedBatches(keras.utils.PyDataset):
         return RowLabels(_column(name, _as_labels(values), self.num_examples))
 
     def _plan_of(self, epoch: int) -> Plan:
+        # Without shuffling all epochs have the one plan.
         epoch = epoch if self.shuffle else 0
         cached = self._plan
         if cached is None or cached[0] != epoch:
@@ -229,6 +238,7 @@ def _as_labels(labels: object) -> np.ndarray:
     array = np.asarray(labels)
     if array.dtype.kind not in "biuf":
         raise DataError(f"labels of type {array.dtype}: turn names into numbers first")
+    # The widths that all three libraries compute with by default; int64 would be cut on JAX with a warning a batch.
     return array.astype(np.float32 if array.dtype.kind == "f" else np.int32)
 
 
@@ -239,6 +249,7 @@ def _column(name: str, values: np.ndarray, count: int) -> np.ndarray:
     return values
 
 
+# Powers of two: padding is below half of a row, and there are few programs to compile.
 _WIDTHS = (16, 32, 64, 128, 256, 512, 1024, 2048)
 
 

@@ -12,8 +12,10 @@ from qingformer.data.tagging_json import check_label, same_text, shown
 from qingformer.data.text_lines import open_lines
 from qingformer.errors import DataError
 
+# "T1<tab>PER 0 2<tab>text", or "0 2;5 7" for a span in pieces; nine digits are more than any file has.
 _MARK = re.compile(r"(T\S*)\s+(\S+)\s+(\d{1,9} \d{1,9}(?:;\d{1,9} \d{1,9})*)(?:\t(.*))?")
 _LINK = re.compile(r"(R\S*)\s+(\S+)\s+\S+?:(T\S+)\s+\S+?:(T\S+)\s*")
+# Events, attributes, normalisations, comments and equivalences: nothing that a task here learns from.
 _OTHERS = ("E", "A", "M", "N", "#", "*")
 
 
@@ -78,6 +80,7 @@ def _marked(file: FilePath, text: str, marks: list[tuple[int, str]]) -> Document
         mark, link = _MARK.fullmatch(line), _LINK.fullmatch(line)
         if mark is not None:
             pieces = [tuple(map(int, piece.split(" "))) for piece in mark[3].split(";")]
+            # brat cuts a span at the end of a line: pieces with nothing but white space between them are one.
             if any(text[end:start].strip() or end > start for (_, end), (start, _) in pairwise(pieces)):
                 document.broken.append(where)
             elif mark[1] in document.spans:
@@ -97,6 +100,7 @@ def _span(where: str, text: str, start: int, end: int, label: str, surface: str 
         raise DataError(f"{where}: {entity} is empty or not inside the text, which has {len(text)} characters")
     if surface is not None and not same_text(surface, text[start:end]):
         raise DataError(f"{where}: {entity} should be {shown(surface)}, but the text there is {shown(text[start:end])}")
+    # Annotators drag over a blank too much; tokens never cover it, so such a span could not be learnt.
     start, end = trimmed(text, start, end)
     if start == end:
         raise DataError(f"{where}: {entity} covers nothing but white space; remove it")

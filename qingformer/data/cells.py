@@ -11,7 +11,9 @@ from qingformer.errors import DataError
 
 _INVISIBLE = "\ufeff\u200b\u200c\u200d\u2060"
 _NOWHERE = str.maketrans({"\ufeff": None, "\u200b": None, "\u2060": None, "\u00ad": None, "\u00a0": " ", "\u3000": " "})
+# All that `str.splitlines` splits at: a label goes into lines of files and of messages.
 _LINE_BREAK = re.compile("[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]")
+# Spreadsheets and pandas write 3.0 where a column of whole numbers has a gap.
 _WHOLE = re.compile(r"([+-]?\d+)\.0+", re.ASCII)
 _TRUE = ("true", "1", "yes", "y", "t", "是", "真", "对")
 _FALSE = ("false", "0", "no", "n", "f", "否", "假", "错")
@@ -27,6 +29,7 @@ def plain(value: object) -> Any:
     """
     if isinstance(value, str):
         return str(value)
+    # NumPy's, torch's and JAX's scalars alike, without importing any of them.
     if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
         return value.item()
     return value
@@ -48,6 +51,7 @@ def is_missing(value: object) -> bool:
 def strip(text: str) -> str:
     """Without the white space and the invisible characters at both ends."""
     stripped = text.strip()
+    # Again and again, as white space may stand inside of invisible characters and the other way round.
     while stripped and (stripped[0] in _INVISIBLE or stripped[-1] in _INVISIBLE):
         stripped = stripped.strip(_INVISIBLE).strip()
     return stripped
@@ -99,6 +103,7 @@ def label_text(value: object, where: str) -> str:
 
 def _number(value: Any, where: str) -> str:
     try:
+        # 3.0 and 3 are one label; True stays True, though Python takes it for 1.
         if not isinstance(value, bool | int) and value == int(value):
             value = int(value)
         return str(value)

@@ -68,9 +68,11 @@ class MixedBatches(PaddedBatches):
         length = int(plan.lengths[batch])
         # Every epoch has the same number of batches of a width, so this counts those of the whole run before this one.
         before = self.epoch * int((plan.lengths == length).sum()) + int((plan.lengths[:batch] == length).sum())
+        # By the position in the run alone, so that a run that is resumed meets the texts that it would have met.
         rows = self._rows(self.buckets.index(length), before)
         found = self._others.gather(rows, length, self.pad_token_id)
         mixed = {name: np.concatenate([array, found[name]]) for name, array in inputs.items()}
+        # Labels of the right shape without meaning: their weight of 0 keeps them out of the loss.
         blank = np.zeros((self.unlabelled_rows, *labels.shape[1:]), labels.dtype)
         nothing = np.zeros(self.unlabelled_rows, np.float32)
         return mixed, np.concatenate([labels, blank]), np.concatenate([weights, nothing])

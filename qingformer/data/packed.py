@@ -30,6 +30,7 @@ class PackedFeatures:
     def __init__(
         self, features: Iterable[object], *, max_length: int | None = None, token_types: int | None = None
     ) -> None:
+        # Flat arrays: a list of Python's numbers would take 28 bytes a token where these take 5.
         tokens, segments, ends = array("i"), array("b"), array("q", [0])
         self.truncated = 0
         for index, (ids, types) in enumerate(_pairs(features)):
@@ -46,6 +47,7 @@ class PackedFeatures:
             ends.append(len(tokens))
         if len(ends) == 1:
             raise DataError("no examples: there is nothing to make batches of")
+        # The memory of the array itself, not a copy of it.
         self.token_ids = np.frombuffer(tokens, np.int32)
         self.segment_ids = np.frombuffer(segments, np.int8)
         if token_types == 1:
@@ -75,8 +77,11 @@ class PackedFeatures:
         counts = np.where(filled, self.offsets[rows + 1] - self.offsets[rows], 0)
         steps = np.arange(length)
         keep = steps < counts[:, None]
+        # (rows, length): one gather from the flat arrays fills the batch; what is beyond a text reads token 0 and is
+        # masked.
         where = np.where(keep, starts[:, None] + steps, 0)
         mask = keep.astype(np.int32)
+        # A row that only fills the batch keeps one key: attention over none has no meaning in some kernels.
         mask[~filled, 0] = 1
         return {
             "token_ids": np.where(keep, self.token_ids[where], np.int32(pad_token_id)).astype(np.int32),
@@ -100,4 +105,5 @@ def _pairs(features: Iterable[Any]) -> Iterable[tuple[Sequence[int], Sequence[in
 
 
 def _cut(values: Sequence[int], length: int) -> list[int]:
+    # The last special token stays: the model has seen no text without it.
     return [*values[: length - 1], values[-1]]

@@ -39,6 +39,7 @@ def promotions(counts: Sequence[int], batch_size: int) -> list[tuple[int, int, i
     """
     counts, moves = list(counts), []
     for narrow in range(len(counts)):
+        # The rows of the last, half-empty batch of this width go where they fill a hole of a wider one: a batch less.
         left = counts[narrow] % batch_size
         for wide in range(narrow + 1, len(counts)):
             if left and left <= -counts[wide] % batch_size:
@@ -56,6 +57,7 @@ def make_plan(bucket: np.ndarray, buckets: Sequence[int], batch_size: int, key: 
     whose stream NumPy guarantees, so that the order does not change with the NumPy version.
     The first two batches differ in width where they can: Keras on TensorFlow derives its input signature from them.
     """
+    # The bit stream of PCG64 is fixed for good; that of `Generator.permutation` may change between versions of NumPy.
     words = None if key is None else np.random.PCG64(np.random.SeedSequence(key))
     groups = [_shuffled(np.flatnonzero(bucket == number), words) for number in range(len(buckets))]
     for narrow, wide, count in promotions([len(group) for group in groups], batch_size):
@@ -63,12 +65,14 @@ def make_plan(bucket: np.ndarray, buckets: Sequence[int], batch_size: int, key: 
         groups[narrow] = groups[narrow][:-count]
     rows, lengths = [], []
     for group, length in zip(groups, buckets):
+        # Rounded up to whole batches.
         padded = np.full(-(-len(group) // batch_size) * batch_size, -1, np.int64)
         padded[: len(group)] = group
         rows.append(padded.reshape(-1, batch_size))
         lengths.append(np.full(len(rows[-1]), length, np.int64))
     all_rows, all_lengths = np.concatenate(rows), np.concatenate(lengths)
     order = _shuffled(np.arange(len(all_rows)), words)
+    # The second batch gets another width than the first where there is one: TensorFlow fixes shapes by these two.
     other = np.flatnonzero(all_lengths[order] != all_lengths[order[0]])
     if len(other):
         order[[1, other[0]]] = order[[other[0], 1]]
@@ -78,4 +82,5 @@ def make_plan(bucket: np.ndarray, buckets: Sequence[int], batch_size: int, key: 
 def _shuffled(values: np.ndarray, words: np.random.PCG64 | None) -> np.ndarray:
     if words is None:
         return values
+    # A stable sort by 64 random bits: a shuffle that every version and platform gives alike.
     return values[np.argsort(words.random_raw(len(values)), kind="stable")]

@@ -18,6 +18,7 @@ from qingformer.json_files import RefusedError, without_contradiction
 Column = str | int
 Lines = Iterator[tuple[int, str]]
 
+# Lines by which the format of a file without a telling name is guessed.
 _LOOKED_AT = 20
 FORMATS = ("jsonl", "json", "csv", "tsv", "text")
 _SUFFIXES = {
@@ -150,6 +151,7 @@ def _rows(path: Path, format: str, options: TableOptions, encoding: str, blanks:
         elif format == "jsonl" and is_json_list(first[1]):
             format = "json"
         _check_table_options(path, format, options)
+        # In CSV a blank line may be part of a quoted field, so the parser has to see it.
         everything = ((number, line) for number, line in chain(head, lines) if format == "csv" or line.strip())
         if format == "text":
             yield from (Row({"text": line.rstrip("\r\n")}, number) for number, line in everything)
@@ -235,6 +237,7 @@ def _table(path: Path, lines: Lines, separator: str, options: TableOptions) -> I
 
 def _header(path: Path, line: int, fields: Sequence[str]) -> tuple[Column, ...]:
     names = tuple(strip(field) for field in fields)
+    # One column without a name is the index that pandas writes; several need names to be told apart.
     if names.count("") > 1:  # Excel writes empty columns too
         names = tuple(name or f"column {place}" for place, name in enumerate(names, 1))
     if len(set(names)) < len(names):

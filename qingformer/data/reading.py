@@ -121,6 +121,7 @@ def _collect(name: str, raws: Iterator[_Raw], is_file: bool, labelled: bool, rep
         question = text_at(where, _first(raw.row, _QUESTION), "question", empty=repair)
         parts = (checked_text(where, "id", str(count if number is None else number)), context, question)
         tally.questions += 1
+        # Crowd-sourced sets hold questions that were never written (DuReader); there is nothing to learn from them.
         if labelled and not question.strip():
             tally.empty.append(where)
             continue
@@ -150,6 +151,7 @@ def _placed(
             yield start, text
             continue
         found = find_all(context, text)
+        # Answers are copied with the blanks around them more often than not.
         if not found and strip(text) != text:
             text = strip(text)
             found = find_all(context, text)
@@ -163,11 +165,13 @@ def _placed(
             continue
         if start is not None and start not in found:
             tally.moved.append(where)
+        # The nearest one: offsets of older releases are off by a few characters, where the text was cleaned later.
         yield min(found, key=lambda one: abs(one - (start or 0))), text
 
 
 def _answers(where: str, row: Values) -> list[tuple[int | None, str]]:
     """The start (None if not stated) and text of each answer of a row; none if it is not answerable."""
+    # SQuAD 2.0; "plausible_answers" beside it are no answers.
     if boolean(where, "is_impossible", row.get("is_impossible")):
         return []
     if "answers" not in row and "answer" not in row:
@@ -185,6 +189,7 @@ def _answers(where: str, row: Values) -> list[tuple[int | None, str]]:
     answers: list[tuple[int | None, str]] = []
     for one in given if isinstance(given, list | tuple) else [given]:
         start, text = _answer(where, one)
+        # An empty text is how some sets write that there is no answer.
         if text.strip():
             answers.append((start, text))
     return answers

@@ -24,6 +24,7 @@ FORMS = {
     "choice": ("questions with choices", '{"context": "...", "question": "...", "choices": ["..."], "answer": 0}'),
 }
 _SPANS, _TAGS = ("entities", "spans", "label", "labels"), ("tags", "ner_tags", "labels", "bio", "iob_tags")
+# Lines that tell columns of tags from prose: a dozen could all be of one odd text.
 _LOOKED_AT = 50
 
 
@@ -108,11 +109,13 @@ def tasks_of_file(path: Path, encoding: str = "utf-8") -> set[str]:
             return tasks_of(next(iter(read_rows(path, encoding=encoding))).values)
         with open_lines(path, encoding) as lines:
             head = [line for _, line in islice(lines, _LOOKED_AT) if line.strip()]
+        # The first value alone: a file of gigabytes is asked only for its first row.
         if head and head[0].lstrip()[:1] in ("{", "["):
             return tasks_of(_first_value(path, head[0], encoding))
     except (DataError, StopIteration):
         return set()
     cells = [fields[-1] for fields in map(str.split, head) if len(fields) > 1]
+    # More than half of the lines have two columns, and more than half of the last ones look like tags.
     return {"ner"} if 2 * len(cells) > len(head) and tag_share(cells) > 0.5 else set()
 
 

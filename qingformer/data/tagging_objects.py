@@ -78,6 +78,7 @@ class Collector:
             self._kept[place] = self._fields(row) or {}
             return
         tags = next((row[name] for name in _TAGS if _is_row(row.get(name), len(tokens))), None)
+        # Tags are decoded all together at the end: only the whole file tells which scheme they are of.
         if tags is not None:
             block.tags = tags
             self._tagged.append((place, block))
@@ -183,6 +184,7 @@ def _tokens(where: str, row: Mapping[Any, Any]) -> list[str] | None:
         raise DataError(
             f'{where}: the field "{name}" is {shown(tokens)}; it must hold the tokens, at least one, as texts'
         )
+    # A token that is empty in the file was white space, and must keep its position among the tags.
     return [token or " " for token in tokens]
 
 

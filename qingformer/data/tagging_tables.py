@@ -98,6 +98,7 @@ def _by_text(rows: Sequence[Row], token: str, tag: str | None, text: str | None)
     for row in rows:
         values: Mapping[Any, Any] = row.values
         name = str(values[text]).strip() if text is not None else current
+        # Without a column that numbers the texts, a line left out between two rows divides them.
         begins = bool(name) and name != current if text is not None else row.line > before + 1
         blank = not any(str(value).strip() for value in values.values())
         if not blocks or begins or (text is None and blank):

@@ -30,7 +30,9 @@ def class_weights(labels: object, num_classes: int, scheme: str = "balanced", be
         raise DataError(f"labels from {labels.min()} to {labels.max()} do not fit {num_classes} classes")
     counts = np.bincount(labels, minlength=num_classes).astype(np.float64)
     raw = _inverse(np.maximum(counts, 1), scheme, beta)
+    # A class that does not occur weighs nothing; the mean weight over the examples stays 1.
     raw[counts == 0] = 0
+    # Scaled to a mean of 1 over the examples, so that the learning rate keeps its meaning.
     return raw * len(labels) / (raw @ counts)
 
 

@@ -189,6 +189,7 @@ def _check(true: np.ndarray, predicted: np.ndarray, rank: int) -> None:
         raise DataError("no examples to evaluate")
 
 
+# 0 / 0 counts as 0, as in scikit-learn: a label that was neither predicted nor there.
 def _ratio(part: float, whole: float) -> float:
     return float(part / whole) if whole else 0.0
 

@@ -56,8 +56,10 @@ class CoSENT(BatchLoss):
             similarity = cosine(pairs[:, 0], pairs[:, 1])
         labels, weights = (one_each(values, self.layout, similarity) for values in y_true)
         taken = weights > 0
+        # log w + s: a weight multiplies its exponential. The inner `where` keeps log 0 out of the gradient.
         above = ops.log(ops.where(taken, weights, 1.0)) + self.scale * similarity
         below = ops.log(ops.where(taken, weights, 1.0)) - self.scale * similarity
+        # (n, n): entry i, j where pair i should be less alike than pair j, and both count.
         ordered = ops.logical_and(labels[:, None] < labels[None, :], ops.logical_and(taken[:, None], taken[None, :]))
         return log_sum_exp(
             ops.reshape(above[:, None] + below[None, :], (-1,)), ops.reshape(ordered, (-1,)), with_zero=True

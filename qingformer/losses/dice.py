@@ -77,9 +77,11 @@ class DiceLoss(BatchLoss):
         else:
             targets = self._one_hot(labels, logits)
             log_p = log_softmax(logits)
+            # log(1 - p) from log p without cancellation; the floor is that of p so close to 1 that nothing is left.
             log_rest = ops.log(ops.maximum(-ops.expm1(log_p), 1e-30))
         factor = ops.exp(self.alpha * log_rest)
         q = (ops.stop_gradient(factor) if self.detach_weight else factor) * ops.exp(log_p)
+        # One coefficient a class over the whole batch, as in segmentation: weights enter its sums, not the mean.
         if self.level == "batch":
             return ops.mean(1.0 - self._coefficient(q, targets, lambda x: ops.sum(weights[:, None] * x, 0)))
         costs = 1.0 - self._coefficient(q, targets, lambda x: x)

@@ -54,6 +54,7 @@ class FocalLoss(ClassLoss):
             return super().call(y_true, y_pred)
         logits = finite(y_pred)
         targets = binary_targets(y_true, logits)
+        # log(1 - sigmoid(x)) is log sigmoid(-x), to the last digit.
         positive, negative = self._cost(ops.log_sigmoid(logits)), self._cost(ops.log_sigmoid(-logits))
         share = 1.0 if self.alpha is None else ops.convert_to_tensor(self.alpha, dtype="float32")
         rest = 1.0 if self.alpha is None else 1.0 - share

@@ -62,6 +62,7 @@ class InfoNCE(BatchLoss):
 
     def value_weights(self, labels: Tensor, weights: Tensor) -> Tensor:
         """Weights of the pairs."""
+        # Two rows make a pair, which has the weight of its first.
         return ops.reshape(weights, (-1, 2))[:, 0] if self.layout == "rows" else weights
 
     def call(self, y_true: tuple[Tensor, Tensor], y_pred: Tensor) -> Tensor:
@@ -77,6 +78,7 @@ class InfoNCE(BatchLoss):
     def _direction(self, anchors: Tensor, partners: Tensor, taken: Tensor, hard: Tensor) -> Tensor:
         """Cross-entropy of finding one's own partner: (M, d) twice, hard negatives (M, K, d), to (M,)."""
         count, own = ops.shape(anchors)[0], ops.sum(anchors * partners, -1)
+        # (n, n): each anchor's own partner, which stays in its sum also where its row has no weight.
         itself = ops.cast(ops.eye(count), "bool")
         columns = ops.broadcast_to(taken[None, :], (count, count))
         parts = [(partners, ops.logical_or(columns, itself))]

@@ -54,6 +54,7 @@ def smoothed_costs(logits: Tensor, epsilon: float) -> Tensor:
     log_p = log_softmax(logits)
     if not epsilon:
         return -log_p
+    # A class that a mask hides has no part in the smoothing: its log-probability would be -1e12.
     seen = visible(logits)
     count = ops.maximum(ops.sum(ops.cast(seen, "float32"), -1, keepdims=True), 1.0)
     mean = ops.sum(ops.where(seen, log_p, 0.0), -1, keepdims=True) / count

@@ -57,6 +57,7 @@ class LogitAdjustedCrossentropy(ClassLoss):
     def from_labels(cls, labels: Any, num_classes: int | None = None, **options: Any) -> Self:
         """The loss for the frequencies of `labels` (n,), integer; a class that does not occur counts as one example."""
         counts = np.bincount(np.asarray(labels, "int64"), minlength=num_classes or 0)
+        # A class that does not occur counts as one example: its logarithm must be finite.
         return cls(np.maximum(counts, 1).tolist(), **options)
 
     def for_labels(self, labels: Tensor, num_classes: int) -> "LogitAdjustedCrossentropy":

@@ -46,6 +46,7 @@ class MarginSoftmax(Loss):
         else:
             ids = one_for_all(y_true, y_pred)
             known, ids = ids >= 0, ops.maximum(ids, 0)
+        # (n, 1), to stand beside the classes.
         ids = ops.expand_dims(ids, -1)
         own = ops.take_along_axis(cosines, ids, -1)
         psi = self.scale * self.margin_cosine(own)
@@ -144,6 +145,8 @@ class ASoftmax(MarginSoftmax):
         """cos(m theta), made smaller than cos(theta)."""
         before, power = ops.ones_like(cosine), cosine
         for _ in range(self.multiple - 1):
+            # Chebyshev: cos(m t) = 2 cos t cos((m - 1) t) - cos((m - 2) t), without an arccosine and its infinite
+            # slope.
             before, power = power, 2.0 * cosine * power - before
         if self.simple:
             return ops.minimum(power, cosine)
@@ -187,6 +190,7 @@ class ArcFace(MarginSoftmax):
         # The floor keeps the slope of the root finite where cos is +-1.
         sine = ops.sqrt(ops.maximum(1.0 - ops.square(cosine), 1e-7))
         moved = cosine * math.cos(self.margin) - sine * math.sin(self.margin)
+        # Beyond pi - m the cosine would rise again; a line goes on falling (InsightFace does the same).
         return ops.where(cosine > -math.cos(self.margin), moved, cosine - self.margin * math.sin(self.margin))
 
     def get_config(self) -> Config:

@@ -34,6 +34,7 @@ class CompiledLosses(CompileLoss):
     def build(self, y_true: Tensor, y_pred: Tensor) -> None:
         """Make the losses of the outputs and, where they are several, the metrics that show each."""
         super().build(y_true, y_pred)
+        # In place of Keras' own, whose mean over a padded batch counts the rows of padding.
         means = [WeightedMean(each.loss, self) for each in self._flat_losses]
         self._flat_losses = [each._replace(loss=mean) for each, mean in zip(self._flat_losses, means)]
         self._metrics[:] = [OutputLoss(mean, metric.name) for mean, metric in zip(means, self._metrics)]
@@ -129,6 +130,7 @@ def divisor(
     if kind in PLAIN:
         if only_weighted and sample_weight is not None and getattr(loss, "weighs_values", True):
             return _counted(loss, y_true, y_pred, sample_weight)[1]
+        # float32, 1 where an entry counts; Keras keeps it on the predictions.
         mask = _mask(loss, y_true, y_pred)
         return None if mask is None else ops.sum(mask)
     if kind != WEIGHTED_MEAN:

@@ -91,6 +91,7 @@ class SparseMultilabelCategoricalCrossentropy(MultilabelCategoricalCrossentropy)
         if self.class_axes > 1:
             flat = ids[..., 0]
             for axis in range(1, self.class_axes):
+                # (type, start, end) to one number, as in a flattened (types, T, T).
                 flat = flat * ops.shape(y_pred)[axis - self.class_axes] + ids[..., axis]
             ids = ops.where(ops.any(ids < 0, -1), -1, flat)
         scores = _join(finite(y_pred), self.class_axes)
@@ -124,6 +125,7 @@ def _join(x: Tensor, axes: int) -> Tensor:
 def _once(ids: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
     """Places (..., P + 1) of scores, 0 where there is no id, and which of them name a class for the first time."""
     filled = ops.pad(ids, [(0, 0)] * (len(ids.shape) - 1) + [(1, 0)], constant_values=-1)  # there may be no id at all
+    # Sorted, equal ids stand side by side, and all but the first of them can be dropped.
     ids = ops.sort(filled, -1)
     new = ops.not_equal(ids, ops.roll(ids, 1, -1))
     named = ops.logical_and(new, ops.logical_and(ids >= 0, ids < classes))

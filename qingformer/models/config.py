@@ -43,6 +43,7 @@ ONLY_VALUES: dict[str, tuple[Any, ...]] = {
     "pruned_heads": ({}, None),
     "quantization_config": ({}, None),
 }
+# Names in files that earlier versions of this package wrote.
 RENAMED = {"hide_self": "mask_diagonal"}
 APPLICATIONS = ("encoder", "lm", "unilm", "seq2seq", "decoder")
 POSITIONS = ("absolute", "rotary", "relative", "bucketed", "none")

@@ -54,6 +54,7 @@ def family_of(values: Values, source: str, names: Iterable[str] = ()) -> str:
         return known_family(values["family"], source)
     # Before `model_type`: published files of NEZHA say "bert" there.
     for name, cls in FAMILIES.items():
+        # A key that one family alone has is a surer sign than `model_type`, which is copied along with code.
         if any(values.get(key) for key in cls.spec.config_signatures):
             return name
     if values.get("model_type") is not None:
@@ -61,6 +62,7 @@ def family_of(values: Values, source: str, names: Iterable[str] = ()) -> str:
         kind = values["model_type"]
         return known_family(kinds.get(kind, kind) if isinstance(kind, str) else kind, source)
     for name, cls in FAMILIES.items():
+        # Last of all: names have prefixes and suffixes of whatever program wrote them.
         if any(re.search(mark, stored) for mark in cls.spec.weight_signatures for stored in names):
             return name
     if any(stored.startswith("bert/encoder/layer_0/") for stored in names):

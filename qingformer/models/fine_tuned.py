@@ -28,6 +28,7 @@ SUMMARIES: dict[str, Config] = {
     "electra": {"summary_type": "first", "summary_use_proj": True, "summary_activation": "gelu"},
     "roformer": {"summary_type": "last", "summary_use_proj": False, "summary_activation": None},
 }
+# The names that transformers makes up where nobody gave any.
 _GENERIC = re.compile(r"LABEL_\d+")
 
 
@@ -140,6 +141,7 @@ def _kind(values: Values, names: Sequence[str], layout: str) -> str | None:
     stated = stated_kind(values)
     if stated is not None:
         return stated
+    # Without `architectures` (written by hand, by older tools) names of weights and labels must do.
     if any(fine_tuned_head(name, layout) == "reading" for name in names):
         return ANSWERS
     if any("classifier.out_proj" in name for name in names):
@@ -165,11 +167,13 @@ def _layers(
     def pairs(*modules: str) -> tuple[tuple[str, str], ...]:
         return tuple((f"{module}.weight", f"{module}.bias") for module in modules)
 
+    # Sequence classifiers of decoders (GPT2, LLaMA).
     if any("score." in name for name in names):
         return pairs("score"), "", "it reads the last token of a language model, which no task here does"
     if kind == ANSWERS:
         return pairs("qa_outputs"), "", ""
     if any("classifier.out_proj" in name for name in names):
+        # ELECTRA's classifier has gelu written into its code, whatever the configuration says.
         activation = "gelu" if family == "electra" else str(values.get("hidden_act", "gelu"))
         return pairs("classifier.dense", "classifier.out_proj"), activation, ""
     if kind == CHOICE and family in SUMMARIES:

@@ -96,6 +96,7 @@ def plan(source: str | os.PathLike[str], revision: str | None, request: Request)
     values = read_json(files.config, ConfigError)
     if not isinstance(values, dict):
         raise ConfigError(f"{files.config}: expected a JSON object with the model's configuration")
+    # Names and shapes first: the family, the pooler and the sizes are settled before a weight is read.
     with open_checkpoint(files.weights) as checkpoint:
         names = checkpoint.names()
         shapes = {name: tuple(checkpoint.shape(name)) for name in names}
@@ -117,6 +118,7 @@ def settle(
 ) -> tuple[BackboneConfig, BackboneConfig]:
     """The stored and the wanted configuration, from what the file says, the names of the weights and the request."""
     family = request.family or family_of(values, source, without_wrappers(names))
+    # In our own files weights have our names, which say nothing about the family.
     if layout == "qingformer" and family != values.get("family", family):
         raise ConfigError(
             f"{source}: the model was saved as family {values['family']!r}, which family={family!r} cannot change; "
@@ -125,6 +127,7 @@ def settle(
     check_look_alike(values, source, family)
     stored = BackboneConfig.from_dict(values, source, family=family)
     names = list(aliases_of(stored, layout, names))
+    # What the caller asks for comes first; then the names decide what neither the file nor the caller says.
     config = family_class(family).adapt_config(stored.replace(**request.changes), layout, names)
     if not request.needs_pooler:
         config = without_absent_pooler(config, layout, names, request.changes)
@@ -214,6 +217,7 @@ def load(model: keras.Model, plan: Plan, stored: Stored) -> LoadingReport:
     for path, array in arrays:
         # A copy: JAX would otherwise go on reading the mapped file, which may change or vanish under it.
         variables[path].assign(np.array(array))
+    # Kept for a task, which may take the fine-tuned head out of the same files.
     report.head, report.unknown_keys = plan.head, list(plan.unknown_keys)
     start_anew([variables[path] for path in report.missing], plan.config)
     return report
@@ -257,6 +261,7 @@ def left_over_patterns(plan: Plan) -> tuple[str, ...]:
         ("", plan.config.num_hidden_layers, plan.stored_config.num_hidden_layers),
         ("^decoder.*", plan.config.decoder_layers, plan.stored_config.decoder_layers),
     ):
+        # Loading fewer layers than the file has is asked for with num_hidden_layers; the others are no surprise.
         for index in range(wanted, stored):
             patterns += (rf"{side}(^|[/._])(h|layer|layers|block|blocks)[/._]?0*{index}([/._]|$)",)
     if {"type_vocab_size", "shared_segment_embeddings"} & set(plan.request.changes):

@@ -94,6 +94,7 @@ class PretrainedModel(BaseModel):
         )
         plan = loading.plan(source, revision, request)
         with loading.opened(plan) as stored:
+            # Zeros are overwritten at once; drawing a hundred million random numbers would take longer than loading.
             model = cls(plan.config, initializer="zeros", dtype=dtype)
             model.loading_report = loading.load(model, plan, stored)
         if gradient_checkpointing:
@@ -221,6 +222,7 @@ class PretrainedModel(BaseModel):
         if not isinstance(inputs, dict):
             return inputs
         wanted = self._inputs_struct
+        # None is what a caller passes on who has not been given the input himself.
         inputs = {name: ops.convert_to_tensor(value) for name, value in inputs.items() if value is not None}
         for name, (source, fill) in DERIVED_INPUTS.items():
             if name in wanted and name not in inputs and source in inputs:

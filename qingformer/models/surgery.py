@@ -9,6 +9,7 @@ from qingformer.errors import ConfigError
 
 CompoundToken = Sequence[int] | tuple[Sequence[int], Sequence[float]]
 # Variables with an axis for the vocabulary, and which one it is.
+# The output kernel is (hidden size, vocabulary), the others have the vocabulary in front.
 VOCABULARY_VARIABLES = {"token_embedding/embeddings": 0, "mlm_bias/bias": 0, "lm_head/kernel": 1}
 
 
@@ -42,6 +43,7 @@ class VocabularySurgery:
         if not self.compound_tokens:
             return array
         new = [
+            # A new token begins as the mean of the pieces that it stands for, weighted if the caller says so.
             np.average(np.take(array, np.asarray(ids), axis), axis=axis, weights=weights)
             for ids, weights in map(parts_of, self.compound_tokens)
         ]
@@ -105,6 +107,7 @@ def orthogonal_resize(array: np.ndarray, shape: tuple[int, ...], window: int = 2
             array = repeat_blocks(array, axis, -(-new // old), window)
         array = np.take(array, np.arange(new), axis=axis)
     after = np.linalg.norm(array)
+    # Repeating entries made the matrix longer; brought back to its norm it does to a vector what it did.
     return array * (before / after) if after > 0 else array
 
 
@@ -114,6 +117,7 @@ def repeat_blocks(array: np.ndarray, axis: int, times: int, window: int) -> np.n
     if size % window:
         raise ConfigError(f"cannot stretch an axis of {size} entries: it does not divide into blocks of {window}")
     moved = np.moveaxis(array, axis, 0)
+    # (n, ...) to (n / window, 1, window, ...): blocks are repeated whole, as rotary positions turn pairs of entries.
     blocks = moved.reshape(size // window, 1, window, *moved.shape[1:])
     repeated = np.repeat(blocks, times, axis=1).reshape(size * times, *moved.shape[1:])
     return np.moveaxis(repeated, 0, axis)
@@ -138,6 +142,7 @@ class Stretch:
         new = orthogonal_resize(array, shape)
         first, last = shape[0] / array.shape[0], shape[-1] / array.shape[-1]
         if self.attention_scale and ("/attention/query/" in path or "/attention/key/" in path):
+            # Queries and keys share it: their product of longer vectors is divided by the root of the new size.
             return new * last**0.25
         if "/feed_forward/output/" in path or ("/feed_forward/" in path and self.hidden_act in ("relu", "leaky_relu")):
             return new * first**-0.5

@@ -84,6 +84,7 @@ class ChildTuningD(Transform):
         self.indices = selected(model, self.select, "ChildTuningD")
         if self.p == 1:
             return
+        # One flat mask for all chosen variables: the largest values are picked over all of them together.
         count = sum(math.prod(model.trainable_variables[i].shape) for i in self.indices)
         settings = {"trainable": False, "dtype": "bool"}
         self.mask = keras.Variable(np.zeros(count, bool), name="child_tuning_mask", **settings)
@@ -124,8 +125,10 @@ def largest(values: np.ndarray, fraction: float) -> np.ndarray:
         [True, False, True, False]
     """
     count = math.ceil(Fraction(repr(fraction)) * len(values))  # 0.07 * 100 is above 7 in floating point
+    # The count-th largest value, without sorting all: a model has a hundred million of them.
     threshold = np.partition(values, len(values) - count)[len(values) - count]
     chosen = values > threshold
+    # Of values equal to the threshold only as many as are still missing: rows never seen are all exactly 0.
     equal = np.flatnonzero(values == threshold)
     chosen[equal[: count - int(chosen.sum())]] = True
     return chosen
@@ -151,6 +154,7 @@ class _Masked(TransformedObjective):
         for index in settings.indices:
             shape = tuple(gradients[index].shape)
             end = start + math.prod(shape)
+            # The part of the flat mask that belongs to this variable.
             keep = ops.reshape(mask[start:end], shape)
             gradients[index] = masked(gradients[index], keep, settings.p if settings.scale else 1.0)
             start = end

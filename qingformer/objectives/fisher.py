@@ -62,8 +62,10 @@ def fisher_information(
             add = backend.compile(_summation(model, indices))
             trainable = [v.value for v in model.trainable_variables]
             others = [v.value for v in [*model.non_trainable_variables, *model.metrics_variables]]
+        # Rows that only fill a batch have weight 0 and are no examples.
         kept = _kept(rows)
         if samples is not None:
+            # The batch in which the number is reached counts up to that row only.
             kept &= count + np.cumsum(kept) <= samples
         sums = add(trainable, others, sums, *_grouped(rows, kept, group))
         count += int(kept.sum())
@@ -102,7 +104,9 @@ def _summation(model: keras.Model, indices: list[int]) -> Callable[..., list[Ten
             (x, y, weight), kept = element
             chosen = [trainable[index] for index in indices]
             loss, gradients = backend.value_and_grad(loss_of)(chosen, trainable, others, x, y, weight)
+            # A mean over the group divides the gradient by its size, which is taken back here.
             size = ops.cast(ops.shape(kept)[0] if factor_is_size else 1, "float32")
+            # At least 1: a group of padding alone adds zero, but must not divide by it.
             number = ops.maximum(ops.sum(ops.cast(kept, "float32")), 1.0)
             precise = [ops.cast(g, "float32") * size for g in gradients]
             counted = ops.any(kept)
@@ -124,6 +128,7 @@ def _kept(rows: Rows) -> np.ndarray:
 
 def _grouped(rows: Rows, kept: np.ndarray, group: int) -> tuple[Rows, np.ndarray]:
     """The batch as (groups, group, ...), filled up with rows that do not count."""
+    # Filled up to whole groups with row 0, which is not kept.
     missing = -len(kept) % group
     numbers = np.concatenate([np.arange(len(kept)), np.zeros(missing, int)])
     kept = np.concatenate([kept, np.zeros(missing, bool)])
@@ -139,6 +144,7 @@ def _grouped(rows: Rows, kept: np.ndarray, group: int) -> tuple[Rows, np.ndarray
     else:  # whole examples count or do not; tokens keep their weights
 
         def weigh(leaf: Nest) -> Any:
+            # (groups, group) against weights (groups, group, ...) of tokens.
             by_row = counted.reshape(*counted.shape, *[1] * (leaf.ndim - 2))
             return counted if leaf.size == counted.size else (leaf * by_row).astype("float32")
 

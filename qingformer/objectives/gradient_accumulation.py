@@ -62,6 +62,7 @@ class GradientAccumulation(Transform):
     def build(self, model: keras.Model) -> None:
         """Check that the parts' losses can be put together."""
         kinds = set(reductions(model))
+        # A mean and a sum put together from parts need different weights, and the parts have one.
         if len(kinds - set(PLAIN)) + bool(kinds & set(PLAIN)) > 1:
             raise ConfigError(
                 f"GradientAccumulation: the losses are reduced in different ways ({', '.join(sorted(kinds))}), so the "
@@ -103,6 +104,7 @@ class _Accumulated(TransformedObjective):
             index, part = element
             here = state._replace(non_trainable=non_trainable, metrics=metrics, part=state.part * parts + index)
             part = Batch(*part)
+            # Below, parts are averaged; a sum over the batch is the mean of `parts` times as large sums.
             if self.summed:
                 part = part._replace(sample_weight=_times(part.sample_weight, parts))
             (loss, aux), gradients = evaluate(here, part)
@@ -111,6 +113,7 @@ class _Accumulated(TransformedObjective):
             sums = [total + term for total, term in zip(sums, terms)]
             return (sums, list(aux.state.non_trainable), list(aux.state.metrics)), aux.predictions
 
+        # Weight, scaled loss, plain loss, gradients: all summed in float32, whatever the weights are kept in.
         zeros = [ops.zeros(())] * 3 + [ops.zeros(ops.shape(value), "float32") for value in like]
         start = (zeros, list(state.non_trainable), list(state.metrics))
         elements = (ops.arange(parts, dtype="int32"), tuple(divided))
@@ -160,6 +163,7 @@ def _rows(batch: Batch) -> Any:
 def _parts(rows: Any, parts: int) -> Any:
     """The smallest number of equal parts that is not below `parts`; `rows` if there are fewer."""
     if isinstance(rows, int):
+        # The next number of parts that divides the rows: all parts must have one shape, or each would be compiled.
         return next((n for n in range(parts, rows) if rows % n == 0), max(rows, 1))
     numbers = ops.arange(1, rows + 1, dtype="int32")
     return ops.min(ops.where((rows % numbers == 0) & (numbers >= parts), numbers, rows))

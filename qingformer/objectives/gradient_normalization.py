@@ -91,6 +91,7 @@ class _Normalized(TransformedObjective):
             )
 
     def __call__(self, trainable: list[Tensor], state: State, batch: Batch) -> tuple[Tensor, Aux]:
+        # The factors are constants: without this the loss would be differentiated a second time.
         here = [ops.stop_gradient(value) for value in trainable]
         with backend.repeated_randomness():
             tasks, ((_, aux), _) = self._tasks(here, state, batch)
@@ -117,12 +118,14 @@ class _Normalized(TransformedObjective):
         for choice in choices:
             with backend.repeated_randomness():
                 alone.append(self.objective.value_and_grad(trainable, state._replace(tasks=choice), batch))
+        # All tasks switched off: what is left is regularisation, which belongs to no task.
         nothing = state._replace(tasks=(0.0,) * self.count)
         rest = self.objective.value_and_grad(trainable, nothing, batch)
         (added, added_aux), added_gradients = rest
         tasks = []
         for ((loss, aux), gradients), compiled in zip(alone, self.model._compile_loss._flat_losses):
             own = [g - a for g, a in zip(gradients, added_gradients)]
+            # The sign is in the gradient already.
             weight = 1.0 if compiled.loss_weights is None else abs(compiled.loss_weights)
             factor = self._factor(own, weight, state)
             tasks.append(_Task(loss - added, aux.loss - added_aux.loss, own, factor))
@@ -132,4 +135,5 @@ class _Normalized(TransformedObjective):
         squares = sum(ops.sum(ops.cast(gradients[index], "float32") ** 2) for index in self.indices)
         length = ops.sqrt(squares) / ops.cast(state.scale, "float32")
         there = length > 0
+        # The inner `where` keeps the division by zero out of the gradient of the branch that is not taken.
         return ops.where(there, weight / ops.where(there, length, 1.0), 0.0)

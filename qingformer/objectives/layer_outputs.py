@@ -71,6 +71,7 @@ def changed_outputs(
 
     def call(*args: object, **kwargs: object) -> Nest:
         output = original(*args, **kwargs)
+        # A tied table called in reverse puts out logits, not vectors.
         if kwargs.get("reverse") or (only_of is not None and (not args or args[0] is not only_of)):
             return output
         changed = change(output)
@@ -78,6 +79,7 @@ def changed_outputs(
             set_keras_mask(changed, mask)
         return changed
 
+    # The instance may have a `call` of its own already, put there by another transform around this one.
     before = layer.__dict__.get("call")
     object.__setattr__(layer, "call", call)  # past Keras' tracking: this is no part of the layer
     try:
@@ -149,6 +151,7 @@ def _adder(name: str, arrays: list[Tensor]) -> Callable[[Tensor], Tensor]:
                 f"layer {name!r} puts out {tuple(output.shape)} but was perturbed with {tuple(shift.shape)}: a "
                 "transform that changes the batch must stand outside of one that perturbs each sample"
             )
+        # Added in float32: a perturbation of 1e-3 would be rounded away beside vectors in bfloat16.
         return ops.cast(ops.cast(output, shift.dtype) + shift, output.dtype)
 
     return add

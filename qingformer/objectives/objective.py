@@ -137,6 +137,7 @@ class ModelObjective(Objective):
         finally:
             model._losses_override = []
         after = state._replace(non_trainable=non_trainable, metrics=metrics)
+        # Scaled here, so that gradients in float16 do not underflow; what is logged is the plain loss.
         return loss * keras.ops.cast(state.scale, loss.dtype), Aux(loss, predictions, after, divisors(model))
 
 
@@ -151,6 +152,7 @@ def _weighed_tasks(model: keras.Model, factors: tuple[Any, ...] | None) -> Itera
     if factors is None:
         yield
         return
+    # Keras multiplies each loss by its weight: a factor of a task is one more such weight, for the time of this call.
     compiled = model._compile_loss
     before = compiled._flat_losses
     compiled._flat_losses = [

@@ -102,6 +102,7 @@ class AdaFactor(Optimizer):
                 self._columns.append(None)
             else:
                 row, column = (list(variable.shape) for _ in range(2))
+                # The two longest axes are kept as their means: of a (d, e) matrix d + e numbers in place of d e.
                 row[axes[1]] = column[axes[0]] = 1
                 self._squares.append(self.add_small_slot(variable, "row", row))
                 self._columns.append(self.add_small_slot(variable, "column", column))
@@ -111,6 +112,7 @@ class AdaFactor(Optimizer):
 
     def scalars(self) -> dict[str, Tensor]:
         """1 - b_t, the share of the newest gradient."""
+        # beta_2 = 1 - t^-0.8 (Shazeer and Stern 2018, section 7); the first share is 1, so no correction is needed.
         return {"share": self.step_number() ** -0.8 if self.beta_2 is None else ops.ones(()) * (1 - self.beta_2)}
 
     def direction(self, gradient: Tensor, value: Tensor, index: int) -> Tensor:
@@ -118,11 +120,13 @@ class AdaFactor(Optimizer):
         update = self._normalised(gradient, index)
         factor = None
         if self.clipping_threshold is not None:
+            # The factors are collected and multiplied once: each would be a pass over the whole update.
             factor = 1 / ops.maximum(1.0, root_mean_square(update) / self.clipping_threshold)
         if self.beta_1:
             clipped = update if factor is None else factor * update
             update, factor = backend.assign_lerp(self._momenta[index], clipped, 1 - self.beta_1), None
         if self._scaled[index]:
+            # Relative to the size of the parameter; the least size lets zeros move at all.
             scale = ops.maximum(root_mean_square(value), self.epsilon_2)
             factor = scale if factor is None else factor * scale
         return update if factor is None else factor * update
@@ -168,6 +172,7 @@ class RelativeStep(keras.optimizers.schedules.LearningRateSchedule):
 
     def __call__(self, step: Tensor) -> Tensor:
         """The rate after `step` updates, a float32 scalar."""
+        # Constant for ten thousand steps, then as the root of the step falls; from 1, as steps are counted from 0.
         return self.factor * ops.minimum(0.01, ops.rsqrt(ops.cast(step, "float32") + 1.0))
 
     def get_config(self) -> Config:
@@ -182,6 +187,7 @@ def factored_axes(shape: Sequence[int], least: int) -> tuple[int, int] | None:
         >>> factored_axes((3, 512, 256), 128)
         (2, 1)
     """
+    # The two longest axes, as in the original; of equally long ones the later.
     order = sorted(range(len(shape)), key=lambda axis: (shape[axis], axis))
     return (order[-2], order[-1]) if len(shape) >= 2 and shape[order[-2]] >= least else None
 

@@ -74,6 +74,7 @@ class Adam(Optimizer):
         """What the bias correction multiplies the quotient and epsilon with."""
         if not self.bias_correction:
             return {}
+        # Both corrections as one factor and one epsilon: m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + e), a pass less.
         root = ops.sqrt(one_minus_power(self.beta_2, self.step_number()))
         return {"factor": root / one_minus_power(self.beta_1, self.step_number()), "epsilon": self.epsilon * root}
 
@@ -91,6 +92,7 @@ class Adam(Optimizer):
         return gradient, ops.square(gradient)
 
     def _backend_update_step(self, grads: Any, trainable_variables: Any, learning_rate: LearningRate) -> None:
+        # The kernel computes plain Adam: a subclass that changes any of these must not be handed to it.
         mine = ("update_step", "change", "direction", "targets")
         if backend.in_place() and all(getattr(type(self), name) is getattr(Adam, name) for name in mine):
             grads, trainable_variables = self._fused(list(grads), list(trainable_variables), learning_rate)
@@ -105,6 +107,7 @@ class Adam(Optimizer):
         settings: Options = {"beta1": self.beta_1, "beta2": self.beta_2, "eps": self.epsilon}
         rate = ops.convert_to_tensor(learning_rate)
         indices = [self._get_variable_index(v) for v in variables]
+        # Two calls, as the kernel takes one rate of decay for all its variables.
         for decays in (False, True):
             some = [k for k, index in enumerate(indices) if self._decays[index] is decays]
             chosen = [[items[k] for k in some] for items in (variables, gradients)]
@@ -128,4 +131,5 @@ class Adam(Optimizer):
 
 def one_minus_power(base: float, exponent: Tensor) -> Tensor:
     """1 - base^exponent for a base in [0, 1), exact to float32 where the power is close to 1."""
+    # 1 - 0.999^t has lost half of its digits in float32 when t is small; expm1 keeps them.
     return -ops.expm1(exponent * (math.log(base) if base else -math.inf))

@@ -70,6 +70,7 @@ class ExponentialMovingAverage(Wrapper):
         """The inner step, then the averages; a call that updated nothing leaves them alone."""
         before = snapshot(self.iterations)
         self.update_inner(gradients, variables)
+        # With accumulation inside, or a step that loss scaling skips, the weights stand still: that is no sample.
         happened = ops.cast(ops.not_equal(self.iterations, before), "float32")
         share = happened * (1 - self.momentum)
         for variable, average in zip(self._trainable_variables, self._averages):
@@ -91,6 +92,7 @@ class ExponentialMovingAverage(Wrapper):
             raise ConfigError("ExponentialMovingAverage: there are no averages before the first update")
         count = int(ops.convert_to_numpy(self._updates))
         correct = self.bias_correction if bias_correction is None else bias_correction
+        # The averages start at zero, which the early ones are full of.
         scale = 1 / (1 - self.momentum**count) if correct else 1.0
         return [ops.multiply(snapshot(average), scale) for average in self._averages]
 
@@ -108,6 +110,7 @@ class ExponentialMovingAverage(Wrapper):
         May be nested; training within is not for you: its steps would be lost.
         """
         self._check(model)
+        # Already in place, as when a score is computed within another one.
         if self._swapped:
             yield
             return

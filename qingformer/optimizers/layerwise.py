@@ -66,6 +66,8 @@ class LayerwiseLearningRate(UpdateWrapper):
                 raise ConfigError(f"LayerwiseLearningRate: factor of {pattern!r} is {factor}; it must be 0 or more")
         self.factors = {pattern: float(factor) for pattern, factor in factors.items()}
         self.scale_decay = scale_decay
+        # Where the step is the rate times something, scaling the rate is exact and costs nothing; else the change is
+        # scaled.
         self._direct = _is_linear(optimizer)
         if not scale_decay and (not self._direct or getattr(type(optimizer), "decays_in_step", False)):
             raise ConfigError(
@@ -112,6 +114,7 @@ class LayerwiseLearningRate(UpdateWrapper):
             return groups
 
         def update_steps(gradients: list[Tensor], variables: list[keras.Variable], learning_rate: Any) -> None:
+            # One call for each factor, since one rate holds for a whole call.
             for factor, indices in by_factor(variables).items():
                 rate = learning_rate if factor == 1 else learning_rate * factor
                 update_step([gradients[i] for i in indices], [variables[i] for i in indices], rate)

@@ -117,6 +117,7 @@ class LowRankUpdates(Wrapper):
                 inner_gradients.append(gradient)
                 inner_variables.append(variable)
                 continue
+            # Copies, as the inner optimizer changes both in place.
             a, b = snapshot(factors.a), snapshot(factors.b)
             inner_gradients.extend(self._gradients(gradient, a, b))
             inner_variables.extend(factors)
@@ -131,6 +132,7 @@ class LowRankUpdates(Wrapper):
     def _gradients(self, gradient: Tensor, a: Tensor, b: Tensor) -> list[Tensor]:
         g = ops.cast(ops.convert_to_tensor(gradient), a.dtype) * self.scale
         if self.mode == "adapters":
+            # The chain rule through W = A B: dL/dA = G B^T, dL/dB = A^T G.
             return [ops.matmul(g, ops.transpose(b)), ops.matmul(ops.transpose(a), g)]
         rows, columns = g.shape
         return [
@@ -155,13 +157,16 @@ class LowRankUpdates(Wrapper):
         rows, columns = g.shape
         u = ops.cast(keras.random.normal((rows, self.rank), seed=self._seed(2 * position)), g.dtype)
         v = ops.cast(keras.random.normal((self.rank, columns), seed=self._seed(2 * position + 1)), g.dtype)
+        # From the inside out: (rows, rank) in between, never a matrix of the size of the projection.
         left = ops.matmul(ops.matmul(g, ops.transpose(v)), v)
         right = ops.matmul(u, ops.matmul(ops.transpose(u), g))
+        # The expectation of V^T V is rank times the identity, and that of U U^T as well.
         return (left + right) / self.rank
 
     def _seed(self, salt: int) -> backend.FixedSeed:
         """A function of seed, matrix and step alone."""
         dtype = random_seed_dtype()
+        # Not `hash`, which differs from process to process: a resumed run must draw the same matrices.
         mixed = zlib.crc32(f"{self.seed} {salt}".encode()) % 2**30
         *_, innermost = chain(self.inner_optimizer)  # whose count has the steps of an accumulation in it
         step = ops.cast(ops.convert_to_tensor(innermost._iterations), dtype)

@@ -155,6 +155,7 @@ def fit(
         request.epochs, request.seed, rate, tuple(request.transforms), setup.loss, setup.metrics,
         task.watched(request.monitor), setup.loss_weights, request.patience,
     )  # fmt: skip
+    # Either Keras scores batches after an epoch (loss, accuracy), or the task itself scores all predictions (F1).
     measure: PaddedBatches | HeldOutScores | None = None
     callbacks = list(request.callbacks)
     if held_out is not None:
@@ -175,13 +176,16 @@ def _fit(
 ) -> dict[str, list[float]]:  # fmt: skip
     run, verbose = request.run, request.verbose
     total_steps = plan.epochs * batches.batches_per_epoch
+    # Adjustable, so that callbacks such as ReduceLROnPlateau can change a rate that follows a schedule.
     rate = AdjustableRate(warmup_linear(plan.learning_rate, total_steps))
     compile_model(model, request.optimizer or _default_optimizer(model, rate), plan)
+    # Dropout starts anew as well: otherwise a second `fit` would depend on what was computed before it.
     reseed(model, plan.seed)
     monitor = None if held_out is None else plan.monitor
     scored = isinstance(held_out, HeldOutScores)
     everyone = [training.FiniteTraining(), *([held_out] if scored else []), *request.callbacks]
     if plan.patience is not None and monitor is not None:
+        # Every score but a loss is better when it is higher.
         mode = "min" if monitor.endswith("loss") else "max"
         everyone.append(keras.callbacks.EarlyStopping(monitor, patience=plan.patience, mode=mode))
     if request.progress is not None:
@@ -189,6 +193,7 @@ def _fit(
     options = {"epochs": plan.epochs, "validation_data": None if scored else held_out}
     if run.directory is None:
         return _fit_in_memory(model, batches, monitor, everyone, verbose, options)
+    # Nothing is written before this: two processes in one folder would mix their runs.
     with training.locked(run.directory) as directory:
         begin = getattr(run.directory, "begin", None)  # of whoever has files of its own there
         if begin is not None:
@@ -226,6 +231,7 @@ def _fit_in_memory(
     if best is not None:
         best.restore(model)
     else:
+        # An optimizer that averages the weights leaves the averages in the model, as they are what was scored.
         training.keep_averages(model)
         training.check_weights(model.trainable_variables)
     curve: dict[str, list[float]] = history.history
@@ -258,6 +264,7 @@ def _fit_on_disk(
         )
     except training.DivergenceError:
         if monitor is not None and best.exists():
+            # The weights of the best epoch, not of the last one.
             storage.read_weights(task, best)
         raise
     if result.interrupted:

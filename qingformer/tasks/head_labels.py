@@ -11,6 +11,7 @@ from qingformer.types import Config
 _SPECIAL = ("[PAD]", "[CLS]", "[SEP]", "[UNK]", "<pad>", "X", "PAD", "CLS", "SEP")
 
 
+# Not an error of the user: the head is left out with a warning, and the encoder is used without it.
 class Unusable(Exception):
     """Why a task cannot take a stored head, in a few words."""
 

@@ -15,6 +15,7 @@ from qingformer.objectives import TrainableModel
 from qingformer.tasks.seeded import SeededLecunNormal, SeededNormal
 from qingformer.types import Options
 
+# Heads that score spans; those that score tags are in `tagging/tagger_networks.py`.
 POINTERS = ("global_pointer", "efficient_global_pointer")
 
 

@@ -67,6 +67,7 @@ class Predictor:
     ) -> Iterator[tuple[np.ndarray, Any]]:
         """For each batch the numbers of its examples, -1 for padding, and the outputs, arrays in the model's form."""
         with reading(self.model):
+            # Read once for all batches: on JAX every read of a variable takes a look at the stateless scopes.
             weights = self._weights()
             rows = batches.order()
             for number, (inputs, *_) in enumerate(batches):
@@ -103,6 +104,7 @@ def choose(
     """Turn probabilities `(n, C)` into predictions: the largest, or all of at least `threshold`, likeliest first."""
     results = []
     for row in probabilities:
+        # Stable: of two labels with the same probability the first one is chosen, on every platform.
         order = np.argsort(-row, kind="stable")
         chosen = [i for i in order if row[i] >= threshold] if multi_label else order[:1]
         table = {label: float(value) for label, value in zip(labels, row)} if with_all else None
@@ -130,4 +132,5 @@ def rows_for(count: int, batch_size: int) -> int:
     >>> rows_for(3, 32), rows_for(100, 32)
     (4, 32)
     """
+    # A power of two, so that calls with 3, 5 and 7 texts run two programs, not three.
     return min(checks.whole_number(batch_size, "batch_size"), 1 << max(count - 1, 0).bit_length())

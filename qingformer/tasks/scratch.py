@@ -102,6 +102,7 @@ def new_backbone(size: str, tokenizer: Tokenizer, max_length: int, *, seed: int,
     """A BERT of a size of `SIZES` with random weights, for the vocabulary of `tokenizer`."""
     backend.check_device()
     shape = size_named(size)
+    # A table of positions is made in full, so a mistyped length would ask for all memory.
     if max_length > LONGEST:
         raise ConfigError(
             f"max_length={max_length} is too much for a new model, which has a vector for each position; choose "

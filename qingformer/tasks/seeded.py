@@ -48,5 +48,6 @@ def reseed(model: keras.Model, seed: int) -> None:
     """Set every random generator of the model (dropout) as a function of `seed` alone, so that runs can be repeated."""
     states = [variable for variable in model.variables if variable.path.endswith("seed_generator_state")]
     for place, state in enumerate(states):
+        # Independent streams by number of the generator; the second word is the count of draws, which begins at 0.
         words = np.random.SeedSequence((seed, place)).generate_state(1)
         state.assign(np.array([words[0], 0], "uint32"))

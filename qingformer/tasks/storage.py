@@ -146,6 +146,7 @@ def load(cls: Any, directory: Path, **options: Any) -> Any:
     backbone, tokenizer = Backbone.from_pretrained(directory, **options), Tokenizer.from_pretrained(directory)
     check_fit(backbone, tokenizer, settings["max_length"], str(directory))
     backbone.spare_rows_noted = True  # when the task was made
+    # The layers on top start at random here and are overwritten by the next line.
     task = cls(backbone, tokenizer, **settings)
     read_into(directory / HEAD_FILE, head_variables(task))
     return task
@@ -166,6 +167,7 @@ def head_variables(task: Any) -> dict[str, keras.Variable]:
     return {
         variable.path: variable
         for variable in task.model.variables
+        # The states of dropout belong to a run, not to a model.
         if id(variable) not in encoder and not variable.path.endswith("seed_generator_state")
     }
 

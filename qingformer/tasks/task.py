@@ -129,6 +129,7 @@ class Task(TaskMethods, fine_tuned_heads.TakesHeads):
         backbone = Backbone.from_pretrained(source, **options)
         head = backbone.loading_report.head if backbone.loading_report else None
         saved = head.settings.get("max_length") if head else None
+        # What the caller says, else what the saved head was trained with, else the default of the class.
         longest = settings.get("max_length", saved or ours["max_length"].default)
         storage.check_fit(backbone, tokenizer, longest, f"{vocabulary or source}")
         if vocabulary is not None:
@@ -365,6 +366,7 @@ class Task(TaskMethods, fine_tuned_heads.TakesHeads):
         self._start = None
         self.infer_labels(examples)
         self.check_examples(examples)
+        # The vocabulary comes first, as the encoder needs its size; both may have been given.
         if self.tokenizer is None:
             texts = (text for each in (examples, *more) for text in self.texts(each) if text)
             self.tokenizer = Tokenizer.from_vocabulary(count_vocabulary(texts), lowercase=True)

@@ -118,6 +118,7 @@ class TaskEntry:
 def task_entries() -> dict[str, TaskEntry]:
     """Every entry by its name: those of the folders beside this file."""
     found = []
+    # Found by looking, so that a further task is a folder and no line anywhere else.
     for folder in pkgutil.iter_modules([str(Path(__file__).parent)]):
         if folder.ispkg:
             found += importlib.import_module(f"qingformer.tasks.{folder.name}").ENTRIES
@@ -126,6 +127,8 @@ def task_entries() -> dict[str, TaskEntry]:
 
 def saved_entry(settings: Mapping[str, Any]) -> TaskEntry | None:
     """The entry of a saved task by the settings in its `task.json`; the one that fixes most of them."""
+    # Word segmentation is tagging with fixed settings, so its models fit both entries; the one that fixes more is
+    # meant.
     fitting = [entry for entry in task_entries().values() if entry.fits(settings)]
     return max(fitting, key=lambda entry: len(entry.fixed), default=None)
 

@@ -211,6 +211,7 @@ class MultipleChoice(Task):
             for row, each in zip(rows, scores.reshape(-1, most)):
                 if row >= 0:
                     question = questions[row]
+                    # Questions with fewer choices than others have rows that only fill up; they take no part.
                     shares = np.exp(each[: len(question.choices)] - each[: len(question.choices)].max())
                     shares /= shares.sum()
                     number = int(shares.argmax())

@@ -32,6 +32,7 @@ def discover_labels(examples: Examples) -> list[str]:
     return sorted(found)
 
 
+# Labels that are all whole numbers are sorted by value: "10" comes behind "9".
 _WHOLE = re.compile(r"-?\d{1,100}")  # Python refuses to read longer numbers than some thousand digits
 _TRUTH = {"true": "1", "false": "0", "1": "1", "0": "0"}
 

@@ -303,6 +303,7 @@ class TextClassifier(Task):
     def training_setup(
         self, examples: Any, batch_size: int, seed: int, learning: Any, unlabelled: Any = None
     ) -> TrainingSetup:
+        # None where a subclass calls `Task.fit` itself.
         learning = learning or Learning()
         targets = self._targets(examples)
         weights = row_weights(targets, self.label_names(), learning.class_weights)

@@ -31,5 +31,6 @@ def mixed_rows(batch_size: int, share: float) -> dict[str, int]:
         raise ConfigError(f"unlabelled_share is {share}; expected a number above 0 and below 1")
     if batch_size < 2:
         raise ConfigError(f"batch_size is {batch_size}; a batch of labelled and unlabelled texts has at least two rows")
+    # At least one row of each kind, whatever the rounding says.
     rows = min(max(round(batch_size * share), 1), batch_size - 1)
     return {"batch_size": batch_size - rows, "unlabelled_rows": rows}

@@ -23,6 +23,7 @@ def encode(tokenizer: Tokenizer, examples: Examples, max_length: int) -> Encoded
     texts = [example.text for example in examples]
     pairs = [example.pair or "" for example in examples] if any(example.pair for example in examples) else None
     features = list(tokenizer.encode_batch(texts, pairs, max_length=max_length))
+    # Only texts that fill their row can have been cut; encoding these again tells by how much.
     full = [row for row, feature in enumerate(features) if len(feature.token_ids) >= max_length]
     whole = tokenizer.encode_batch([texts[row] for row in full], pairs and [pairs[row] for row in full]) if full else []
     long = [(row, len(feature.token_ids)) for row, feature in zip(full, whole) if len(feature.token_ids) > max_length]

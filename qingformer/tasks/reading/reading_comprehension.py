@@ -28,6 +28,7 @@ from qingformer.tasks.windows import TokenizedText, Window, tokenize_texts, wind
 from qingformer.tokenization import Tokenizer
 from qingformer.types import Config, DtypeLike, Values
 
+# As many as BERT's own script for SQuAD keeps (n_best_size).
 CANDIDATES = 20  # spans of a window among which probabilities are shared
 
 
@@ -331,6 +332,7 @@ class ReadingComprehension(Task):
             rank = sum(score > 0 for score in scores)
             answers.insert(rank, ("", 0, 0))
             scores.insert(rank, 0.0)
+        # The largest score is taken off first: `exp` of a score of 90 would overflow in float32.
         shares = np.exp(np.array(scores) - max(scores))
         shares /= shares.sum()
         return tuple(Answer(*answer, float(share)) for answer, share in zip(answers, shares))[:n_best]
@@ -363,12 +365,14 @@ def best_spans(scores: np.ndarray, window: Window, longest: int, count: int) -> 
     sums = inner[:, 0][:, None] + inner[:, 1][None, :]
     places = np.arange(window.count)
     gap = places[None, :] - places[:, None]
+    # (count, count): row i, column j is the span from token i to token j; those that end before they start are out.
     sums = np.where((gap >= 0) & (gap < longest), sums, -np.inf)
     flat = sums.reshape(-1)
     count = min(count, int(np.isfinite(flat).sum()))
     if not count:
         return []
     best = np.argpartition(-flat, count - 1)[:count]
+    # Position 0 holds [CLS], whose start and end scores together stand for "no answer in this window".
     nothing = float(scores[0].sum())
     starts, ends = np.unravel_index(best[np.argsort(-flat[best], kind="stable")], sums.shape)
     return [

@@ -30,6 +30,7 @@ from qingformer.tokenization import Tokenizer
 from qingformer.types import Config, DtypeLike, Values
 
 DESIGNS = ("gplinker", "cascade")
+# One shape for all calls, so that the second half of the cascade is compiled once.
 PAIRS = 32  # subjects whose objects are looked for at once
 
 
@@ -163,6 +164,7 @@ class RelationExtractor(Task):
     # --- inside -------------------------------------------------------------------------------------------------------
 
     def read(self, source: Any, name: str, labelled: bool = True, **reading: Any) -> RelationTexts:
+        # With a schema an unknown relation is an error of the data; in held-out data it is a triple that is missed.
         schema = self.relations if name == "training data" else None  # others are held out: scored, not learnt
         examples = read_texts(source, name, labelled, schema, **reading)
         return self.keep_notes(examples)

@@ -77,6 +77,7 @@ def _add_word(text: str, places: list[tuple[int, int]], place: tuple[int, int]) 
     while place[0] < place[1] and is_blank(text[place[0]]) and places and places[-1][1] == place[0]:
         places[-1] = (places[-1][0], place[0] + 1)
         place = (place[0] + 1, place[1])
+    # Nothing but invisible characters, which have gone to the word before.
     if place[0] == place[1]:
         return
     if places and places[-1][1] == place[0] and all(map(is_blank, text[slice(*places[-1])])):

@@ -12,6 +12,7 @@ from qingformer.tasks.windows import Window, WindowChoice, merge_scores
 
 Outputs = Iterator[tuple[np.ndarray, Any]]
 Tell = Callable[[Iterable[int]], None]
+# Bounds of memory: of a few long texts there are fewer in a call.
 PATHS, STEPS = 64, 1 << 15  # of one call of Viterbi's algorithm: texts, and tokens of all of them together
 MOST = 1000
 
@@ -32,6 +33,7 @@ def chain_spans(
             if row >= 0:
                 scores[row] = each[windows[row].shift : windows[row].shift + windows[row].count]
         tell(rows[rows >= 0].tolist())
+    # Before the decoding, so that a path runs through the whole text and not through each window for itself.
     merged = merge_scores(windows, scores, lengths)
     spans: list[list[Span]] = [[] for _ in lengths]
     order = sorted((number for number, length in enumerate(lengths) if length), key=lambda number: lengths[number])
@@ -78,6 +80,7 @@ def pointer_spans(
                 continue
             window = windows[row]
             part = slice(window.shift, window.shift + window.count)
+            # The upper triangle: a span does not end before it starts.
             kinds, firsts, lasts = positive(np.triu(found[place][:, part, part]), MOST)
             for kind, first, last in zip(kinds, firsts, lasts):
                 start, end = first + window.first, last + window.first
