@@ -26,6 +26,7 @@ _NAMES = {
 _HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
 
 
+# Told apart from errors of the parser, whose message would be about syntax.
 class RefusedError(ValueError):
     """What a file holds is JSON, but beyond the limits, or contradicts itself."""
 

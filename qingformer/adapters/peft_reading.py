@@ -25,6 +25,7 @@ from qingformer.types import Values
 
 SETTINGS, WEIGHTS = own_files.PEFT
 PICKLED = "adapter_model.bin"
+# How peft wraps a model: every stored name begins so.
 PREFIX = "base_model.model."
 # Variants of the method that compute something else; the value that means "not used".
 REFUSED: dict[str, tuple[Any, ...]] = {

@@ -38,6 +38,7 @@ def activation_bytes(
     shape = shape_of(config)
     boundary = length * shape.hidden
     own = values_of_unit(shape, length) if shape.unit else values_of_block(shape, length)
+    # Scores and weights of each head are the part that grows with the square of the length.
     cross = 6 * boundary + 2 * shape.heads * length * length
     if recompute:
         kept = shape.own * boundary + own + (cross if shape.crossed else 0)

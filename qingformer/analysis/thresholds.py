@@ -23,6 +23,7 @@ class AttentionThresholds:
     linear_attention_worthwhile: float
 
 
+# Solved for the length: costs are polynomials of degree two in it.
 def attention_thresholds(config: EncoderSizes) -> AttentionThresholds:
     """When attention, its quadratic part, and linear attention in its place matter, counted in multiply-adds.
 

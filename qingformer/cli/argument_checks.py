@@ -127,6 +127,7 @@ def check_arguments(command: Any, arguments: Sequence[str]) -> None:
 
 def _options(arguments: Sequence[str], params: Config) -> Iterator[tuple[str, str | None]]:
     """The options in a command line, as they are written, and their values; "" before what stands by itself."""
+    # As the parser reads them, without its errors: this runs before it.
     rest = iter(arguments)
     for text in rest:
         if text == "--":
@@ -134,6 +135,7 @@ def _options(arguments: Sequence[str], params: Config) -> Iterator[tuple[str, st
         if not text.startswith("-") or text == "-":
             yield "", text
             continue
+        # --option=value, or -ovalue.
         name, is_joined, value = text.partition("=") if text.startswith("--") else (text[:2], text[2:], text[2:])
         param = params.get(name)
         if param is not None and not param.is_flag and not is_joined:

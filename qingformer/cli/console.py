@@ -53,6 +53,7 @@ def as_options(message: str) -> str:
         flag = ("no-" if found[2] == "False" else "") + found[1].replace("_", "-")
         return f"--{flag} {value}".rstrip()
 
+    # Messages are written for Python, where most users meet them.
     message = _UNLABELLED.sub("", message).replace(" separator=", " label_separator=")  # of Columns
     names = "|".join(_OPTIONS)
     return re.sub(rf'\b({names})=(True\b|False\b|"[^"]*")?(?=[ ;,.)]|$)', option, message)
@@ -94,6 +95,7 @@ def choose_form(entry: TaskEntry, output: Path | None, form: str | None, color: 
             raise ConfigError(
                 f"{output}: is there already; name a new folder with --output for the .txt and .ann files"
             )
+    # Colours only for eyes: a pipe or a file gets JSON.
     if form is None and output is None and coloured and color is None and sys.stdout.isatty():
         return None
     return form or "jsonl"

@@ -18,6 +18,7 @@ from qingformer.errors import QingFormerError, one_line
 from qingformer.version import __version__
 
 EXIT_ERROR = 2
+# 128 + SIGPIPE, as the shell reports other programs that lost their reader.
 EXIT_PIPE_CLOSED = 141
 
 app = typer.Typer(
@@ -67,6 +68,7 @@ def run(arguments: list[str]) -> int:
     Whatever is wrong with the input is one line on standard error that starts with `error:`. With `--debug` the
     exception itself is let through.
     """
+    # First of all, as everything below may print.
     use_utf8()
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]

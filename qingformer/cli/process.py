@@ -16,7 +16,9 @@ from qingformer.environment import check_backend
 
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
+# Long enough for the callback that dropped the interrupt to be over, too short to be noticed.
 _RETRY_SECONDS = 0.02
+# Not every platform has both.
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM") if hasattr(signal, name)]
 
 

@@ -124,6 +124,7 @@ class Request:
     @property
     def sizes(self) -> list[int]:
         """The batch sizes to suggest for, rising, the one in use among them."""
+        # Half, and so much more that the curve bends.
         asked = self.new_batch_sizes or [self.batch_size // 2, *(self.batch_size * by for by in (2, 4, 16))]
         return sorted({self.batch_size, *(size for size in asked if size > 0)})
 

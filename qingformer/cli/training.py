@@ -42,6 +42,7 @@ def train_task(values: Config, output: Path, *, save_every: int | None, resume: 
         raise ConfigError(f"{output}: is a file; choose another --output")
     if resume:
         check_begun(output)
+    # From before the settings are compared until the score is written: a second start finds the folder taken.
     with locked(output):
         directory = RunDirectory(output, settings, resume=resume, overwrite=overwrite)
         directory.check()
@@ -52,6 +53,7 @@ def train_task(values: Config, output: Path, *, save_every: int | None, resume: 
         }
         prepare()
         task = _new_task(entry, values, settings)
+        # Labels that only the test file has are found now, and not after hours of training.
         task.check_data(parts["train"], *(parts[name] for name in ("dev", "test") if name in parts))
         out = results()
         out.print(_opening(settings, parts, entry.unit), markup=False)
@@ -152,6 +154,7 @@ def new_task(
         return task.from_scratch(from_scratch, vocabulary, **options)
     assert source is not None
     with warnings.catch_warnings(record=True) as caught:
+        # Warnings of loading become notes with the name of the source, in its order among the other lines.
         warnings.simplefilter("always", UserWarning)
         made = task.from_pretrained(source, vocabulary=vocabulary, **options)
     for each in caught:

@@ -16,6 +16,7 @@ from qingformer.data.text_lines import check_file
 from qingformer.errors import DataError
 from qingformer.types import Values
 
+# The mark of ChID; its later releases number the blanks (#idiom000381#).
 BLANK = "#idiom#"
 OTHER_BLANK = "____"
 _BLANKS = re.compile(r"#idiom\d*#")
@@ -209,6 +210,7 @@ def _chid(where: str, value: Mapping[str, Any], line: int) -> Iterator[_Raw]:
     choices, number = value["candidates"], value.get("id")
     apart = isinstance(choices, list) and bool(choices) and isinstance(choices[0], list)
     answers = next((value[key] for key in ("answer", "answers", "groundTruth") if value.get(key) is not None), None)
+    # Test files keep the field and leave it empty.
     if answers in ("", []):
         answers = None
     if isinstance(answers, Mapping):
@@ -220,6 +222,7 @@ def _chid(where: str, value: Mapping[str, Any], line: int) -> Iterator[_Raw]:
             raise DataError(f"{where}: {count} {what} for {len(blanks)} blanks; give one for each")
     for count, (content, match) in enumerate(blanks):
         before, after = content[: match.start()], content[match.end() :]
+        # One question for each blank: the others are blanks to read past, not the one that is asked for.
         context = _BLANKS.sub(OTHER_BLANK, before) + BLANK + _BLANKS.sub(OTHER_BLANK, after)
         label = number if len(blanks) == 1 else _numbered(number, count)
         label = label if match.group() == BLANK else match.group()

@@ -21,6 +21,7 @@ def answer_files(path: Path) -> Iterator[FilePath]:
     """
     file = FilePath(path)
     stem, _, ending = file.name.partition(".")
+    # CLUE: train.json beside train_answer.json; the competition: train_data.txt beside train_answer.csv.
     for base in dict.fromkeys((stem, stem.removesuffix("_data"))):
         for word in ("answer", "answers"):
             for suffix in dict.fromkeys((ending, "json", "csv")):

@@ -11,6 +11,7 @@ from qingformer.types import Config, Values
 CHOICES = ("choices", "choice", "candidates", "options", "endings")
 ANSWER = ("answer", "label", "answerkey", "answer_key", "gold", "correct")
 CONTEXT, QUESTION = ("context", "passage", "article", "premise"), ("question", "query", "stem")
+# One column for each choice: A, option_b, ending3, 选项A.
 _NUMBERED = re.compile(r"(|option|choice|candidate|answer|ending|opt|op|选项)[ _-]?([a-z]|\d)", re.ASCII)
 _LETTER = re.compile(r"[(（]?([A-Za-z])[)）.．、:：]?")
 
@@ -58,6 +59,7 @@ def _numbered(row: Values) -> tuple[Any, list[str]]:
             groups.setdefault(match[1], {})[match[2]] = value
     for fields in groups.values():
         marks = sorted(fields)
+        # Without gaps from the first on; anything else happens to look like columns of choices.
         if len(marks) > 1 and marks[0] in "a01" and ord(marks[-1]) - ord(marks[0]) == len(marks) - 1:
             return [fields[mark] for mark in marks], marks
     return None, []
@@ -87,6 +89,7 @@ def answer_of(where: str, given: object, choices: Sequence[str], marks: Sequence
 
 def _by_text(value: str, choices: Sequence[str], marks: Sequence[str]) -> int | None:
     stripped = strip(value)
+    # As text first: among the choices "1", "2", "3" the answer "2" is the second, not the third.
     for wanted, among in ((value, list(choices)), (stripped, [strip(each) for each in choices])):
         if wanted in among:
             return among.index(wanted)

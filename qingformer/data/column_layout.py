@@ -16,6 +16,7 @@ _HEADER = frozenset(
     "token tokens word words text char character tag tags label labels ner ner_tag ner_tags entity iob bio pos chunk "
     "lemma id index".split()
 )
+# CoNLL 2000 and 2003 have a column of phrases, tagged B-NP, beside that of the entities.
 _CHUNKS = frozenset("NP VP PP ADJP ADVP SBAR PRT CONJP INTJ LST UCP".split())
 _WIDE_SPACE = re.compile("(?<=[^\u00a0\u2000-\u200a\u3000])[\u00a0\u2000-\u200a\u3000]+(?=[A-Za-z])")
 _LETTERS = frozenset("BIESMLUWO")
@@ -77,6 +78,7 @@ def layout_of(
 ) -> Layout:
     """Find the columns of token and tag, unless they are given, counted from 1 or, below 0, from the end."""
     lines = [fields for text in texts for _, fields in text]
+    # The usual number of columns: a token that is a blank, or a comment, changes it in single lines.
     width = Counter(map(len, lines)).most_common(1)[0][0] if lines else 0
     tag, is_named = _tag_column(lines, width)
     notes = []
@@ -112,6 +114,7 @@ def divided_tags(lines: Sequence[list[str]]) -> tuple[int, int] | None:
     (2, 1)
     """
     width = Counter(map(len, lines)).most_common(1)[0][0] if lines else 0
+    # In lines of another width a column is not the column of that number.
     alike = [fields for fields in lines if len(fields) == width]
     for letter in range(width - 1, 0, -1):
         cells = {fields[letter] for fields in alike}
@@ -145,6 +148,7 @@ def _tag_column(lines: Sequence[list[str]], width: int) -> tuple[int | None, boo
     last = [fields[-1] for fields in lines if len(fields) > 1]
     if width < 2 or not last:
         return None, False
+    # The last column first, as nearly all files have it.
     if tag_share(last) > MOST:
         return -1, False
     if sum(map(has_named, last)) > len(last) * MOST:
@@ -200,6 +204,7 @@ def _numbers(columns: Sequence[Sequence[str]], may_name: bool) -> bool:
     if not all(_NUMBER.fullmatch(cell) for cells in rows for cell in cells):
         return False
     numbers = [[int(cell) for cell in cells] for cells in rows if cells]
+    # A column that counts from 0 or 1 numbers the tokens; years and prices do not count.
     return numbers[0][0] in (0, 1) and all(b == a + 1 for cells in numbers for a, b in pairwise(cells))
 
 

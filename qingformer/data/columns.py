@@ -90,6 +90,7 @@ def header_detector(wanted: Wanted) -> Callable[[Sequence[str]], bool]:
     """A line is taken for names if one of them is usual or asked for, or if nothing says that positions are meant."""
     usual = {*TEXT_COLUMNS, *LABEL_COLUMNS, *(name for names in PAIRS.values() for name in names)}
     given = [column for column in wanted if column is not None and column is not False]
+    # Columns that were named can only be found in a header.
     if not all(str(column).isdigit() for column in given):
         return lambda fields: True
     return lambda fields: not given or any(field.strip().lower() in usual for field in fields)
@@ -132,6 +133,7 @@ def find_columns(where: str, values: Values, wanted: Wanted, require_labels: boo
     >>> find_columns("a.jsonl, line 1", {"sentence": "放首歌", "label": "音乐"}, (None,) * 5).label
     'label'
     """
+    # Reversed, so that of two columns of one name the first is kept.
     names = {_name(name): name for name in reversed(values)}
     _check_alike(where, values, wanted)
     text, pair, label, weight, group = (_given(where, values, column) for column in wanted)

@@ -11,6 +11,7 @@ from qingformer.errors import DataError
 
 Lines = Iterator[tuple[int, str]]
 
+# A first line that Excel writes and obeys where the comma is the decimal mark.
 _EXCEL_SEPARATOR = re.compile(r"sep=(.)")
 _AFTER_SPACE = re.compile(r' +"((?:[^"]|"")*)" *')
 
@@ -39,7 +40,10 @@ def look_at_header(lines: Lines, separator: str, named: bool) -> tuple[Lines, St
     header = first[1].rstrip("\r\n")
     if not named and separator not in header:
         others = [
-            other for other in ",;\t|" if other in header[1:] and header[0] != other and _has_text(header.split(other))
+            # Another separator only where it brings out the name of a text: titles hold commas and bars as well.
+            other
+            for other in ",;\t|"
+            if other in header[1:] and header[0] != other and _has_text(header.split(other))
         ]
         separator = others[0] if others else separator
     fields = [field.strip() for field in header.split(separator)]
@@ -65,6 +69,7 @@ def quoted_records(path: Path, lines: Lines, separator: str, spaced: bool = Fals
         bare = line.rstrip("\r\n")
         if not bare:
             continue
+        # Most lines have no quote at all: splitting them is all there is to do.
         if '"' in bare:
             yield number, _fields(path, number, line, lines, separator, spaced)
         else:

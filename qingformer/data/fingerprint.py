@@ -10,6 +10,7 @@ import numpy as np
 _PLACES = ("line", "name", "notes", "source", "where")  # where an example was read from, not what it is
 
 
+# Not pickle, whose bytes change with the version of Python and the order of sets.
 def fingerprint(*values: object) -> str:
     """A hash of arrays, texts, numbers, and of objects and containers of these; paths and line numbers do not count.
 

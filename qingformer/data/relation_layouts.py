@@ -126,6 +126,7 @@ def _label_studio(where: str, row: Mapping[Any, Any]) -> tuple[Any, Given | None
             raise DataError(f"{where}: a relation of Label Studio without a label; give every relation one")
         ends = {"from_id": one.get("from_id"), "to_id": one.get("to_id")}
         back = {"from_id": ends["to_id"], "to_id": ends["from_id"]}
+        # Label Studio draws an arrow either way, or both.
         ways = {"left": [back], "bi": [ends, back]}.get(str(one.get("direction")), [ends])
         relations += [{**way, "type": label} for label in one["labels"] for way in ways]
     return text, list(_by_name(where, text, [one for one in entities if "start" in one], relations))

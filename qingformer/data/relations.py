@@ -138,6 +138,7 @@ def _collect(
         if given is None:
             tally.undone.append(where)
             continue
+        # Once each, in their order: a text may state the same thing twice.
         found = list(dict.fromkeys(_triples(where, given)))
         for triple in found:
             if known is not None and triple.relation not in known:
@@ -232,6 +233,7 @@ def _triples(where: str, given: object) -> Iterator[Triple]:
         for slot, part in slots.items():
             if slot != "@value" and part == "":
                 continue
+            # DuIE 2.0: an object of several slots (date, place) becomes one relation for each.
             name = relation if slot == "@value" else f"{relation}_{slot}"
             yield Triple(subject, name, _bare(text_at(where, part, f"object of {name!r}")))
 
@@ -242,6 +244,7 @@ def _bare(name: str) -> str:
 
 
 def _unknown(relation: str, known: list[str]) -> str:
+    # 0.5, as half of a Chinese name of two characters is one of them.
     close = difflib.get_close_matches(relation, known, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"there are {', '.join(known[:8])}, ..."
     return f"the relation {relation!r} is not among the {len(known)} of the schema; {hint}"
@@ -305,5 +308,6 @@ def _starts(text: str, part: str, words: bool) -> list[int]:
             if not (padded[start].isalnum() and part[0].isalnum())
             and not (padded[start + size + 1].isalnum() and part[-1].isalnum())
         ]
+        # Whole words where there are any; in Chinese, without spaces, any occurrence.
         return spaced or apart or starts
     return starts

@@ -71,6 +71,7 @@ class TagScheme:
         [0, 3, 4, 0]
         """
         numbers = {tag: number for number, tag in enumerate(self.tags)}
+        # -1 where the scheme has no O: with B, M, E, S every token must be in a word.
         codes = np.full(length, numbers.get("O", -1), np.int32)
         before: Span | None = None
         for span in sorted(Span(*span) for span in spans):
@@ -110,6 +111,7 @@ class TagScheme:
         [[1, 1, 0], [1, 1, 1], [1, 1, 1]]
         """
         parts = [_parts(tag) for tag in self.tags]
+        # (tags, tags), row before column; begins and ends are the same with nothing before or after.
         follows = np.array([[may_follow(before, after, self.name) for after in parts] for before in parts])
         begins = np.array([may_follow(_OUTSIDE, after, self.name) for after in parts])
         ends = np.array([may_follow(before, _OUTSIDE, self.name) for before in parts])
@@ -193,6 +195,7 @@ def _parts(tag: str) -> Parts:
 def _tolerant(parts: Sequence[Parts]) -> Iterator[Span]:
     start, before, label = 0, "O", ""
     for place, (prefix, now) in enumerate([*parts, _OUTSIDE]):
+        # As seqeval and conlleval read tags: whatever cannot go on ends the span, and I begins one where none is open.
         if before != "O" and (before in "ES" or prefix in "OBS" or now != label):
             yield Span(start, place, label)
         if prefix != "O" and (prefix in "BS" or before in "OES" or now != label):

@@ -32,6 +32,7 @@ def is_blank(character: str) -> bool:
         character.isspace()
         or unicodedata.category(character) in ("Cc", "Cf")
         or character in _IGNORABLE
+        # Variation selectors: they change how the character before them is drawn, and stand for nothing themselves.
         or "\ufe00" <= character <= "\ufe0f"
         or "\U000e0100" <= character <= "\U000e01ef"
     )
@@ -61,6 +62,8 @@ def longest_disjoint(spans: Iterable[Span]) -> tuple[list[Span], int]:
     unique = {Span(*span) for span in spans}
     kept: list[Span] = []
     taken: set[int] = set()
+    # The longest first, then in order; equal ones are settled by their label, so that the result does not depend on
+    # luck.
     for span in sorted(unique, key=lambda span: (span.start - span.end, span)):
         # What was kept before is at least as long: where it overlaps this span, it holds one of the two ends.
         if span.start not in taken and span.end - 1 not in taken:

@@ -11,6 +11,7 @@ from qingformer.data.schemes import split_tag
 _SEPARATORS = "-_:.－–—‐‑−"
 _LETTERS = frozenset("BIMESLUW")
 # Letters for begin, inside, end and a single token, by those that stand for E and S.
+# BIOES, BILOU, W for a word of one token, BILOS.
 _ALPHABETS: tuple[dict[str, str], ...] = ({}, {"L": "E", "U": "S"}, {"W": "S"}, {"L": "E", "S": "S"})
 
 
@@ -78,8 +79,10 @@ def notation_of(tags: Mapping[str, int]) -> tuple[Notation, int]:
         count = _count(notation, tags)
         if count > most:
             best, most = notation, count
+        # All tags are read; a later notation could do no better.
         if most == total:
             break
+    # B-I could be a B of the label I, or an I of the label B: which of the two occurs as a label tells.
     turned = replace(best, is_suffix=True)
     if not best.is_suffix and _stands_last(best, tags) and _count(turned, tags) == most:
         return turned, most

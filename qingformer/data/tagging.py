@@ -138,6 +138,7 @@ def to_columns(
     ['在\\tO', '北\\tB-LOC', '京\\tI-LOC']
     """
     if tokens is None:
+        # Without tokens of the file every character is one, as Chinese column files have it.
         tokens = [(place, place + 1) for place, character in enumerate(text) if not character.isspace()]
     placed = [_token_span(text, Span(*span), tokens) for span in spans]
     names = sorted({span.label for span in placed})

@@ -121,6 +121,7 @@ def evaluate_reading(
     )
 
 
+# Both official scripts, to the letter: scores are compared with published ones.
 def normalize_answer(text: str, metric: Metric = "cmrc") -> str:
     """What exact match compares: lower case without punctuation.
 

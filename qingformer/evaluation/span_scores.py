@@ -59,6 +59,7 @@ class SpanReport:
         return align(rows)
 
 
+# Counted over all texts and divided once (micro), as conlleval and seqeval do.
 def evaluate_spans(
     gold: Sequence[Iterable[AnySpan]], predicted: Sequence[Iterable[AnySpan]], labels: Sequence[str] | None = None
 ) -> SpanReport:

@@ -53,6 +53,7 @@ class TripleReport:
         return align([*rows, ["text accuracy", "", "", f"{self.text_accuracy:.4f}", str(self.texts)]])
 
 
+# Sets for each text: a triple found twice counts once.
 def evaluate_triples(
     gold: Sequence[Iterable[Sequence[str]]],
     predicted: Sequence[Iterable[Sequence[str]]],

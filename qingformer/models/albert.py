@@ -24,6 +24,7 @@ from qingformer.models.family_registry import register_family
 from qingformer.models.layer_factory import LayerFactory
 from qingformer.types import Config, InitializerLike, Tensor, Tensors
 
+# The names of Google's files, which transformers kept.
 SHARED_KEYS = (*COMMON_KEYS, "embedding_size", "num_hidden_groups")
 
 

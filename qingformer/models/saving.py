@@ -37,6 +37,7 @@ OPTIONS = (
 )
 
 
+# Written beside and renamed: a folder is whole or as it was before.
 def save(model: Any, directory: str | os.PathLike[str], format: str, tokenizer: Any, check_finite: bool) -> Path:
     """Write `model` to `directory`; see `PretrainedModel.save_pretrained`."""
     writer = FORMATS.get(format)

@@ -13,6 +13,7 @@ from qingformer.types import Nest
 Rows = tuple[Any, Any, Any]  # inputs, labels, weights: nests of NumPy arrays, batch first; the last two may be None
 
 
+# NumPy, one batch at a time, whatever the data come as.
 def rows_of(data: tuple[Any, ...], owner: str, endless: bool = False) -> Iterator[Rows]:
     """Batches of `fit`'s `(x, y, sample_weight, batch_size)` as NumPy arrays, in order, without disturbing the data.
 

@@ -139,6 +139,7 @@ class _Smoothed(TransformedObjective):
 
     def __call__(self, trainable: list[Tensor], state: State, batch: Batch) -> tuple[Tensor, Aux]:
         point = Point(trainable, state, batch)
+        # The same dropout in all passes: the divergence is to measure the perturbation, not the dropout.
         with backend.repeated_randomness():
             loss, aux = self.objective(*point)
         clean = [ops.stop_gradient(output) for output in self._chosen(aux.predictions)]

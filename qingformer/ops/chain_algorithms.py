@@ -44,6 +44,7 @@ def make_chain(
 
     Example: `make_chain(ops.zeros((1, 3, 2)), ops.zeros((2, 2)))`
     """
+    # (B, T, L) to (T, B, L): the scan runs over the first axis.
     emissions = ops.transpose(finite(emissions), (1, 0, 2))
     mask = ops.ones(ops.shape(emissions)[:2], "bool") if mask is None else ops.transpose(ops.cast(mask, "bool"))
     nothing = ops.zeros((emissions.shape[-1],))
@@ -103,6 +104,7 @@ def marginals(chain: Chain) -> Tensor:
     # k holds f_k, which the one from the left holds too.
     back = _reversed(chain)
     _, right = _scan(back, back.emissions, back.start, _sums_over_previous(back.transitions), keep=True)
+    # Both recursions hold the emission of the step itself.
     scores = left + ops.flip(right, 0) - chain.emissions
     found = ops.exp(scores - ops.expand_dims(log_sum_exp(scores), -1))
     return ops.transpose(ops.where(ops.expand_dims(chain.mask, -1), found, 0.0), (1, 0, 2))
@@ -125,6 +127,7 @@ def viterbi(chain: Chain) -> tuple[Tensor, Tensor]:
     (last, offset), scores = _scan(chain, chain.emissions, chain.start, best_previous, keep=True)
     final = last + chain.end
     tag = ops.cast(ops.argmax(final, -1), "int32")
+    # Row t: the scores of all moves into tag t.
     into = ops.transpose(chain.transitions)
     # The way back needs no pointers: which tag came before is asked again, for the tag that was chosen alone.
     linked = ops.logical_and(chain.mask, ops.logical_not(chain.first))
@@ -186,6 +189,7 @@ def _run_forward(chain: Chain, step: Tensor | None) -> tuple[Tensor, Tensor]:
         return backend.remat(run, emissions, chain.transitions, chain.start)
 
     span = ops.max(chain.transitions) - ops.min(chain.transitions)
+    # A constrained CRF has transitions of -1e4, whose exponentials would all be 0 in the product.
     return ops.cond(span <= SAFE_SPAN, quickly, exactly)
 
 
@@ -202,6 +206,7 @@ def _scan(
         scores, offset = carry
         emission, counts, first = now
         later = ops.where(ops.expand_dims(first, -1), start, previous(scores)) + emission
+        # The largest score goes into the offset, so that a long text does not drive the sums out of float32.
         top = ops.stop_gradient(ops.max(later, -1, keepdims=True))
         scores = ops.where(ops.expand_dims(counts, -1), later - top, scores)
         offset = ops.where(counts, offset + top[:, 0], offset)

@@ -15,6 +15,7 @@ def softmax_divergence(a: Tensor, b: Tensor) -> Tensor:
     The normalisers fall out because p - q sums to zero. Example: `softmax_divergence(logits, other_logits)`
     """
     a, b = ops.cast(a, "float32"), ops.cast(b, "float32")
+    # KL(p|q) + KL(q|p) = sum (p - q)(log p - log q), in which the normalisers of the softmax cancel.
     return ops.sum((ops.softmax(a) - ops.softmax(b)) * (a - b), axis=-1)
 
 

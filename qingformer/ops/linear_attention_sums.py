@@ -47,11 +47,13 @@ def join_chunks(x: Tensor, length: Tensor) -> Tensor:
 
 def sums_before(x: Tensor) -> Tensor:
     """The sum of all earlier chunks, zero for the first: out[:, g] = sum over h < g of x[:, h]; shape of `x`."""
+    # Of chunks before this one; what is within it is computed as quadratic attention.
     return ops.concatenate([ops.zeros_like(x[:, :1]), ops.cumsum(x, axis=1)[:, :-1]], axis=1)
 
 
 def key_values(key: Tensor, value: Tensor) -> Tensor:
     """K^T V in float32: `key` (..., T, s), `value` (..., T, e), to (..., s, e)."""
+    # Kept in float32: the sums grow with the length of the text.
     return ops.cast(ops.matmul(ops.swapaxes(key, -1, -2), value), "float32")
 
 

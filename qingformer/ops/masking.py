@@ -16,6 +16,7 @@ def padding_mask_from_ids(token_ids: Tensor, pad_token_id: int | None = 0) -> Te
     """
     if pad_token_id is None:
         return ops.ones_like(token_ids, dtype="int32")
+    # The first position stays visible also in an empty text, so that attention has something to average.
     first = ops.arange(ops.shape(token_ids)[1], dtype="int32") == 0
     return ops.cast(ops.logical_or(token_ids != pad_token_id, first[None, :]), "int32")
 
@@ -54,6 +55,7 @@ def unilm_mask(segment_ids: Tensor) -> Tensor:
 
     Example: `unilm_mask(ops.array([[0, 0, 1, 1]]))`
     """
+    # 0 0 0 1 1 1 becomes 0 0 0 1 2 3: the source sees itself whole, the target what is before it.
     order = ops.cumsum(ops.cast(segment_ids, "int32"), axis=1)
     return (order[:, None, :] <= order[:, :, None])[:, None]
 

@@ -31,6 +31,8 @@ def bucket_of_distance(num_buckets: int, max_distance: int) -> np.ndarray:
     logarithmic = num_buckets - exact
     buckets = list(range(min(exact, max_distance + 1)))
     for n in range(exact, max_distance + 1):
+        # Whole numbers: T5's floating-point logarithm falls on the border of a bucket, and rounds otherwise on each
+        # device.
         steps = sum(n**logarithmic * exact**j >= max_distance**j * exact**logarithmic for j in range(1, logarithmic))
         buckets.append(exact + steps)
     return np.array(buckets, "int32")
@@ -93,6 +95,7 @@ def distances_to_keys(values: Tensor) -> Tensor:
     Example: `distances_to_keys(ops.ones((3, 5)))`
     """
     lead, rows, reach = ops.shape(values)[:-2], ops.shape(values)[-2], values.shape[-1] // 2
+    # A row more than the width, read with a row less: each row comes out shifted by one, without a gather.
     width = rows + 2 * reach - 1
     wider = ops.concatenate([values[..., 1:-1], ops.zeros((*lead, rows, rows + 1), values.dtype)], axis=-1)
     flat = ops.reshape(wider, (*lead, rows * (width + 1)))[..., : rows * width]

@@ -116,6 +116,7 @@ class Optimizer(keras.optimizers.Optimizer):
 
     def apply(self, grads: Sequence[Tensor], trainable_variables: Sequence[keras.Variable] | None = None) -> None:
         """Update the variables; see `keras.optimizers.Optimizer.apply`."""
+        # Embedding gradients of TensorFlow hold single rows; norms and squares need them added up.
         super().apply([g if g is None else backend.dense(g) for g in grads], trainable_variables)
 
     def update_step(self, gradient: Tensor, variable: Any, learning_rate: Tensor) -> None:

@@ -260,6 +260,7 @@ def chain(optimizer: object) -> Iterator[keras.optimizers.Optimizer]:
 def snapshot(value: object) -> Tensor:
     """The present value of a variable, or a tensor, that later assignments do not touch."""
     tensor = ops.convert_to_tensor(value)
+    # Arrays of JAX never change; elsewhere the optimizer writes into the same memory.
     return tensor if backend.name() == "jax" else ops.copy(tensor)
 
 

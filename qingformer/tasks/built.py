@@ -14,6 +14,7 @@ from qingformer.tokenization import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
+# One object that is there or not, where five attributes could be None each for itself.
 class Built:
     """Everything that exists once the network of a task is made; before that a task has none of it for sure."""
 

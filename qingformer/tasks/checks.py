@@ -72,6 +72,7 @@ def check_rates(learning_rate: LearningRate, optimizer: Any) -> None:
     if optimizer is None:
         check_rate(learning_rate)
         return
+    # Wrappers (averages, accumulation) hold the optimizer that has the rate.
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     schedule = getattr(inner, "_learning_rate", None)
     value = getattr(schedule, "learning_rate", getattr(schedule, "initial_learning_rate", None))

@@ -72,6 +72,7 @@ class CommandLineMethods:
 
         `echoed` are fields of the input that `prediction_row` repeats. `output` None is standard output.
         """
+        # A generator: predictions of a file of any size are written without a list of all rows.
         rows = (
             with_fields(
                 self.prediction_row(example, found) | ({"line": example.line} if example.line else {}),

@@ -16,6 +16,7 @@ from qingformer.tasks.storage import head_variables, read_into
 from qingformer.tokenization import Tokenizer
 from qingformer.types import Config, Values
 
+# Not minus infinity: the head goes on training, and needs a gradient there.
 NEVER = -1e4  # the score of a tag that the stored head does not have
 
 
@@ -67,6 +68,8 @@ class TakesHeads:
         if self._start is None:
             return
         now = [keras.ops.convert_to_numpy(v.value) for v in head_variables(self).values()]
+        # By the numbers, as training may have gone past this class: through Keras' own fit, or weights that were
+        # loaded.
         if all(np.array_equal(was, value) for was, value in zip(self._start, now)):
             why = self.left_out or f"the layers of this {type(self).__name__} on top of the encoder are random"
             raise ConfigError(f"{why}; call fit before predict")

@@ -11,6 +11,7 @@ from qingformer.errors import ConfigError
 _PATIENCE = 60.0
 
 
+# One for each model, shared by all tasks over it.
 class _Use:
     """The threads that use one model."""
 

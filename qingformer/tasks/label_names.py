@@ -15,6 +15,7 @@ def check_names(names: Iterable[str], what: str) -> list[str]:
     if isinstance(names, str):
         raise ConfigError(f"{what} is {quoted(names)}; give a list of {what}")
     try:
+        # An empty name is let through here, to be refused below with the name of the list.
         found = [name if isinstance(name, str) and not name else checked_name(name, what) for name in names]
     except DataError as problem:
         raise ConfigError(str(problem)) from None

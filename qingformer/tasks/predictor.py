@@ -89,6 +89,7 @@ class Predictor:
         with backend.without_gradients():
             outputs = keras.tree.map_structure(keras.ops.convert_to_numpy, self._forward(*weights, inputs))
         # Masked scores may be -inf; NaN passes through `max`.
+        # One pass over the outputs; only if it fails are the weights looked through.
         if any(array.size and not array.max() < math.inf for array in keras.tree.flatten(outputs)):
             self._refuse()
         return outputs

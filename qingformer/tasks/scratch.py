@@ -47,6 +47,7 @@ def size_named(name: str) -> Size:
     return SIZES[name]
 
 
+# From the training text alone: held-out text must not decide what the model knows.
 def count_vocabulary(
     texts: Iterable[str], *, lowercase: bool = True, max_size: int = 21128, min_count: int = 1, min_word_count: int = 5
 ) -> list[str]:

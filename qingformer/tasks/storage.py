@@ -145,6 +145,7 @@ def load(cls: Any, directory: Path, **options: Any) -> Any:
     settings = read_settings(directory / TASK_FILE, cls.settings_types, cls.later_settings)
     backbone, tokenizer = Backbone.from_pretrained(directory, **options), Tokenizer.from_pretrained(directory)
     check_fit(backbone, tokenizer, settings["max_length"], str(directory))
+    # The warning was given when the model was made; loading repeats nothing.
     backbone.spare_rows_noted = True  # when the task was made
     # The layers on top start at random here and are overwritten by the next line.
     task = cls(backbone, tokenizer, **settings)

@@ -61,6 +61,7 @@ class TaskMethods(CommandLineMethods, ABC):
             DataError: names the row.
         """
 
+    # Before the data is there, a task with labels to be found has nothing to build.
     def can_build(self) -> bool:
         """Whether everything is known that the network depends on."""
         return self.label_setting is None or getattr(self, self.label_setting) is not None

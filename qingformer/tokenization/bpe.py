@@ -15,6 +15,7 @@ from qingformer.tokenization.tokenizer_options import Options, first
 from qingformer.tokenization.vocabulary import read_vocabulary
 from qingformer.types import Values
 
+# GPT's tokenizer marks the last piece of a word, GPT2's the space before the first.
 _WORD_END = "</w>"
 _END_OF_TEXT = "<|endoftext|>"
 _GPT2 = dict.fromkeys(("unk_token", "bos_token", "eos_token"), _END_OF_TEXT)
@@ -66,6 +67,7 @@ def _bytes(
     settings: Values,
     where: str,
 ) -> RustTokenizer:
+    # With all 256 bytes in the vocabulary nothing is ever unknown.
     missing = set(pre_tokenizers.ByteLevel.alphabet()) - ids.keys()
     if missing and "unk_token" not in special:
         raise TokenizerError(
@@ -79,6 +81,7 @@ def _bytes(
     rust.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
     rust.decoder = decoders.ByteLevel()
     template = _frame(ids, special, options, settings)
+    # Offsets are trimmed by this package, for all kinds of tokenizers alike.
     trim = processors.ByteLevel(trim_offsets=False)
     rust.post_processor = template if template is not None else trim
     return rust
@@ -143,6 +146,7 @@ def _read_ids(path: Path) -> dict[str, int]:
         if type(index) is not int:
             raise TokenizerError(f"{path}: the id of {quoted(token)} is {quoted(index)}, expected an integer")
     by_id = {index: token for token, index in content.items()}
+    # A gap or a double id: some row of the embedding would belong to no token, or to two.
     missing = next((index for index in range(len(content)) if index not in by_id), None)
     if missing is not None:
         raise TokenizerError(

@@ -16,17 +16,20 @@ def check_charsmap(charsmap: bytes) -> None:
         return
     import numpy as np  # only here: most tokenizers need no arrays
 
+    # Four bytes of size, a double-array trie of uint32, then the replacements, each with a zero byte behind.
     size = int.from_bytes(charsmap[:4], "little")
     if size % 4 or not 0 < size <= len(charsmap) - 4:
         raise ValueError(f"a normalisation table of {len(charsmap)} bytes that claims {size}")
     replacements = charsmap[4 + size :]
     replacements.decode()
     units = np.frombuffer(charsmap[4 : 4 + size], "<u4").astype(np.int64)
+    # The layout of Darts: label in bits 0 to 7, leaf in bit 8, a shift by 8 in bit 9, the offset in the rest.
     children = np.arange(len(units)) ^ ((units >> 10) << ((units & 512) >> 6))
     inner = units >> 31 == 0
     if np.any((children | 255)[inner] >= len(units)):
         raise ValueError("a normalisation table that leads outside itself")
     values = units[children[inner & (units >> 8 & 1 == 1)]] & 0x7FFFFFFF
+    # A replacement begins behind the zero byte of the one before: anything else points into the middle of one.
     ends = np.frombuffer(b"\0" + replacements, np.uint8)  # ends[k] is what stands before the replacement at k
     if np.any(values >= len(replacements)) or np.any(ends[values] != 0):
         raise ValueError("a normalisation table whose replacements are not where it says")

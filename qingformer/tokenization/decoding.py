@@ -45,6 +45,7 @@ def _needs_space(words: list[str], piece: str) -> bool:
         return False
     if last == "'" and piece in _CONTRACTIONS:
         return False
+    # 3.14, but "end. 14".
     return not (last == "." and piece[0].isdigit() and len(words) > 1 and words[-2][-1].isdigit())
 
 

@@ -43,6 +43,7 @@ class PublishedForm:
     """
 
     def __init__(self, vocabulary: Sequence[str], lowercase: bool, strip_accents: bool) -> None:
+        # A character that the vocabulary has is never replaced: it has an id of its own.
         used = {character for token in vocabulary if not token.isascii() for character in token}
         letters = f"{_LETTERS} {_LETTERS_WITHOUT_MARKS if strip_accents else _LETTERS_WITH_MARKS}"
         parts = [
@@ -67,6 +68,7 @@ class PublishedForm:
 
     def __call__(self, text: str) -> str:
         """The text itself, unless one of the characters is in it."""
+        # Nearly all texts hold none of them, and are given back as they are.
         if self._any.search(text) is None or self._exact.search(text) is None:
             return text
         if self._lowercase and _SIGMA in text:

@@ -63,6 +63,7 @@ def from_sentencepiece(
 
 def _unigram(model: SentencePieceModel) -> models.Unigram:
     normal = [piece.score for piece in model.pieces if piece.kind == NORMAL] or [0.0]
+    # So low that no text is cut into control symbols, but finite, as the library adds scores up.
     best, unreachable = max(normal), 100 * min(*normal, -1.0)
 
     def score(text: str, value: float, kind: int) -> float:

@@ -21,6 +21,7 @@ def check_values(path: str, values: np.ndarray) -> None:
     Raises:
         DivergenceError: names the weight.
     """
+    # Counted, so that the message tells a single overflow from a model that is lost.
     bad = count_not_finite(values)
     if bad:
         raise DivergenceError(f"weight {path}: {bad} of {values.size} values are not finite (nan or inf)")

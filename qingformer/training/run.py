@@ -159,6 +159,7 @@ def _fit(
 ) -> bool:
     epoch, batch = start
     # Keras asks for the number of batches once in a fit: the rest of an epoch is one of its own.
+    # The rest of a half-done epoch, then whole ones.
     parts = [(epoch, epoch + 1), (epoch + 1, epochs)] if batch else [(epoch, epochs)]
     try:
         for number, (first, last) in enumerate(parts):

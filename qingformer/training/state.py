@@ -86,6 +86,7 @@ class TrainingState(OrderedSteps):
     def save(self) -> Path:
         """Write the state of this moment, between two steps, and remove older ones; returns its folder."""
         epoch, batch = self.position
+        # Digits enough for names to sort as the states follow each other.
         folder = self.directory / f"epoch-{epoch:05d}-batch-{batch:09d}"
         if folder == self._restored:  # nothing has been trained since
             return folder
@@ -117,6 +118,7 @@ class TrainingState(OrderedSteps):
         for companion in self.companions:
             if hasattr(companion, "state_saved"):
                 companion.state_saved()
+        # Only now, when the new state is whole: a kill in between leaves the older one.
         self._remove_all_but(folder)
         self._saved_at, self._restored = self.step, None
         return folder
@@ -151,6 +153,7 @@ class TrainingState(OrderedSteps):
         folder = folders[-1]
         info = read_info(folder / _INFO)
         epoch, batch = info["epoch"], info["batch"]
+        # In the middle of an epoch the data must be the same, batch for batch.
         check_dataset(info["dataset"], self.dataset, self.held_out, folder, within_epoch=batch > 0)
         self._check_epochs(info, folder)
         self._build(model)

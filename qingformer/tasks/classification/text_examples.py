@@ -194,6 +194,7 @@ def _from_row(maker: ExampleMaker, row: object, number: int, labelled: bool) -> 
         row = row.tolist()
     if not isinstance(row, tuple | list):
         raise DataError(f"{where}: expected a tuple or a dictionary, got {type(row).__name__} ({quoted(row)})")
+    # Without labels (text,) and (text, pair) are brought to the shape that labelled rows have.
     values = list(row) if labelled else [*row, None]
     if not 2 <= len(values) <= 3:
         shape = "(text, label) or (text, pair, label)" if labelled else "a text or (text, pair)"

@@ -38,6 +38,7 @@ def linker_losses() -> dict[str, SparseMultilabelCategoricalCrossentropy]:
     return {name: SparseMultilabelCategoricalCrossentropy(class_axes=2) for name in OUTPUTS}
 
 
+# Each loss is a mean over its types; times their number it is the sum that the design asks for.
 def linker_weights(relations: int) -> dict[str, float]:
     """What makes each mean over the types a sum, as the losses are meant to be added."""
     return {"entities": 2.0, "heads": float(relations), "tails": float(relations)}

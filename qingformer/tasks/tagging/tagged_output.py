@@ -19,6 +19,7 @@ COLORS = (
     "green", "magenta", "cyan", "yellow", "blue", "red", "bright_green", "bright_magenta", "bright_cyan",
     "bright_yellow", "bright_blue", "bright_red",
 )  # fmt: skip
+# Control characters would move the cursor of a terminal.
 _ONE_LINE = dict.fromkeys((*range(32), 127), " ")
 
 
